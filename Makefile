@@ -1,0 +1,49 @@
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+MODELS := models/heart_disease
+PIP := $(BIN)/pip --disable-pip-version-check --quiet install --require-hashes
+
+.PHONY: help install serve train test check lock
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/dev ## create .venv with everything: service, trainer and development tools
+
+serve: $(VENV)/service ## serve on http://127.0.0.1:8000 (PORT= changes it); trains first if there is no model
+	@ls $(MODELS)/*/model.onnx > /dev/null 2>&1 || { echo "No model in $(MODELS): training one first."; $(MAKE) --no-print-directory train; }
+	@$(BIN)/python -m service --port $(PORT)
+
+train: $(VENV)/trainer ## fit the network and write the next version into models/
+	@$(BIN)/python -m trainer fit
+
+test: $(VENV)/dev ## run every test
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage report
+
+lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
+	@for extra in dev trainer trainer-cuda service service-cuda; do \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+			$$([ $$extra = dev ] || echo --constraint locks/dev.txt) --extra $$extra pyproject.toml --output-file locks/$$extra.txt || exit; \
+	done
+
+# A file of its own for each set of dependencies: what is installed is not installed again, and a changed lock is.
+$(VENV)/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=python3.12 ...")'
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/service $(VENV)/trainer $(VENV)/dev: $(VENV)/%: locks/%.txt | $(VENV)/pip
+	@echo "Installing the $* packages into $(VENV) (once)"
+	@$(PIP) --requirement $<
+	@touch $@

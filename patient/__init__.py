@@ -1,0 +1,1 @@
+"""What training and serving agree on: the record, its encoding, and what a model file promises."""

@@ -1,0 +1,72 @@
+"""The encoding that turns 13 raw numbers into the network's 29 inputs, and a plain numpy reference of it.
+
+The model file carries this encoding inside its graph; the reference is what tests hold that graph against.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patient.record import PatientRecord, measurements
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the encoded columns come from: first a column a number, then a column a code, both in the record's order.
+
+    numeric: int[K], the index in the record of each standardised number
+    onehot:  int[L], the index in the record of the field that each one-hot column looks at
+    codes:   float32[L], the code that it looks for
+    """
+
+    numeric: NDArray[np.intp]
+    onehot: NDArray[np.intp]
+    codes: Floats
+
+    @property
+    def width(self) -> int:
+        """How many inputs the network has: 29."""
+        return len(self.numeric) + len(self.onehot)
+
+
+def layout() -> Layout:
+    """The columns as the fields of PatientRecord ask for them."""
+    fields = measurements()
+    pairs = [(i, code) for i, field in enumerate(fields) for code in field.codes]
+    return Layout(
+        numeric=np.array([i for i, field in enumerate(fields) if not field.codes]),
+        onehot=np.array([i for i, _ in pairs]),
+        codes=np.array([code for _, code in pairs], np.float32),
+    )
+
+
+def as_row(record: PatientRecord) -> list[float]:
+    """The record's 13 values in its order, NaN where a measurement was not taken."""
+    return [float("nan") if value is None else float(value) for value in record.__dict__.values()]
+
+
+def statistics(rows: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation (population) of each numeric field of float32[N,13], missing values left out.
+
+    Returns two float32[K]. A field that never varies, or was never taken, gets the deviation 1: it then encodes to 0.
+    """
+    numbers = rows[:, layout().numeric].astype(np.float64)
+    taken = ~np.isnan(numbers)
+    count = np.maximum(taken.sum(axis=0), 1)
+    mean = np.where(taken, numbers, 0).sum(axis=0) / count
+    std = np.sqrt((np.where(taken, numbers - mean, 0) ** 2).sum(axis=0) / count)
+    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+
+
+def encode(rows: Floats, mean: Floats, std: Floats) -> Floats:
+    """float32[N,13] (NaN = missing) to float32[N,29]: standardised numbers, then one-hot codes.
+
+    A missing number becomes 0, the mean; a missing category, or a code that the record does not know, is all zeros.
+    """
+    columns = layout()
+    numbers = (rows[:, columns.numeric] - mean) * (1 / std)
+    chosen = rows[:, columns.onehot] == columns.codes
+    return np.hstack([np.where(np.isnan(numbers), np.float32(0), numbers), chosen.astype(np.float32)])

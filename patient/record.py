@@ -1,0 +1,168 @@
+"""The patient record: 13 fields, their meaning, units, codes and ranges.
+
+Everything else that knows the fields (the encoding, the OpenAPI schema, the CSV header, the error messages) derives it
+from `PatientRecord.model_fields`: a new field is one line here.
+
+Source of fields and codes: UCI Heart Disease, processed Cleveland data, doi 10.24432/C52P4X.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, cast, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+
+def _whole(value: object) -> object:
+    """Take 1.0 for 1: JSON has one number type, and pandas writes a column with a missing cell as floats."""
+    if type(value) is bool:
+        raise ValueError("a boolean is no code")  # to Python, True == 1
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+_CODE = BeforeValidator(_whole)
+
+
+def _number(title: str, description: str, low: float, high: float, unit: str) -> Any:
+    return Field(title=title, description=description, ge=low, le=high, json_schema_extra={"unit": unit})
+
+
+def _code(title: str, description: str, *labels: str) -> Any:
+    """`labels` say what the codes of the Literal mean, in its order."""
+    return Field(title=title, description=description, json_schema_extra={"labels": list(labels)})
+
+
+# The first record of the data set: the worked example of the schema, the README and the warm-up.
+EXAMPLE: dict[str, Any] = dict(
+    age=63, sex=1, cp=1, trestbps=145, chol=233, fbs=1, restecg=2, thalach=150, exang=0, oldpeak=2.3, slope=3, ca=0,
+    thal=6,
+)  # fmt: skip
+
+
+class PatientRecord(BaseModel):
+    """One patient's 13 measurements. A measurement that was not taken is null; its key must be there all the same.
+
+    The ranges hold every record of the data set and refuse what no living adult can have.
+    """
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # a traceback in a log must not show a patient's values
+        json_schema_extra={"examples": [EXAMPLE]},
+    )
+
+    age: Annotated[float, _number("Age", "Age of the patient", 18, 120, "years")]
+    sex: Annotated[Literal[0, 1], _CODE, _code("Sex", "Sex of the patient", "female", "male")]
+    cp: Annotated[
+        Literal[0, 1, 2, 3, 4] | None,
+        _CODE,
+        _code(
+            "Chest pain type",
+            "Kind of chest pain; 0 never occurs in the data",
+            "unspecified",
+            "typical angina",
+            "atypical angina",
+            "non-anginal pain",
+            "asymptomatic",
+        ),
+    ]
+    trestbps: Annotated[
+        float | None, _number("Resting blood pressure", "Systolic pressure at rest, on admission", 50, 300, "mm Hg")
+    ]
+    chol: Annotated[float | None, _number("Serum cholesterol", "Total cholesterol in serum", 50, 1000, "mg/dl")]
+    fbs: Annotated[
+        Literal[0, 1] | None,
+        _CODE,
+        _code("Fasting blood sugar", "Whether it is above 120 mg/dl", "at most 120 mg/dl", "above 120 mg/dl"),
+    ]
+    restecg: Annotated[
+        Literal[0, 1, 2] | None,
+        _CODE,
+        _code(
+            "Resting ECG",
+            "Finding of the electrocardiogram at rest",
+            "normal",
+            "ST-T abnormality",
+            "left ventricular hypertrophy",
+        ),
+    ]
+    thalach: Annotated[
+        float | None,
+        _number("Maximum heart rate", "Highest heart rate achieved in the exercise test", 40, 250, "beats/min"),
+    ]
+    exang: Annotated[
+        Literal[0, 1] | None, _CODE, _code("Exercise induced angina", "Whether exercise brought on angina", "no", "yes")
+    ]
+    oldpeak: Annotated[
+        float | None, _number("ST depression", "ST depression induced by exercise relative to rest", -5, 10, "mm")
+    ]
+    slope: Annotated[
+        Literal[1, 2, 3] | None,
+        _CODE,
+        _code("ST slope", "Slope of the ST segment at peak exercise", "up", "flat", "down"),
+    ]
+    ca: Annotated[
+        Literal[0, 1, 2, 3] | None,
+        _CODE,
+        _code("Number of major vessels", "Vessels coloured by fluoroscopy", "none", "one", "two", "three"),
+    ]
+    thal: Annotated[
+        Literal[3, 6, 7] | None,
+        _CODE,
+        _code("Thallium scan", "Finding of the thallium stress scan", "normal", "fixed defect", "reversible defect"),
+    ]
+
+
+FIELDS: tuple[str, ...] = tuple(PatientRecord.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What PatientRecord says of one field: `low` to `high` (inclusive, in `unit`), and for a category its `codes`."""
+
+    name: str
+    title: str
+    unit: str
+    low: float
+    high: float
+    codes: Mapping[int, str]
+    nullable: bool
+
+    @property
+    def expected(self) -> str:
+        """What a valid value is, in the words of every error message: they never repeat the value that was sent."""
+        if self.codes:
+            *rest, last = (f"{code} ({label})" for code, label in self.codes.items())
+            values = f"{', '.join(rest)} or {last}"
+        else:
+            values = f"a number from {self.low:g} to {self.high:g} {self.unit}"
+        return f"{self.title} must be {values}{'; null if it was not taken' if self.nullable else ''}"
+
+
+@cache
+def measurements() -> tuple[Measurement, ...]:
+    """The 13 fields in the order of the record, which is the order of the model's input."""
+    return tuple(_measurement(name, field) for name, field in PatientRecord.model_fields.items())
+
+
+def _measurement(name: str, field: FieldInfo) -> Measurement:
+    options = get_args(field.annotation)  # of `Literal[...] | None`, of `float | None`, or of a bare `Literal[...]`
+    nullable = type(None) in options
+    codes = get_args(options[0]) if nullable else options
+    extra = cast(dict[str, Any], field.json_schema_extra)
+    bounds = [getattr(bound, side) for bound in field.metadata for side in ("ge", "le") if hasattr(bound, side)]
+    low, *_, high = codes or bounds
+    return Measurement(
+        name=name,
+        title=cast(str, field.title),
+        unit=extra.get("unit", ""),
+        low=low,
+        high=high,
+        codes=dict(zip(codes, extra.get("labels", ()), strict=True)),
+        nullable=nullable,
+    )

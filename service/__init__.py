@@ -1,0 +1,1 @@
+"""The HTTP service: an ONNX file in, probabilities out. It never imports the trainer, nor TensorFlow."""

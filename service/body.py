@@ -1,0 +1,117 @@
+"""Request body -> patient records, or a Problem that says what is wrong with it and where."""
+
+import json
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from patient.record import FIELDS, PatientRecord, measurements
+from service.errors import LISTED, FieldError, Problem
+
+EXPECTED = {field.name: field for field in measurements()}
+BATCH = TypeAdapter(list[PatientRecord])
+Location = tuple[int | str, ...]
+NAME = 64  # characters of an unknown field's name that an error repeats
+
+
+async def read_json(request: Request, limit: int) -> bytes:
+    """The raw body of a JSON request, never more than `limit` bytes of it. Raises Problem 413 or 415."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        detail = "Send the header `Content-Type: application/json` and a JSON body."
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Post": "application/json"})
+    too_large = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {limit} bytes.")
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+def one(body: bytes) -> PatientRecord:
+    """A JSON object as a record. Raises Problem 400 or 422."""
+    try:
+        record = PatientRecord.model_validate_json(body)
+    except ValidationError as error:
+        raise refusal(error) from None
+    refuse_doubled_keys(body, 1)
+    return record
+
+
+def many(body: bytes, limit: int) -> list[PatientRecord]:
+    """A JSON array as records, all of them valid. Raises Problem 400, 413 or 422."""
+    try:
+        records = BATCH.validate_json(body)
+    except ValidationError as error:
+        raise refusal(error) from None
+    if not records:
+        raise invalid([((), "The batch is empty: send at least one record")], 1)
+    if len(records) > limit:
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The batch has {len(records)} records; the limit is {limit}."
+        )
+    refuse_doubled_keys(body, len(records))
+    return records
+
+
+def refusal(error: ValidationError) -> Problem:
+    """Pydantic's verdict in the record's own words, without the values that were sent."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    if faults[0]["type"] == "json_invalid":
+        return Problem(HTTPStatus.BAD_REQUEST, f"{faults[0]['msg']}.")
+    listed = ((fault["loc"], words(fault["type"], fault["loc"])) for fault in faults[:LISTED])
+    return invalid(listed, len(faults))
+
+
+def invalid(details: Iterable[tuple[Location, str]], total: int) -> Problem:
+    """Problem 422: what is wrong where, and how many faults there are in all."""
+    errors = [FieldError(pointer=pointer(location), detail=detail) for location, detail in details]
+    count = f"{total} errors" if total > 1 else "1 error"
+    detail = f"Not a valid patient record: {count}, see `errors`."
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors, total)
+
+
+def pointer(location: Location) -> str:
+    """JSON pointer, RFC 6901."""
+    return "".join(f"/{str(step)[:NAME].replace('~', '~0').replace('/', '~1')}" for step in location)
+
+
+def words(kind: str, location: Location) -> str:
+    """What was expected at the place where Pydantic found a fault of this kind."""
+    name = location[-1] if location else None
+    if kind == "list_type":
+        return "The body must be an array of patient records"
+    if kind == "extra_forbidden":
+        return "Not a field of a patient record"
+    if not isinstance(name, str):
+        return f"A patient record must be an object with the fields {', '.join(FIELDS)}"
+    field = EXPECTED[name]
+    if kind == "missing":
+        return f"{field.title} is missing{'; send null if it was not taken' if field.nullable else ''}"
+    return field.expected
+
+
+def refuse_doubled_keys(body: bytes, records: int) -> None:
+    """Raise Problem 422 where a key stands twice in a record: JSON parsers take the last one in silence.
+
+    `body` holds valid records, so every colon in it ends a key and counting them is enough to know.
+    """
+    if body.count(b":") != records * len(FIELDS):
+        doubled = [
+            (location, f"{EXPECTED[str(location[-1])].title} is given twice") for location in _doubled_keys(body)
+        ]
+        raise invalid(doubled[:LISTED], len(doubled))
+
+
+def _doubled_keys(body: bytes) -> Iterator[Location]:
+    objects: list[list[str]] = []
+    content = json.loads(body, object_pairs_hook=lambda pairs: objects.append([key for key, _ in pairs]))
+    for row, keys in enumerate(objects):
+        for key in FIELDS:
+            if keys.count(key) > 1:
+                yield (row, key) if isinstance(content, list) else (key,)

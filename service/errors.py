@@ -1,0 +1,115 @@
+"""Failure -> status and problem+json (RFC 9457).
+
+    what is wrong                                  status  errors[]
+    the body is not JSON                           400     -
+    the client left before its body had ended      400     -
+    no such path                                   404     -
+    the path takes other methods                   405     -      with Allow
+    the body, or its number of records, too large  413     -
+    another content type                           415     -
+    a record that PatientRecord refuses            422     one a field, with a JSON pointer (RFC 6901)
+    a fault of ours                                500     -
+    no model is ready                              503     -      with Retry-After
+
+No answer, and no log line, repeats a value that was sent: these are patients.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+LISTED = 100  # errors that an answer lists; `total` counts them all
+MEDIA_TYPE = "application/problem+json"
+SCHEMA = "#/components/schemas/ProblemDetails"
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong, and where."""
+
+    detail: str = Field(examples=["Serum cholesterol must be a number from 50 to 1000 mg/dl; null if it was not taken"])
+    pointer: str = Field(description="JSON pointer into the body that was sent", examples=["/3/chol"])
+
+
+class ProblemDetails(BaseModel):
+    """RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | None = Field(None, description=f"the first {LISTED}")
+    total: int | None = Field(None, description="how many errors there are in all")
+
+
+class Problem(Exception):
+    """What a route raises to answer with an error."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        total: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors, self.total, self.headers = status, detail, errors, total, headers
+
+
+def response(problem: Problem) -> Response:
+    """The problem as HTTP sees it."""
+    body = ProblemDetails(
+        title=problem.status.phrase,
+        status=problem.status,
+        detail=problem.detail,
+        errors=list(problem.errors) or None,
+        total=problem.total,
+    )
+    return Response(body.model_dump_json(exclude_none=True), problem.status, problem.headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make every failure of the app, whoever raises it, a problem+json."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _fault)
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return response(error)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own: an unknown path, a wrong method."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    allow = (error.headers or {}).get("Allow")
+    detail = {
+        HTTPStatus.NOT_FOUND: "There is nothing at this path; /docs lists what there is.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not among this path's methods: {allow}.",
+    }.get(status, status.description)
+    return response(Problem(status, detail, headers=error.headers))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Nobody is left to read it, but it is no fault of ours either, and must not be logged as one."""
+    return response(Problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."))
+
+
+async def _fault(_request: Request, _error: Exception) -> Response:
+    """A bug. Starlette logs the traceback and says nothing of it to the client; nor do we."""
+    return response(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of the service; it has been logged."))
+
+
+def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, object]]:
+    """The `responses` of a route that can fail in these ways, for OpenAPI."""
+    return {
+        int(status): {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": {"$ref": SCHEMA}}}}
+        for status in statuses
+    }

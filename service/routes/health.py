@@ -1,0 +1,49 @@
+"""Probes: is the process alive, is it fit to serve. GET /model says what serves."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from patient.artefact import Metadata
+from service.errors import documented
+from service.state import State
+
+router = APIRouter(tags=["health and model"])
+NOT_READY = documented(HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: str = Field("live", examples=["live"])
+
+
+class Ready(BaseModel):
+    """A model is loaded and has answered once."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    status: str = Field("ready", examples=["ready"])
+    model_version: str = Field(examples=["1"])
+    provider: str = Field(description="the execution provider that runs the model", examples=["CPUExecutionProvider"])
+    fallback: str | None = Field(description="why `auto` did not take the GPU", examples=[None])
+
+
+@router.get("/health/live")
+async def live() -> Live:
+    """Whether the process runs. It never depends on the model: a restart would not bring one."""
+    return Live()
+
+
+@router.get("/health/ready", responses=NOT_READY)
+async def ready(request: Request) -> Ready:
+    """Whether the service can answer, and with what."""
+    model = State.of(request).ready_model()
+    return Ready(model_version=model.version, provider=model.provider, fallback=model.fallback)
+
+
+@router.get("/model", responses=NOT_READY)
+async def model(request: Request) -> Metadata:
+    """The metadata that lie in the model file: fields, training data, flags, scores, libraries."""
+    return State.of(request).ready_model().metadata

@@ -1,0 +1,39 @@
+"""Every knob of the service: name, default, one line of help. The only reader of the environment."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp
+
+Provider = Literal["auto", "cuda", "cpu"]
+
+
+class SettingsError(Exception):
+    """A setting that cannot be. The message is one line and names it."""
+
+
+class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m service", cli_kebab_case=True):
+    """Serve heart disease probabilities over HTTP. The environment sets flags too: --max-body is HEART_MAX_BODY."""
+
+    models: Path = Field(Path("models/heart_disease"), description="folder of the model's versions; the highest serves")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    provider: Provider = Field("auto", description="cuda: GPU or no start; cpu; auto: GPU if there is one, and says so")
+    max_body: int = Field(4 * 2**20, ge=1, description="bytes of a request body; above it 413")
+    max_rows: int = Field(10_000, ge=1, description="records in one JSON batch; above it 413")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+
+
+def from_command_line(arguments: list[str] | None = None) -> Settings:
+    """Flags before environment before defaults. Raises SettingsError; --help and unknown flags exit as usual."""
+    try:
+        return CliApp.run(Settings, cli_args=arguments)
+    except ValidationError as error:
+        faults = (f"{_spelling(str(e['loc'][0]))}: {e['msg']}" for e in error.errors(include_url=False))
+        raise SettingsError("; ".join(faults)) from None
+
+
+def _spelling(name: str) -> str:
+    """Both ways to write a setting, because the error does not know which one was used."""
+    return f"--{name.replace('_', '-')} or HEART_{name.upper()}"

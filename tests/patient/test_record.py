@@ -1,0 +1,100 @@
+"""PatientRecord takes what a patient can have and refuses the rest, naming the field."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
+
+CATEGORIES = [field for field in measurements() if field.codes]
+NUMBERS = [field for field in measurements() if not field.codes]
+
+
+def refused(changes: dict[str, Any]) -> list[str]:
+    """The fields that the worked example is refused for, once changed."""
+    with pytest.raises(ValidationError) as caught:
+        PatientRecord.model_validate(EXAMPLE | changes)
+    return [str(error["loc"][0]) for error in caught.value.errors()]
+
+
+def test_thirteen_fields_of_which_eight_are_categories() -> None:
+    """The record is the lecture's table."""
+    assert len(FIELDS) == 13
+    assert [len(field.codes) for field in CATEGORIES] == [2, 5, 2, 3, 2, 3, 4, 3]
+
+
+@pytest.mark.parametrize("field", measurements(), ids=lambda field: field.name)
+def test_every_field_is_explained(field: Any) -> None:
+    """A person can read what a field is: title, description, and a unit or a label for every code."""
+    assert field.title
+    assert PatientRecord.model_fields[field.name].description
+    assert all(field.codes.values()) if field.codes else field.unit
+
+
+@pytest.mark.parametrize("field", CATEGORIES, ids=lambda field: field.name)
+def test_a_code_may_be_written_as_a_whole_float(field: Any) -> None:
+    """JSON has one number type: 1.0 is 1, and the record holds the whole number."""
+    code = next(iter(field.codes))
+    value = getattr(PatientRecord.model_validate(EXAMPLE | {field.name: float(code)}), field.name)
+    assert value == code
+    assert type(value) is int
+
+
+@pytest.mark.parametrize("value", [1.5, "1", True, -1, 8, float("nan"), float("inf"), [1], {}])
+@pytest.mark.parametrize("field", CATEGORIES, ids=lambda field: field.name)
+def test_what_is_not_a_code_is_refused(field: Any, value: object) -> None:
+    """Fractions, strings, booleans, unknown codes, NaN and containers are no codes."""
+    assert refused({field.name: value}) == [field.name]
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
+def test_the_range_holds_its_ends_and_nothing_beyond(field: Any) -> None:
+    """Ranges are inclusive."""
+    for value in (field.low, field.high):
+        PatientRecord.model_validate(EXAMPLE | {field.name: value})
+    for value in (field.low - 0.1, field.high + 0.1, "120", True, float("nan"), float("inf")):
+        assert refused({field.name: value}) == [field.name]
+
+
+def test_the_impossible_is_refused() -> None:
+    """No cholesterol, and an age that nobody reaches."""
+    assert refused({"chol": 0, "age": 400}) == ["age", "chol"]
+
+
+def test_only_age_and_sex_must_be_known() -> None:
+    """Every measurement may be null."""
+    taken = {field.name for field in measurements() if not field.nullable}
+    assert taken == {"age", "sex"}
+    PatientRecord.model_validate({name: EXAMPLE[name] if name in taken else None for name in FIELDS})
+    assert refused({"age": None, "sex": None}) == ["age", "sex"]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_an_absent_key_is_not_a_missing_measurement(name: str) -> None:
+    """Null says "not taken"; an absent key says nothing, and is refused."""
+    with pytest.raises(ValidationError) as caught:
+        PatientRecord.model_validate({key: value for key, value in EXAMPLE.items() if key != name})
+    assert [(error["type"], error["loc"]) for error in caught.value.errors()] == [("missing", (name,))]
+
+
+def test_an_unknown_key_is_refused() -> None:
+    """A misspelt field is not ignored."""
+    assert refused({"cholesterol": 233}) == ["cholesterol"]
+
+
+def test_an_error_does_not_show_the_value() -> None:
+    """A traceback in a log must not hold a patient's measurement."""
+    with pytest.raises(ValidationError) as caught:
+        PatientRecord.model_validate(EXAMPLE | {"chol": 98765.4321})
+    assert "98765" not in str(caught.value)
+
+
+def test_the_words_for_what_is_expected() -> None:
+    """An error says what would have been right, with unit or labels."""
+    words = {field.name: field.expected for field in measurements()}
+    assert words["chol"] == "Serum cholesterol must be a number from 50 to 1000 mg/dl; null if it was not taken"
+    assert words["sex"] == "Sex must be 0 (female) or 1 (male)"
+    assert words["thal"] == (
+        "Thallium scan must be 3 (normal), 6 (fixed defect) or 7 (reversible defect); null if it was not taken"
+    )

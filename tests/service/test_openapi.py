@@ -1,0 +1,65 @@
+"""The API's description is complete enough to write a client from."""
+
+import json
+import re
+
+from fastapi.testclient import TestClient
+
+from patient.record import EXAMPLE, FIELDS
+
+
+def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> None:
+    """What can come back stands in the schema."""
+    paths = client.get("/openapi.json").json()["paths"]
+    statuses = {path: sorted(next(iter(operations.values()))["responses"]) for path, operations in paths.items()}
+    taking = ["200", "400", "413", "415", "422", "500", "503"]
+    assert statuses == {
+        "/predict": taking,
+        "/predict/batch": taking,
+        "/health/live": ["200"],
+        "/health/ready": ["200", "503"],
+        "/model": ["200", "503"],
+    }
+    for operations in paths.values():
+        for operation in operations.values():
+            assert operation["summary"]
+            assert operation["description"]
+            for status, response in operation["responses"].items():
+                assert list(response["content"]) == [
+                    "application/json" if status == "200" else "application/problem+json"
+                ]
+
+
+def test_the_record_is_a_component_with_units_labels_and_the_worked_example(client: TestClient) -> None:
+    """A form can be made from it."""
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    record = schemas["PatientRecord"]
+    assert list(record["properties"]) == list(FIELDS)
+    assert record["properties"]["chol"]["unit"] == "mg/dl"
+    assert record["properties"]["thal"]["labels"] == ["normal", "fixed defect", "reversible defect"]
+    assert record["examples"] == [EXAMPLE]
+    assert list(record["examples"][0]) == list(FIELDS)
+
+
+def test_every_reference_leads_somewhere(client: TestClient) -> None:
+    """A schema with a dead reference cannot be used by a generator."""
+    text = client.get("/openapi.json").text
+    schemas = json.loads(text)["components"]["schemas"]
+    assert set(re.findall(r'"#/components/schemas/(\w+)"', text)) <= set(schemas)
+
+
+def test_the_documented_examples_are_answered(client: TestClient) -> None:
+    """Whoever presses "Execute" in /docs gets a prediction."""
+    for path in ("/predict", "/predict/batch"):
+        body = client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]
+        assert client.post(path, json=body["content"]["application/json"]["example"]).status_code == 200
+
+
+def test_the_documentation_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    """A page that takes patients' data runs this service's code alone."""
+    page = client.get("/docs").text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert sources
+    for source in sources:
+        assert source.startswith("/")
+        assert client.get(source).status_code == 200

@@ -1,0 +1,55 @@
+"""Settings come from flags before environment before defaults, and a wrong one names itself."""
+
+import pytest
+
+from service.settings import Settings, SettingsError, from_command_line
+
+
+def test_every_setting_has_a_default_and_help() -> None:
+    """`--help` explains them all."""
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert not field.is_required(), name
+
+
+def test_flags_before_environment_before_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest to the hand wins."""
+    assert from_command_line([]).port == 8000
+    monkeypatch.setenv("HEART_PORT", "8001")
+    monkeypatch.setenv("HEART_MAX_BODY", "17")
+    settings = from_command_line(["--port", "8002"])
+    assert (settings.port, settings.max_body) == (8002, 17)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--port", "70000"], "--port or HEART_PORT: Input should be less than or equal to 65535"),
+        (["--max-body", "x"], "--max-body or HEART_MAX_BODY: Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_flag_names_itself(flags: list[str], words: str) -> None:
+    """In one line."""
+    with pytest.raises(SettingsError) as caught:
+        from_command_line(flags)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_variable_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment is held to the same rules."""
+    monkeypatch.setenv("HEART_PROVIDER", "tpu")
+    with pytest.raises(SettingsError, match="HEART_PROVIDER: Input should be 'auto', 'cuda' or 'cpu'"):
+        from_command_line([])
+
+
+def test_help_and_unknown_flags_exit(capsys: pytest.CaptureFixture[str]) -> None:
+    """As every command does."""
+    with pytest.raises(SystemExit) as caught:
+        from_command_line(["--help"])
+    assert caught.value.code == 0
+    assert "--max-rows int" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        from_command_line(["--prot", "8000"])
+    assert caught.value.code == 2
+    assert "--prot" in capsys.readouterr().err

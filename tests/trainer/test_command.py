@@ -1,0 +1,128 @@
+"""`python -m trainer fit`, as a person calls it."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from rich.console import Console
+
+from service.predictor import load
+from tests.conftest import CLEVELAND
+from trainer import progress
+from trainer.__main__ import main
+from trainer.dataset import Dataset
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
+    """Calls the command with these words, from a folder whose models/ is empty."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> int | str:
+        monkeypatch.setattr(sys, "argv", ["trainer", *words])
+        return main()
+
+    return call
+
+
+def fit(command: object, *flags: str) -> int | str:
+    """`trainer fit` on the committed data."""
+    assert callable(command)
+    result = command("fit", "--data", str(CLEVELAND), "--epochs", "5", *flags)
+    assert isinstance(result, int | str)
+    return result
+
+
+def test_fit_makes_a_version_that_serves(command: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first is 1, the next 2, and the service takes the newest; the summary says what was reached."""
+    assert fit(command) == 0
+    assert fit(command, "--hidden", "8,4", "--threshold", "0.4") == 0
+    shown = capsys.readouterr().out
+    for words in ("loss", "5 epochs on 242 rows, 61 held out", "majority", "AUC", "differ by at most", "Wrote"):
+        assert words in shown
+    model = load(tmp_path / "models/heart_disease", "cpu")
+    assert (model.version, model.metadata.threshold) == ("2", 0.4)
+    assert model.metadata.flags["hidden"] == [8, 4]
+    assert "--hidden 8,4" in (tmp_path / "models/heart_disease/2/MODEL_CARD.md").read_text()
+
+
+def test_the_same_flags_make_the_same_file_but_for_the_time(command: object, tmp_path: Path) -> None:
+    """Byte for byte, once version and time stamp are set equal."""
+    files = []
+    for folder in ("a", "b"):
+        assert fit(command, "--models", folder) == 0
+        model = onnx.load(tmp_path / folder / "1/model.onnx")
+        next(p for p in model.metadata_props if p.key == "created").value = ""
+        files.append(model.SerializeToString(deterministic=True))
+    assert files[0] == files[1]
+
+
+def test_all_rows_may_train(command: object, tmp_path: Path) -> None:
+    """Without held-out rows there is no test score, and none is shown."""
+    assert fit(command, "--test-share", "0", "--models", "all") == 0
+    metadata = load(tmp_path / "all", "cpu").metadata
+    assert metadata.data["train_rows"] == 303
+    assert set(metadata.metrics) == {"train"}
+
+
+def test_if_none_leaves_a_model_alone(command: object, tmp_path: Path) -> None:
+    """What a container's start needs: one model, not one more at every start."""
+    assert fit(command, "--if-none") == 0
+    assert fit(command, "--if-none") == 0
+    assert [path.name for path in (tmp_path / "models/heart_disease").iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--epochs", "0", "--l2", "-1"], "--epochs: Input should be greater than or equal to 1; --l2: "),
+        (["--test-share", "many"], "--test-share: Input should be a valid number"),
+        (["--data", "nowhere.csv"], "nowhere.csv: No such file"),
+        (["--models", "/dev/null/x"], "Not a directory"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_that_names_it(command: object, flags: list[str], words: str) -> None:
+    """No traceback, a failing exit status, nothing written."""
+    message = fit(command, *flags)
+    assert isinstance(message, str)
+    assert words in message
+    assert "\n" not in message
+    assert not Path("models").exists()
+
+
+def test_interrupted_means_nothing_written(command: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is an answer, not a traceback."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer.__main__.fit", interrupt)
+    assert fit(command) == "trainer: interrupted, nothing written"
+    assert not Path("models").exists()
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Epoch, loss and time left on one line that moves."""
+    monkeypatch.setattr(progress, "console", Console(force_terminal=True, width=100))
+    with progress.bar(2) as tick:
+        tick(1, 0.6)
+        tick(2, 0.512345)
+    assert "2/2" in (shown := capsys.readouterr().out)
+    assert "loss 0.5123" in shown
+
+
+def test_the_committed_model_is_what_its_flags_make(cleveland: Dataset, command: object, tmp_path: Path) -> None:
+    """Training again with the flags in the committed file gives its probabilities."""
+    committed = load(CLEVELAND.parents[2] / "models/heart_disease", "cpu")
+    flags = [
+        f"--{name.replace('_', '-')}={','.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in committed.metadata.flags.items()
+        if value is not None
+    ]
+    assert callable(command)
+    assert command("fit", "--data", str(CLEVELAND), *flags) == 0
+    again = load(tmp_path / "models/heart_disease", "cpu")
+    assert committed.metadata.data == again.metadata.data
+    assert np.abs(committed(cleveland.rows) - again(cleveland.rows)).max() < 1e-3  # another machine may round otherwise

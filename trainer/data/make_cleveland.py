@@ -1,0 +1,68 @@
+"""Make cleveland.csv again from its source, and check it by digest.
+
+Usage: python trainer/data/make_cleveland.py
+
+The source is Orange/datasets/heart_disease.tab in the PyPI package orange3 3.40.0: the 303 records of UCI's
+processed.cleveland.data in the same order, with words for the codes. `pip download` fetches the package.
+"""
+
+import csv
+import hashlib
+import io
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+TARGET = Path(__file__).with_name("cleveland.csv")
+SHA256 = "dee6cc4854aeda6daf444110de51698a4f24a778ae207f409732ea191ce3a6c7"
+PACKAGE = "orange3==3.40.0"
+MEMBER = "Orange/datasets/heart_disease.tab"
+
+# The source's columns in its order (which is the record's) with UCI's codes for its words; None: numbers as they are.
+COLUMNS: dict[str, dict[str, str] | None] = {
+    "age": None,
+    "sex": {"female": "0", "male": "1"},
+    "cp": {"typical ang": "1", "atypical ang": "2", "non-anginal": "3", "asymptomatic": "4"},
+    "trestbps": None,
+    "chol": None,
+    "fbs": None,
+    "restecg": {"normal": "0", "ST-T abnormal": "1", "left vent hypertrophy": "2"},
+    "thalach": None,
+    "exang": None,
+    "oldpeak": None,
+    "slope": {"upsloping": "1", "flat": "2", "downsloping": "3"},
+    "ca": None,
+    "thal": {"normal": "3", "fixed defect": "6", "reversable defect": "7"},
+    "target": None,
+}
+
+
+def source() -> str:
+    """The table inside the package, as text."""
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
+        subprocess.run(pip, check=True)
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+            return wheel.read(MEMBER).decode()
+
+
+def convert(table: str) -> bytes:
+    """Words to codes, '?' to empty cells, one header line instead of three."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for line in table.splitlines()[3:]:
+        cells = zip(line.split("\t"), COLUMNS.values(), strict=True)
+        writer.writerow("" if cell == "?" else codes[cell] if codes else cell for cell, codes in cells)
+    return out.getvalue().encode()
+
+
+if __name__ == "__main__":
+    made = convert(source())
+    digest = hashlib.sha256(made).hexdigest()
+    if digest != SHA256:
+        sys.exit(f"The source gives a file with SHA-256 {digest}, expected {SHA256}; nothing was written.")
+    TARGET.write_bytes(made)
+    sys.stdout.write(f"{TARGET.name}: 303 records, SHA-256 {digest}\n")

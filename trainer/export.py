@@ -1,0 +1,85 @@
+"""Keras to one ONNX file with its metadata, written only after both agree, and never half."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import tensorflow as tf
+import tf2onnx
+
+from patient.artefact import FILE, INPUT, OUTPUT, Metadata, versions
+from patient.encoding import Floats
+from patient.record import FIELDS
+from trainer.fit import Fitted
+
+OPSET = 18
+PARITY = 1e-6  # the largest difference between Keras and ONNX Runtime that float32 rounding explains
+
+
+class ExportError(Exception):
+    """The exported graph does not answer as the Keras model does."""
+
+
+def to_onnx(fitted: Fitted) -> onnx.ModelProto:
+    """Encoding and network as one graph: `patient` float32[N,13], NaN = missing, to `probability` float32[N,1]."""
+    signature = [tf.TensorSpec((None, len(FIELDS)), tf.float32, name=INPUT)]
+    graph = tf.function(lambda patient: {OUTPUT: fitted(patient)}, input_signature=signature)
+    model: onnx.ModelProto
+    model, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
+    model.graph.ClearField(
+        "doc_string"
+    )  # it and the name of the first dimension hold counters: two exports would differ
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "N"
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def parity(model: onnx.ModelProto, fitted: Fitted, rows: Floats) -> float:
+    """The largest difference between ONNX Runtime and Keras on these rows. Raises ExportError above PARITY."""
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (exported,) = session.run([OUTPUT], {INPUT: rows})
+    difference = float(np.abs(exported[:, 0] - fitted.predict(rows)).max())
+    if not difference < PARITY:
+        raise ExportError(
+            f"ONNX Runtime and Keras differ by {difference:.1e}, allowed is {PARITY:.0e}; nothing written"
+        )
+    return difference
+
+
+def save(model: onnx.ModelProto, metadata: Metadata, card: str, models: Path) -> Path:
+    """Write model and card as the next version and return its folder.
+
+    The folder is filled under a hidden name and then renamed. A rename onto a folder that is there fails, so of two
+    trainers that meet, the later one takes the next number.
+    """
+    models.mkdir(parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(prefix=".writing-", dir=models))
+    try:
+        hidden.chmod(0o755)
+        version = max(versions(models), default=0)
+        while True:
+            version += 1
+            stamped = metadata.model_copy(update={"version": str(version)})
+            onnx.helper.set_model_props(model, stamped.to_strings())
+            _write(hidden / FILE, model.SerializeToString(deterministic=True))
+            _write(hidden / "MODEL_CARD.md", card.replace("{version}", str(version)).encode())
+            try:
+                return hidden.rename(models / str(version))
+            except OSError:
+                if not (models / str(version)).exists():
+                    raise
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

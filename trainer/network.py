@@ -1,0 +1,57 @@
+"""The lecture's network: 29 encoded inputs, a hidden layer of 16 ReLU units, one sigmoid unit. 497 parameters.
+
+The encoding is a layer of its own in front, so that it is exported with the weights and never written a second time.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from patient.encoding import Floats, layout
+
+
+class Encode(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """float32[N,13] with NaN for missing -> float32[N,29]: the graph's twin of patient.encoding.encode.
+
+    No operation a field: gather the inputs that the columns look at, compare with all codes at once. NaN equals no
+    code, so a missing category is all zeros by itself.
+    """
+
+    def __init__(self, mean: Floats, std: Floats) -> None:
+        super().__init__(name="encode", trainable=False)
+        self.columns = layout()
+        self.mean, self.scale = mean, 1 / std
+
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
+        """Encode a batch."""
+        numbers = (tf.gather(rows, self.columns.numeric, axis=1) - self.mean) * self.scale
+        numbers = tf.where(tf.math.is_nan(numbers), tf.constant(0.0), numbers)
+        chosen = tf.equal(tf.gather(rows, self.columns.onehot, axis=1), self.columns.codes)
+        return tf.concat([numbers, tf.cast(chosen, tf.float32)], axis=1)
+
+
+def build(hidden: Sequence[int], activation: str, l2: float, dropout: float, seed: int) -> keras.Model:
+    """The trainable part, float32[N,29] -> float32[N,1].
+
+    l2: penalty on the kernels, not the biases: `loss + l2 * sum(kernel ** 2)`
+    dropout: share of the encoded inputs that is set to 0 in each training step
+    """
+    seeds = iter(range(seed, seed + 100))  # one for each layer that draws: same seed, same network
+
+    def dense(units: int, activation: str, name: str) -> keras.layers.Layer:
+        return keras.layers.Dense(
+            units,
+            activation,
+            kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
+            kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
+            name=name,
+        )
+
+    inputs = outputs = keras.Input((layout().width,), name="encoded")
+    if dropout:
+        outputs = keras.layers.Dropout(dropout, seed=next(seeds), name="dropout")(outputs)
+    for i, units in enumerate(hidden, start=1):
+        outputs = dense(units, activation, f"hidden_{i}")(outputs)
+    outputs = dense(1, "sigmoid", "probability")(outputs)
+    return keras.Model(inputs, outputs, name="network")
