@@ -67,7 +67,9 @@ RECORD = {"$ref": "#/components/schemas/PatientRecord"}
 
 @router.post("/predict", response_model=Prediction, responses=FAILURES, openapi_extra=takes(RECORD, EXAMPLE))
 async def predict(request: Request) -> Response:
-    """The probability of heart disease for one patient. A measurement that was not taken is null."""
+    """The probability of heart disease for one patient.
+
+    A measurement that was not taken is null."""
     state = State.of(request)
     record = body.one(await body.read_json(request, state.settings.max_body))
     model = state.ready_model()
@@ -82,7 +84,9 @@ async def predict(request: Request) -> Response:
     openapi_extra=takes({"type": "array", "items": RECORD, "minItems": 1}, [EXAMPLE, {**EXAMPLE, "ca": None}]),
 )
 async def predict_batch(request: Request) -> Response:
-    """The probabilities for an array of patients, in the order sent. One bad record refuses the whole batch."""
+    """The probabilities for an array of patients, in the order sent.
+
+    One bad record refuses the whole batch."""
     state = State.of(request)
     content = await body.read_json(request, state.settings.max_body)
 
