@@ -69,7 +69,8 @@ RECORD = {"$ref": "#/components/schemas/PatientRecord"}
 async def predict(request: Request) -> Response:
     """The probability of heart disease for one patient.
 
-    A measurement that was not taken is null."""
+    A measurement that was not taken is null.
+    """
     state = State.of(request)
     record = body.one(await body.read_json(request, state.settings.max_body))
     model = state.ready_model()
@@ -86,7 +87,8 @@ async def predict(request: Request) -> Response:
 async def predict_batch(request: Request) -> Response:
     """The probabilities for an array of patients, in the order sent.
 
-    One bad record refuses the whole batch."""
+    One bad record refuses the whole batch.
+    """
     state = State.of(request)
     content = await body.read_json(request, state.settings.max_body)
 
