@@ -48,17 +48,40 @@ def as_row(record: PatientRecord) -> list[float]:
     return [float("nan") if value is None else float(value) for value in record.__dict__.values()]
 
 
+class Moments:
+    """Mean and deviation of each numeric field, from tables that come in parts (Chan, Golub and LeVeque, 1979)."""
+
+    def __init__(self) -> None:
+        width = len(layout().numeric)
+        self.count, self.mean, self.squares = np.zeros(width), np.zeros(width), np.zeros(width)
+
+    def add(self, rows: Floats) -> None:
+        """Take in float32[N,13], NaN = missing."""
+        numbers = rows[:, layout().numeric].astype(np.float64)
+        taken = ~np.isnan(numbers)
+        count = taken.sum(axis=0)
+        mean = np.where(taken, numbers, 0).sum(axis=0) / np.maximum(count, 1)
+        squares = (np.where(taken, numbers - mean, 0) ** 2).sum(axis=0)
+        total = np.maximum(self.count + count, 1)
+        apart = mean - self.mean
+        self.squares += squares + apart**2 * self.count * count / total
+        self.mean += apart * count / total
+        self.count += count
+
+    def statistics(self) -> tuple[Floats, Floats]:
+        """Mean and population deviation, two float32[K]; see `statistics`."""
+        std = np.sqrt(self.squares / np.maximum(self.count, 1))
+        return self.mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+
+
 def statistics(rows: Floats) -> tuple[Floats, Floats]:
     """Mean and standard deviation (population) of each numeric field of float32[N,13], missing values left out.
 
     Returns two float32[K]. A field that never varies, or was never taken, gets the deviation 1: it then encodes to 0.
     """
-    numbers = rows[:, layout().numeric].astype(np.float64)
-    taken = ~np.isnan(numbers)
-    count = np.maximum(taken.sum(axis=0), 1)
-    mean = np.where(taken, numbers, 0).sum(axis=0) / count
-    std = np.sqrt((np.where(taken, numbers - mean, 0) ** 2).sum(axis=0) / count)
-    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+    moments = Moments()
+    moments.add(rows)
+    return moments.statistics()
 
 
 def encode(rows: Floats, mean: Floats, std: Floats) -> Floats:

@@ -10,7 +10,8 @@ from service.app import create_app
 from service.predictor import Predictor, load
 from service.settings import Settings
 from trainer.dataset import Dataset, read_csv
-from trainer.fit import Fitted, Recipe, fit
+from trainer.fit import Fitted, fit
+from trainer.noise import Recipe
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "models/heart_disease"

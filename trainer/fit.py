@@ -1,40 +1,19 @@
-"""One seeded training run: encoded rows in, fitted Keras network out."""
+"""One seeded training run: rows in, fitted Keras network out. On a CPU, a GPU, all GPUs of a host, or several hosts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
-from pydantic import BaseModel, Field
 
-from patient.encoding import Floats, statistics
+from patient.encoding import Floats, Moments, layout
 from trainer.network import Encode, build
+from trainer.noise import Noise, Recipe
 
-Tick = Callable[[int, float], None]
-
-
-class Recipe(BaseModel):
-    """All that the lecture lets one choose, with the default that serves this data best."""
-
-    hidden: list[int] = Field([16], description="units of each hidden layer, such as 16 or 32,16")
-    activation: Literal["relu", "tanh", "sigmoid", "elu", "gelu"] = Field(
-        "relu", description="activation of the hidden layers; the output is always sigmoid"
-    )
-    optimizer: Literal["adam", "sgd"] = Field("adam", description="how a gradient becomes a step")
-    learning_rate: float = Field(0.001, gt=0, description="length of a step")
-    batch_size: int = Field(32, ge=1, description="rows in a minibatch")
-    epochs: int = Field(300, ge=1, description="passes over the training rows")
-    time_limit: float | None = Field(
-        None, gt=0, description="stop after the epoch in which so many seconds have passed"
-    )
-    seed: int = Field(
-        0, ge=0, lt=2**31, description="of the split, the starting weights, the order of rows, and dropout"
-    )
-    l2: float = Field(0.01, ge=0, description="penalty on the squared weights; 0 is the lecture's")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of inputs dropped in each step; 0 is the lecture's")
+Chunk = tuple[Floats, Floats]  # rows float32[n,13], NaN = missing; target float32[n] of 0 and 1
+Chunks = Callable[[], Iterable[Chunk]]  # one pass over the rows, which need not fit into memory together
 
 
 @dataclass(frozen=True)
@@ -54,48 +33,83 @@ class Fitted:
         return np.asarray(self(rows))[:, 0]
 
 
-def fit(rows: Floats, target: Floats, recipe: Recipe, tick: Tick = lambda _epoch, _loss: None) -> Fitted:
-    """Minimise the binary cross-entropy of `target` (float32[N], 0 or 1) given `rows` (float32[N,13], NaN = missing).
+Tick = Callable[[Fitted], bool]  # hears of every epoch; what it says is whether to stop there
 
-    The statistics of the standardisation come from these rows alone. Equal arguments give equal weights on one machine.
-    `tick` hears each epoch's number and mean loss (natural log, without the penalty).
+
+def fit(rows: Floats, target: Floats, recipe: Recipe, tick: Tick = lambda _fitted: False) -> Fitted:
+    """Train on a table in memory: float32[N,13], NaN = missing, and float32[N] of 0 and 1. See fit_chunks."""
+    return fit_chunks(lambda: [(rows, target)], recipe, tick)
+
+
+def fit_chunks(
+    chunks: Chunks, recipe: Recipe, tick: Tick = lambda _fitted: False, strategy: tf.distribute.Strategy | None = None
+) -> Fitted:
+    """Minimise the mean binary cross-entropy plus the penalty, in minibatches.
+
+    Every epoch is one pass over the chunks; rows are shuffled within a chunk. The statistics of the standardisation
+    come from a pass over these rows alone. Equal arguments give equal weights on one machine, and with any number of
+    replicas the same up to rounding: each takes its part of every minibatch. `Fitted.losses` are the epochs' mean
+    losses (natural log, without the penalty).
     """
     tf.config.experimental.enable_op_determinism()
-    encode = Encode(*statistics(rows))
-    network = build(recipe.hidden, recipe.activation, recipe.l2, recipe.dropout, recipe.seed)
-    run_epoch = _compile(network, recipe, tf.constant(encode(rows)), tf.constant(target[:, None]))
-    rng = np.random.default_rng(recipe.seed)
-    losses: list[float] = []
+    strategy = strategy or tf.distribute.get_strategy()
+    moments = Moments()
+    for rows, _ in chunks():
+        moments.add(rows)
+    noise = Noise(recipe)
+    with strategy.scope():
+        network = build(recipe.hidden, recipe.activation, recipe.l2, noise.weights())
+        train = _compile(network, recipe, strategy)
+    fitted = Fitted(Encode(*moments.statistics()), network, [])
     begun = time.monotonic()
-    for number in range(1, recipe.epochs + 1):
-        losses.append(float(run_epoch(rng.permutation(len(rows)).astype(np.int32))))
-        tick(number, losses[-1])
-        if recipe.time_limit and time.monotonic() - begun >= recipe.time_limit:
+    while len(fitted.losses) < recipe.epochs:
+        total = count = 0.0
+        for rows, target in chunks():
+            order, factor = noise.epoch(len(rows))
+            inputs = tf.gather(fitted.encode(rows), order) * factor
+            total += float(train(inputs, tf.constant(target[order, None])))
+            count += len(rows)
+        fitted.losses.append(total / count)
+        stop = tick(fitted)
+        if stop or (recipe.time_limit and time.monotonic() - begun >= recipe.time_limit):
             break
-    return Fitted(encode, network, losses)
+    return fitted
 
 
-def _compile(network: keras.Model, recipe: Recipe, inputs: tf.Tensor, target: tf.Tensor) -> Callable[[Floats], float]:
-    """One epoch as one compiled graph: int32[N], an order of the rows, to the epoch's mean loss.
+def _compile(
+    network: keras.Model, recipe: Recipe, strategy: tf.distribute.Strategy
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """One pass over a chunk as one graph: inputs [n,29] and target [n,1] to the sum of the rows' losses.
 
-    Not model.fit: it sets up its data pipeline anew for every epoch, which on 303 rows costs ten times the arithmetic.
+    Not model.fit, which leaves the graph for every minibatch: docs/adr/0002.
     """
     optimizers = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
     optimizer = optimizers[recipe.optimizer](recipe.learning_rate)
     weights = network.trainable_variables
     optimizer.build(weights)
+    replicas = strategy.num_replicas_in_sync
 
-    @tf.function  # type: ignore[untyped-decorator]  # TensorFlow ships no types
-    def epoch(order: tf.Tensor) -> tf.Tensor:
-        total = 0.0
-        for start in tf.range(0, tf.size(order), recipe.batch_size):
-            batch = order[start : start + recipe.batch_size]
-            with tf.GradientTape() as tape:
-                probability = network(tf.gather(inputs, batch), training=True)
-                loss = keras.losses.binary_crossentropy(tf.gather(target, batch), probability)
-                objective = tf.reduce_mean(loss) + sum(network.losses)  # Keras keeps the L2 penalties in `losses`
-            optimizer.apply(tape.gradient(objective, weights), weights)
-            total += tf.reduce_sum(loss)
-        return total / tf.cast(tf.size(order), tf.float32)
+    def step(inputs: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+        """This replica's part of a minibatch; applying gradients adds up what the replicas found."""
+        size = tf.cast(tf.shape(inputs)[0], tf.float32)
+        if replicas > 1:
+            mine = tf.distribute.get_replica_context().replica_id_in_sync_group
+            inputs, target = inputs[mine::replicas], target[mine::replicas]
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(keras.losses.binary_crossentropy(target, network(inputs, training=True)))
+            objective = loss / size + sum(network.losses) / replicas  # Keras keeps the L2 penalties in `losses`
+        optimizer.apply(tape.gradient(objective, weights), weights)
+        return loss
 
-    return epoch  # type: ignore[no-any-return]
+    @tf.function(  # type: ignore[untyped-decorator]  # TensorFlow ships no types
+        input_signature=[tf.TensorSpec((None, layout().width)), tf.TensorSpec((None, 1))]
+    )
+    def train(inputs: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for start in tf.range(0, tf.shape(inputs)[0], recipe.batch_size):
+            batch = slice(start, start + recipe.batch_size)
+            losses = strategy.run(step, args=(inputs[batch], target[batch]))
+            total += strategy.reduce("SUM", losses, axis=None)
+        return total
+
+    return train  # type: ignore[no-any-return]

@@ -31,27 +31,17 @@ class Encode(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
         return tf.concat([numbers, tf.cast(chosen, tf.float32)], axis=1)
 
 
-def build(hidden: Sequence[int], activation: str, l2: float, dropout: float, seed: int) -> keras.Model:
-    """The trainable part, float32[N,29] -> float32[N,1].
+def build(hidden: Sequence[int], activation: str, l2: float, weights: list[Floats]) -> keras.Model:
+    """The trainable part, float32[N,29] -> float32[N,1], starting from these weights (kernel, bias, kernel, ...).
 
     l2: penalty on the kernels, not the biases: `loss + l2 * sum(kernel ** 2)`
-    dropout: share of the encoded inputs that is set to 0 in each training step
     """
-    seeds = iter(range(seed, seed + 100))  # one for each layer that draws: same seed, same network
-
-    def dense(units: int, activation: str, name: str) -> keras.layers.Layer:
-        return keras.layers.Dense(
-            units,
-            activation,
-            kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
-            kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
-            name=name,
-        )
-
+    penalty = keras.regularizers.L2(l2) if l2 else None
     inputs = outputs = keras.Input((layout().width,), name="encoded")
-    if dropout:
-        outputs = keras.layers.Dropout(dropout, seed=next(seeds), name="dropout")(outputs)
     for i, units in enumerate(hidden, start=1):
-        outputs = dense(units, activation, f"hidden_{i}")(outputs)
-    outputs = dense(1, "sigmoid", "probability")(outputs)
-    return keras.Model(inputs, outputs, name="network")
+        layer = keras.layers.Dense(units, activation, kernel_regularizer=penalty, name=f"hidden_{i}")
+        outputs = layer(outputs)
+    outputs = keras.layers.Dense(1, "sigmoid", kernel_regularizer=penalty, name="probability")(outputs)
+    network = keras.Model(inputs, outputs, name="network")
+    network.set_weights(weights)
+    return network

@@ -11,7 +11,8 @@ from tests.patient.test_artefact import metadata
 from trainer import export
 from trainer.dataset import Dataset
 from trainer.export import ExportError, parity, save, to_onnx
-from trainer.fit import Fitted, Recipe, fit
+from trainer.fit import Fitted, fit
+from trainer.noise import Recipe
 
 
 @pytest.fixture(scope="module")
