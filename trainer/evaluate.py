@@ -44,7 +44,7 @@ def sensitivity(target: Floats, probability: Floats, threshold: float = 0.5) -> 
 
 
 def specificity(target: Floats, probability: Floats, threshold: float = 0.5) -> float:
-    """Share of the healthy whom the threshold leaves in peace."""
+    """Share of the healthy whom the threshold clears."""
     return float(np.mean(probability[target == 0] < threshold))
 
 
