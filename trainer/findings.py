@@ -65,7 +65,8 @@ cleared in a group in which disease is rarer.
 
 ![ROC curve with its area](roc.png)
 
-All repeats together: every patient counts once, with the same weight in each repeat. Band and brackets: 95 %, bootstrap over patients.
+All repeats together: every patient counts once, with the same weight in each repeat. The area is the mean of the repeats' areas. Band
+and brackets: 95 %, bootstrap over patients.
 
 ### Calibration
 

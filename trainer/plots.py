@@ -23,10 +23,9 @@ def learning_curves(learning: Floats) -> bytes:
     drawn = figure()
     axes = drawn.subplots()
     epochs = np.arange(1, learning.shape[1] + 1)
-    for curve, name, style in zip(
-        learning, ("training rows", "held-out rows"), ((LIGHT, "--"), (DARK, "-")), strict=True
-    ):
-        axes.plot(epochs, curve, style[1], color=style[0], label=f"{name}: {curve[-1]:.3f} at the end")
+    looks = (("training rows", LIGHT, "--"), ("held-out rows", DARK, "-"))
+    for curve, (name, color, style) in zip(learning, looks, strict=True):
+        axes.plot(epochs, curve, style, color=color, label=f"{name}: {curve[-1]:.3f} at the end")
     axes.set(xlabel="Epoch", ylabel="Log loss (nats)", title="Learning curves", xlim=(0, epochs[-1]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
@@ -38,13 +37,13 @@ def roc(target: Floats, probability: Floats, threshold: float) -> bytes:
     """The ROC curve with its band, its area, and the point of the threshold."""
     found, alarms = rates(target, probability, 1), rates(target, probability, 0)
     grid = np.linspace(0, 1, 101)
-    drawn_curves = [np.interp(grid, x[::-1], y[::-1]) for x, y in zip(alarms, found, strict=True)]
+    curves = [np.interp(grid, x[::-1], y[::-1]) for x, y in zip(alarms, found, strict=True)]
     area = interval(target, probability, "auc")
     drawn = figure(6, 5.6)
     axes = drawn.subplots()
     axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
     axes.text(0.62, 0.57, "a coin", color=GREY, rotation=45, ha="center", va="center")
-    axes.fill_between(grid, *np.percentile(drawn_curves[1:], [2.5, 97.5], axis=0), color=DARK, alpha=0.2, linewidth=0)
+    axes.fill_between(grid, *np.percentile(curves[1:], [2.5, 97.5], axis=0), color=DARK, alpha=0.2, linewidth=0)
     axes.plot(alarms[0], found[0], color=DARK)
     y, x = ((probability[:, target == label] >= threshold).mean() for label in (1, 0))
     axes.plot(x, y, "o", color="black", zorder=3)
@@ -72,10 +71,10 @@ def calibration(target: Floats, probability: Floats, bins: int = 10) -> bytes:
     low, high = np.nanpercentile(observed[1:], [2.5, 97.5], axis=0)
     drawn = figure(6, 7)
     upper, lower = drawn.subplots(2, sharex=True, height_ratios=[3, 1])
-    upper.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
-    upper.text(0.96, 0.9, "perfect", color=GREY, ha="right", va="center")
+    upper.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="as predicted")
     bars = np.maximum(0, [observed[0] - low, high - observed[0]])
-    upper.errorbar(predicted, observed[0], bars, fmt="o-", color=DARK, ecolor=DARK, elinewidth=1, linewidth=1)
+    upper.errorbar(predicted, observed[0], bars, fmt="o-", color=DARK, linewidth=1, label="observed")
+    upper.legend(loc="upper left")
     upper.set(ylabel="Share that has the disease", title="Calibration: groups of equal size, 95 % intervals")
     _square(upper)
     _mirrored(lower, target, p)
