@@ -38,6 +38,16 @@ def calibration_error(target: Floats, probability: Floats, bins: int = 10) -> fl
     return float(np.abs(gaps).sum() / len(target))
 
 
+def sensitivity(target: Floats, probability: Floats, threshold: float = 0.5) -> float:
+    """Share of the diseased whom the threshold finds."""
+    return float(np.mean(probability[target == 1] >= threshold))
+
+
+def specificity(target: Floats, probability: Floats, threshold: float = 0.5) -> float:
+    """Share of the healthy whom the threshold clears."""
+    return float(np.mean(probability[target == 0] < threshold))
+
+
 def scores(target: Floats, probability: Floats, threshold: float = 0.5) -> dict[str, float]:
     """All of the above by name. Both arguments are float32[N]; the target is 0 or 1 and holds both."""
     return {
@@ -46,4 +56,6 @@ def scores(target: Floats, probability: Floats, threshold: float = 0.5) -> dict[
         "accuracy": accuracy(target, probability, threshold),
         "brier": brier(target, probability),
         "ece": calibration_error(target, probability),
+        "sensitivity": sensitivity(target, probability, threshold),
+        "specificity": specificity(target, probability, threshold),
     }

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.evaluate import accuracy, auc, brier, calibration_error, log_loss, scores
+from trainer.evaluate import accuracy, auc, brier, calibration_error, log_loss, scores, sensitivity, specificity
 
 Y = np.array([0, 0, 1, 1], np.float32)
 P = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
@@ -18,6 +18,8 @@ def test_a_worked_example() -> None:
     assert auc(Y, P) == pytest.approx(0.75)
     assert accuracy(Y, P) == 0.75
     assert accuracy(Y, P, threshold=0.35) == 0.75
+    assert (sensitivity(Y, P), specificity(Y, P)) == (0.5, 1.0)
+    assert (sensitivity(Y, P, threshold=0.35), specificity(Y, P, threshold=0.35)) == (1.0, 0.5)
     assert brier(Y, P) == pytest.approx((0.01 + 0.16 + 0.4225 + 0.04) / 4)
     assert log_loss(Y, P) == pytest.approx(-np.log([0.9, 0.6, 0.35, 0.8]).mean())
 
@@ -32,6 +34,7 @@ def test_a_constant_prediction() -> None:
     """It ranks nobody, and at the true rate it is perfectly calibrated."""
     constant = np.full(4, 0.5, np.float32)
     expected = {"log_loss": math.log(2), "auc": 0.5, "accuracy": 0.5, "brier": 0.25, "ece": 0.0}
+    expected |= {"sensitivity": 1.0, "specificity": 0.0}
     assert scores(Y, constant) == pytest.approx(expected)
 
 

@@ -1,0 +1,40 @@
+"""The loss around the weights that training found: how wide and how smooth the valley is in which they lie."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from patient.encoding import Floats
+from trainer.fit import Fitted
+
+
+def surface(fitted: Fitted, rows: Floats, target: Floats, seed: int = 0, reach: float = 1.0, steps: int = 41) -> Floats:
+    """Log loss over a square of weights: float32[steps,steps], nats; the found weights are its middle (steps is odd).
+
+    Along each side the weights move by -reach to +reach times a random direction, which is as long as the weights are,
+    unit by unit; the biases stand still. Source: Li, Xu, Taylor, Studer, Goldstein (2018), filter normalisation.
+
+    rows: float32[N,13], NaN = missing; target: float32[N] of 0 and 1
+    """
+    network, inputs, outcome = fitted.network, fitted.encode(rows), tf.constant(target[:, None])
+    rng = np.random.default_rng(seed)
+    found = [np.asarray(variable) for variable in network.trainable_variables]
+    first, second = ([_direction(weight, rng) for weight in found] for _ in range(2))
+
+    @tf.function  # type: ignore[untyped-decorator]  # TensorFlow ships no types
+    def loss(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        moved = [w + a * u + b * v for w, u, v in zip(found, first, second, strict=True)]
+        probability, _ = network.stateless_call(moved, network.non_trainable_variables, inputs)
+        return tf.reduce_mean(keras.losses.binary_crossentropy(outcome, probability))
+
+    ticks = [tf.constant(tick, tf.float32) for tick in np.linspace(-reach, reach, steps)]
+    return np.array([[loss(a, b) for a in ticks] for b in ticks], np.float32)
+
+
+def _direction(weight: Floats, rng: np.random.Generator) -> Floats:
+    """Random, and for each unit (a column of the kernel) as long as the unit's weights."""
+    if weight.ndim < 2:
+        return np.zeros_like(weight)
+    random = rng.standard_normal(weight.shape).astype(np.float32)
+    scaled: Floats = random * np.linalg.norm(weight, axis=0) / np.linalg.norm(random, axis=0)
+    return scaled

@@ -1,0 +1,107 @@
+"""The model card's tables as Markdown."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patient.encoding import Floats
+from patient.record import FIELDS, measurements
+from trainer.evidence import Evidence
+from trainer.statistics import METRICS, Interval, interval, paired_difference, spread
+
+REFERENCE = "logistic regression"  # the model that the others are compared with
+TITLES = dict(
+    zip(METRICS, ("log loss", "AUC", "accuracy", "Brier score", "ECE", "sensitivity", "specificity"), strict=True)
+)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def show(value: Interval, digits: int = 3, sign: str = "") -> str:
+    """A value with its interval, or that the patients do not tell."""
+    if np.isnan(value.value):
+        return "unknown"
+    low, high = (f"{bound:{sign}.{digits}f}" for bound in value[1:])
+    return f"{value.value:{sign}.{digits}f} ({low} to {high})"
+
+
+def score_table(evidence: Evidence, threshold: float) -> str:
+    """Every model's metrics: mean and standard deviation over the repeats."""
+    rows = []
+    for name, probability in evidence.probability.items():
+        found = spread(evidence.target, probability, threshold).values()
+        rows.append([name, *(f"{mean:.3f}" + ("" if np.isnan(sd) else f" ± {sd:.3f}") for mean, sd in found)])
+    return table(["", *TITLES.values()], rows)
+
+
+def difference_table(evidence: Evidence, metrics: Sequence[str] = ("log_loss", "auc", "brier")) -> str:
+    """Every model minus REFERENCE, with 95 % intervals; empty if the reference was not scored."""
+    models = evidence.probability
+    if REFERENCE not in models:
+        return ""
+    rows = [
+        [name, *(show(paired_difference(evidence.target, p, models[REFERENCE], m), sign="+") for m in metrics)]
+        for name, p in models.items()
+        if name != REFERENCE
+    ]
+    return table(["", *(TITLES[metric] for metric in metrics)], rows)
+
+
+def groups(rows: Floats) -> dict[str, NDArray[np.bool_]]:
+    """Who belongs to which group: float32[N,13] to bool[N] for everybody, each sex and three age groups."""
+    sex, age = rows[:, FIELDS.index("sex")], rows[:, FIELDS.index("age")]
+    codes = next(field.codes for field in measurements() if field.name == "sex")
+    return {
+        "everybody": np.ones(len(rows), bool),
+        **{label: sex == code for code, label in codes.items()},
+        "under 50 years": age < 50,
+        "50 to 59 years": (age >= 50) & (age < 60),
+        "60 years and older": age >= 60,
+    }
+
+
+def group_table(
+    evidence: Evidence, threshold: float, metrics: Sequence[str] = ("log_loss", "auc", "sensitivity", "specificity")
+) -> str:
+    """The network's scores in each group, with 95 % intervals."""
+    rows, probability = [], evidence.probability["network"]
+    for name, members in groups(evidence.rows).items():
+        if not members.any():
+            continue
+        target, theirs = evidence.target[members], probability[:, members]
+        scores = [show(interval(target, theirs, metric, threshold=threshold), digits=2) for metric in metrics]
+        rows.append([name, f"{members.sum()}", f"{target.sum():.0f}", *scores])
+    return table(["", "patients", "diseased", *(TITLES[metric] for metric in metrics)], rows)
+
+
+def missing_table(evidence: Evidence) -> str:
+    """Each model's log loss when the held-out patients lack these fields."""
+    models = list(next(iter(evidence.missing.values()), {}))
+    rows = [[lost, *(f"{losses[name]:.3f}" for name in models)] for lost, losses in evidence.missing.items()]
+    return table(["the patients lack", *models], rows)
+
+
+def patient_table(evidence: Evidence) -> str:
+    """Who the patients are, healthy and diseased: mean and deviation of numbers, count and share of codes."""
+    parts = [evidence.rows[evidence.target == label] for label in (0, 1)]
+    rows = []
+    for column, field in enumerate(measurements()):
+        values = [part[~np.isnan(part[:, column]), column] for part in parts]
+        missing = f"{sum(len(part) - len(value) for part, value in zip(parts, values, strict=True))}"
+        if not field.codes:
+            numbers = [f"{v.mean():.1f} ± {v.std():.1f}" if len(v) else "unknown" for v in values]
+            rows.append([f"{field.title}, {field.unit}", *numbers, missing])
+            continue
+        rows.append([field.title, "", "", missing])
+        for code, label in field.codes.items():
+            counts = [int((value == code).sum()) for value in values]
+            shares = (f"{n} ({100 * n / max(1, len(v)):.0f} %)" for n, v in zip(counts, values, strict=True))
+            rows.append([f"- {label}", *shares, ""])
+    return table(
+        ["", *(f"{name} ({len(p)})" for name, p in zip(("healthy", "diseased"), parts, strict=True)), "missing"], rows
+    )
