@@ -16,11 +16,11 @@ with quiet.stderr():  # TensorFlow greets with a dozen lines, whatever it is tol
     import tensorflow as tf
 
     from trainer import progress
-    from trainer.card import card
     from trainer.dataset import DatasetError, read_csv, stratified_split
     from trainer.evaluate import scores
     from trainer.export import ExportError, parity, save, to_onnx
     from trainer.fit import Recipe, fit
+    from trainer.report.card import card
 
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 

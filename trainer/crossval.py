@@ -10,8 +10,8 @@ from patient.encoding import Floats
 from patient.record import FIELDS
 from trainer.baselines import BASELINES, logistic_regression
 from trainer.evaluate import log_loss
-from trainer.evidence import Evidence
 from trainer.noise import Recipe
+from trainer.report.evidence import Evidence
 from trainer.stacked import Stack, fit_folds
 
 NETWORK, LECTURE, RETRAINED = "network", "network, lecture's recipe", "network retrained without them"
@@ -87,9 +87,9 @@ def gather(rows: Floats, target: Floats, recipe: Recipe, folds: Folds, tick: Tic
     lacking: dict[str, dict[str, float]] = {name: {} for name in tables}
     plain = recipe.model_copy(update={"blank": 0})
     for name, table in tables.items():
-        lacking[name][NETWORK] = _mean_loss(target, held_out(stack, table, folds))
+        lacking[name][NETWORK] = mean_loss(target, held_out(stack, table, folds))
         retrained = cross_validate(table, target, plain, folds, tick, f"{NETWORK} without {name}")
-        lacking[name][RETRAINED] = _mean_loss(target, held_out(retrained, table, folds))
+        lacking[name][RETRAINED] = mean_loss(target, held_out(retrained, table, folds))
     for title, baseline in BASELINES.items():
         regression = baseline is logistic_regression
         asked = list(tables.values()) if regression else [rows]
@@ -100,9 +100,10 @@ def gather(rows: Floats, target: Floats, recipe: Recipe, folds: Folds, tick: Tic
         probability[title] = found[0]
         if regression:
             for name, answers in zip(tables, found, strict=True):
-                lacking[name]["logistic regression, mean imputation"] = _mean_loss(target, answers)
+                lacking[name]["logistic regression, mean imputation"] = mean_loss(target, answers)
     return Evidence(rows, target, probability, curves, lacking)
 
 
-def _mean_loss(target: Floats, probability: Floats) -> float:
+def mean_loss(target: Floats, probability: Floats) -> float:
+    """Log loss of float32[R,N], mean over the repeats."""
     return float(np.mean([log_loss(target, repeat) for repeat in probability]))

@@ -41,7 +41,8 @@ def _forward(weights: Sequence[Floats], inputs: Floats, activation: str) -> list
 
 
 def _sigmoid(z: Floats) -> Floats:
-    return np.reciprocal(1 + np.exp(-z))
+    probability: Floats = 1 / (1 + np.exp(-z))
+    return probability
 
 
 def _slope(output: Floats, activation: str) -> Floats:
@@ -132,5 +133,6 @@ class _Optimizer:
         for g, m, v in zip(gradient, self.first, self.second, strict=True):
             m[live] += (g - m[live]) * np.float32(0.1)
             v[live] += (g * g - v[live]) * np.float32(0.001)
-            found.append(rate * m[live] / (np.sqrt(v[live]) + np.float32(1e-7)))
+            step: Floats = rate * m[live] / (np.sqrt(v[live]) + np.float32(1e-7))
+            found.append(step)
         return found

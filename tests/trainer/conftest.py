@@ -8,8 +8,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from patient.encoding import Floats, encode, statistics
 from patient.record import FIELDS
 from trainer.dataset import Dataset
-from trainer.evidence import Evidence
-from trainer.findings import figures
+from trainer.report.evidence import Evidence
+from trainer.report.findings import figures
 
 LOSSES = np.hypot(*np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21))).astype(np.float32) + np.float32(0.3)
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
-from trainer.evidence import Evidence
+from trainer.report.evidence import Evidence
 from trainer.statistics import METRICS, Interval, interval, paired_difference, spread
 
 REFERENCE = "logistic regression"  # the model that the others are compared with

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from patient.encoding import Floats
 from patient.record import Measurement, measurements
+from trainer.report.style import DARK, GREY, PALE, STYLE, figure, percent, png
 from trainer.statistics import Doubles
-from trainer.style import DARK, GREY, PALE, STYLE, figure, percent, png
 
 Predict = Callable[[Floats], Floats]
 

@@ -3,12 +3,12 @@
 from patient.artefact import Metadata
 from patient.encoding import layout
 from patient.record import FIELDS
-from trainer.evidence import Evidence
-from trainer.findings import findings
-from trainer.origin import Origin, origin
+from trainer.report.evidence import Evidence
+from trainer.report.findings import findings
+from trainer.report.origin import Origin, origin
+from trainer.report.tables import REFERENCE, TITLES, patient_table, show, table
+from trainer.report.tripod import tripod
 from trainer.statistics import METRICS, interval, paired_difference
-from trainer.tables import REFERENCE, TITLES, patient_table, show, table
-from trainer.tripod import tripod
 
 
 def card(metadata: Metadata, difference: float, evidence: Evidence | None = None) -> str:

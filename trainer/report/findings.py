@@ -1,16 +1,16 @@
 """What the cross-validation found: the model card's scores, groups and plots, and the files that the plots lie in."""
 
 from patient.encoding import Floats
-from trainer import plots
-from trainer.effects import Predict, partial_dependence
-from trainer.evidence import Evidence
-from trainer.tables import REFERENCE, difference_table, group_table, missing_table, score_table
+from trainer.report import plots
+from trainer.report.effects import Predict, partial_dependence
+from trainer.report.evidence import Evidence
+from trainer.report.tables import REFERENCE, difference_table, group_table, missing_table, score_table
 
 
 def figures(evidence: Evidence, predict: Predict, losses: Floats, threshold: float) -> dict[str, bytes]:
     """The plots that the card links, by file name.
 
-    predict: the shipped network, float32[N,13] to float32[N]; losses: float32[S,S] of trainer.surface.surface
+    predict: the shipped network, float32[N,13] to float32[N]; losses: float32[S,S] of trainer.report.surface.surface
     """
     target, probability = evidence.target, evidence.probability["network"]
     return {

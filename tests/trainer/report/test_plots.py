@@ -8,11 +8,11 @@ from PIL import Image
 
 from patient.record import FIELDS
 from tests.trainer.conftest import LOSSES, predict
-from trainer import effects, plots
 from trainer.dataset import Dataset
-from trainer.evidence import Evidence
 from trainer.fit import Fitted
-from trainer.surface import surface
+from trainer.report import effects, plots
+from trainer.report.evidence import Evidence
+from trainer.report.surface import surface
 
 NAMES = ("learning_curves", "roc", "calibration", "confusion", "thresholds", "partial_dependence", "loss_surface")
 

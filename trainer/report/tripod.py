@@ -4,9 +4,9 @@ The items are named in our words.
 """
 
 from patient.artefact import Metadata
-from trainer.evidence import Evidence
-from trainer.origin import Origin
-from trainer.tables import table
+from trainer.report.evidence import Evidence
+from trainer.report.origin import Origin
+from trainer.report.tables import table
 
 NOT = "not applicable: "
 

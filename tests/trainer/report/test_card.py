@@ -11,11 +11,11 @@ from patient.artefact import Metadata
 from patient.record import measurements
 from tests.conftest import CLEVELAND
 from tests.patient.test_artefact import metadata
-from trainer.card import card
-from trainer.evidence import Evidence
-from trainer.origin import origin
+from trainer.report.card import card
+from trainer.report.evidence import Evidence
+from trainer.report.origin import origin
+from trainer.report.tables import difference_table, group_table, groups, patient_table, show
 from trainer.statistics import Interval
-from trainer.tables import difference_table, group_table, groups, patient_table, show
 
 SHA256 = hashlib.sha256(CLEVELAND.read_bytes()).hexdigest()
 PARTS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc", 23: "ab", 27: "abc"}

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from patient.encoding import Floats
+from trainer.report.style import DARK, GREY, LIGHT, STYLE, figure, percent, png
 from trainer.statistics import Doubles, interval, weights
-from trainer.style import DARK, GREY, LIGHT, STYLE, figure, percent, png
 
 GRID = np.append(np.linspace(0, 1, 201), 1.001)  # thresholds; at the last nobody is called diseased
 
@@ -145,7 +145,7 @@ def thresholds(target: Floats, probability: Floats, threshold: float) -> bytes:
 
 @STYLE
 def loss_surface(losses: Floats, reach: float = 1.0) -> bytes:
-    """Lines of equal log loss over the square that trainer.surface.surface measured, float32[S,S]."""
+    """Lines of equal log loss over the square that trainer.report.surface.surface measured, float32[S,S]."""
     ticks = np.linspace(-reach, reach, len(losses))
     drawn = figure(6.6, 5.6)
     axes = drawn.subplots()

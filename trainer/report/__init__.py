@@ -1,0 +1,1 @@
+"""What a version is judged by: tables, plots and the model card."""

@@ -1,0 +1,67 @@
+"""Training and held-out rows of a table, from memory where it fits and from the file, pass by pass, where it does not."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from patient.encoding import Floats
+from patient.record import FIELDS
+from trainer.blocks import TARGET, DatasetError
+from trainer.dataset import stratified_split
+from trainer.source import Source
+
+Chunk = tuple[Floats, Floats]  # rows float32[n,13], NaN = missing; target float32[n] of 0 and 1
+
+KEPT = 1_000_000  # rows that are held in memory, 60 MB; a longer table is read again for every pass
+SAMPLE = 500_000  # rows that scores are computed on
+
+
+class Table:
+    """A source, split into training and held-out rows: seeded, stratified within each chunk.
+
+    train_rows, test_rows and positives count what a first pass has found, which has also validated every row.
+    """
+
+    def __init__(self, source: Source, test_share: float | None, seed: int, small: int) -> None:
+        """`test_share` None: a fifth, or nothing where the table has at most `small` rows."""
+        self.source, self.seed = source, seed
+        kept: list[Chunk] | None = []
+        count = self.positives = 0
+        for rows, target in source:
+            count += len(rows)
+            self.positives += int(target.sum())
+            kept = [*kept, (rows, target)] if kept is not None and count <= KEPT else None
+        if not 0 < self.positives < count:
+            raise DatasetError(f"{source.path}: {TARGET} must hold both 0 and 1")
+        self.kept = kept
+        self.test_share = (0.0 if count <= small else 0.2) if test_share is None else test_share
+        self.train_rows = sum(len(target) for _, target in self.train())
+        self.test_rows = count - self.train_rows
+
+    def __len__(self) -> int:
+        return self.train_rows + self.test_rows
+
+    def train(self) -> Iterator[Chunk]:
+        """The rows to learn from."""
+        return self._part(0)
+
+    def test(self) -> Iterator[Chunk]:
+        """The rows held out."""
+        return self._part(1)
+
+    def _part(self, which: int) -> Iterator[Chunk]:
+        for i, (rows, target) in enumerate(self.source if self.kept is None else self.kept):
+            indices = stratified_split(target, self.test_share, np.random.default_rng([self.seed, i]))[which]
+            if len(indices):
+                yield rows[indices], target[indices]
+
+
+def sample(chunks: Iterator[Chunk], most: int = SAMPLE) -> Chunk:
+    """The first chunks as one, up to about `most` rows."""
+    taken: list[Chunk] = [(np.empty((0, len(FIELDS)), np.float32), np.empty(0, np.float32))]
+    for chunk in chunks:
+        taken.append(chunk)
+        if sum(len(target) for _, target in taken) >= most:
+            break
+    rows, target = (np.concatenate(arrays) for arrays in zip(*taken, strict=True))
+    return rows, target
