@@ -17,10 +17,11 @@ with quiet.stderr():  # TensorFlow greets with a dozen lines, whatever it is tol
 
     from trainer import progress
     from trainer.card import card
-    from trainer.dataset import DatasetError, read_csv, stratified_split
+    from trainer.dataset import DatasetError, read, stratified_split
     from trainer.evaluate import scores
     from trainer.export import ExportError, parity, save, to_onnx
     from trainer.fit import Recipe, fit
+    from trainer.generate import Generate
 
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 
@@ -28,7 +29,12 @@ LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 class Fit(Recipe):
     """Fit the network, export it to ONNX, and write it as the next version."""
 
-    data: Path = Field(Path("trainer/data/cleveland.csv"), description="CSV with the 13 fields and `target`")
+    data: Path = Field(
+        Path("trainer/data/cleveland.csv"),
+        description="CSV or Parquet file, or folder of them, with the 13 fields and `target`",
+    )
+    max_bad_share: float = Field(0.0, ge=0, lt=1, description="share of the rows that may be bad, and are left out")
+    rejects: Path = Field(Path("rejects.csv"), description="file that lists the bad rows, where some are allowed")
     models: Path = Field(Path("models/heart_disease"), description="folder of the versions")
     test_share: float = Field(0.2, ge=0, lt=1, description="share of the rows held out to score the network")
     threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on the service says heart disease")
@@ -41,7 +47,9 @@ class Fit(Recipe):
             progress.say(f"{self.models} holds version {known[-1]} already: nothing to do")
             return
         progress.say(f"Training on {_device()}")
-        data = read_csv(self.data)
+        data = read(self.data, self.max_bad_share, self.rejects if self.max_bad_share else None)
+        if data.rejected:
+            progress.say(f"{data.rejected} bad rows left out: {self.rejects} lists them")
         train, test = stratified_split(data.target, self.test_share, np.random.default_rng(self.seed))
         with progress.bar(self.epochs) as tick:
             fitted = fit(data.rows[train], data.target[train], self, tick)
@@ -66,7 +74,7 @@ class Fit(Recipe):
                 "train_rows": len(train),
                 "test_rows": len(test),
             },
-            flags=self.model_dump(mode="json", exclude={"data", "models", "if_none"}),
+            flags=self.model_dump(mode="json", exclude={"data", "rejects", "models", "if_none"}),
             metrics=metrics,
             libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
         )
@@ -85,6 +93,7 @@ class Trainer(BaseSettings, env_prefix="HEART_TRAINER_", cli_prog_name="python -
     """Train the heart disease network."""
 
     fit: CliSubCommand[Fit]
+    generate: CliSubCommand[Generate]
 
     def cli_cmd(self) -> None:
         """Run the command that was named."""
