@@ -34,8 +34,8 @@ def generate(out: Path, rows: int, seed: int, data: Dataset) -> None:
     """Write `rows` patients like those of `data` to a .csv or .parquet file, which says that they are synthetic.
 
     Each is a patient of `data` drawn at random, whose numbers, but no codes, are moved by a normal jitter within the
-    range that they have in `data`. Whole numbers stay whole, others keep one decimal; what is missing stays missing, and
-    the target what it is. Equal arguments give equal rows. Raises DatasetError for another kind of file.
+    range that they have in `data`. Whole numbers stay whole, others keep one decimal; what is missing stays missing,
+    and the target what it is. Equal arguments give equal rows. Raises DatasetError for another kind of file.
     """
     said = f"Synthetic, not patients: {rows} rows drawn from {data.name} with replacement and jittered, seed {seed}"
     table = np.column_stack([data.rows, data.target]).astype(np.float64)
