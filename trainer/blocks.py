@@ -112,7 +112,8 @@ def _parquet(path: Path) -> Part:
 
 def _parquet_blocks(path: Path, rows: int) -> Iterator[Block]:
     first = 1
-    with _reading(path), pa.parquet.ParquetFile(path, buffer_size=1 << 20) as file:
+    # A buffer ahead would in the end hold the whole file; without one, it is one row group, as packed in the file.
+    with _reading(path), pa.parquet.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(ROWS):
             columns = [batch[name].cast(pa.float64(), safe=False) for name in COLUMNS]  # not safe: 2**53 + 1 may round
             yield Block(_matrix(columns), {}, first, rows - (first - 1) - len(batch))
@@ -169,7 +170,7 @@ def _typed(data: bytes, names: list[str]) -> NDArray[np.float64] | None:
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(data),
-            pa.csv.ReadOptions(column_names=names, block_size=len(data) + 1, use_threads=False),
+            pa.csv.ReadOptions(column_names=names, block_size=len(data) + 1),
             pa.csv.ParseOptions(ignore_empty_lines=False),
             pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.float64()), null_values=MISSING, include_columns=COLUMNS
