@@ -49,7 +49,7 @@ class Fit(Recipe):
         progress.say(f"Training on {_device()}")
         data = read(self.data, self.max_bad_share, self.rejects if self.max_bad_share else None)
         if data.rejected:
-            progress.say(f"{data.rejected} bad rows left out: {self.rejects} lists them")
+            progress.say(f"Bad rows left out: {data.rejected}; {self.rejects} lists them")
         train, test = stratified_split(data.target, self.test_share, np.random.default_rng(self.seed))
         with progress.bar(self.epochs) as tick:
             fitted = fit(data.rows[train], data.target[train], self, tick)

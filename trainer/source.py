@@ -76,7 +76,7 @@ class Source:
     def _check(self, more: int, first: Fault | None) -> None:
         """Raise DatasetError if too many rows are bad, even if as many as `more` good ones follow."""
         read = self.rows + self.bad
-        if first and self.bad > self.max_bad_share * (read + more):
+        if first and self.bad / (read + more) > self.max_bad_share:
             count = f"{self.bad} of {read} rows are bad, the share allowed is {self.max_bad_share:g}; the first is "
             raise DatasetError(f"{f'{self.path}: {count}' if self.max_bad_share else ''}{first}")
 
