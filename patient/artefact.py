@@ -46,6 +46,7 @@ class Metadata(BaseModel):
     flags: dict[str, Any]  # what the trainer was told
     metrics: dict[str, Any]
     libraries: dict[str, str]
+    promotion: dict[str, Any] = {}  # how it compared with the version that served before
 
     def to_strings(self) -> dict[str, str]:
         """The key-value pairs as ONNX stores them."""

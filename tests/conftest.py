@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.predictor import Predictor, load
 from service.settings import Settings
-from trainer.dataset import Dataset, read_csv
+from trainer.dataset import Dataset, read
 from trainer.fit import Fitted, fit
 from trainer.noise import Recipe
 
@@ -21,7 +21,7 @@ CLEVELAND = ROOT / "trainer/data/cleveland.csv"
 @pytest.fixture(scope="session")
 def cleveland() -> Dataset:
     """The 303 records."""
-    return read_csv(CLEVELAND)
+    return read(CLEVELAND)
 
 
 @pytest.fixture(scope="session")

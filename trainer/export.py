@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,10 @@ def parity(model: onnx.ModelProto, fitted: Fitted, rows: Floats) -> float:
     return difference
 
 
-def save(model: onnx.ModelProto, metadata: Metadata, card: str, models: Path) -> Path:
-    """Write model and card as the next version and return its folder.
+def save(
+    model: onnx.ModelProto, metadata: Metadata, card: str, plots: dict[str, bytes], models: Path, aside: bool = False
+) -> Path:
+    """Write model, card and plots as the next version, or `aside` as a candidate for a look, and return the folder.
 
     The folder is filled under a hidden name and then renamed. A rename onto a folder that is there fails, so of two
     trainers that meet, the later one takes the next number.
@@ -61,21 +64,22 @@ def save(model: onnx.ModelProto, metadata: Metadata, card: str, models: Path) ->
     hidden = Path(tempfile.mkdtemp(prefix=".writing-", dir=models))
     try:
         hidden.chmod(0o755)
-        version = max(versions(models), default=0)
-        while True:
-            version += 1
-            stamped = metadata.model_copy(update={"version": str(version)})
+        for name, content in plots.items():
+            _write(hidden / name, content)
+        for number in count(max(versions(models), default=0) + 1):
+            version = f"candidate-{metadata.created.replace(':', '')}" if aside else str(number)
+            stamped = metadata.model_copy(update={"version": version})
             onnx.helper.set_model_props(model, stamped.to_strings())
             _write(hidden / FILE, model.SerializeToString(deterministic=True))
-            _write(hidden / "MODEL_CARD.md", card.replace("{version}", str(version)).encode())
+            _write(hidden / "MODEL_CARD.md", card.replace("{version}", version).encode())
             try:
-                return hidden.rename(models / str(version))
+                return hidden.rename(models / version)
             except OSError:
-                if not (models / str(version)).exists():
+                if aside or not (models / version).exists():
                     raise
-    except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)  # gone already where all went well
+    raise AssertionError("unreachable: there is always a next number")
 
 
 def _write(path: Path, content: bytes) -> None:

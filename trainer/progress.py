@@ -1,18 +1,20 @@
 """What the trainer shows while it works and when it is done."""
 
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from patient.artefact import Metadata
-from trainer.fit import Tick
 
 COLUMNS = {"log_loss": "log loss", "auc": "AUC", "accuracy": "accuracy", "brier": "Brier", "ece": "ECE"}
-
+EVERY = 10.0  # seconds between plain lines, where nobody watches a bar
 
 console = Console()
 
@@ -22,32 +24,66 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False)
 
 
-@contextmanager
-def bar(epochs: int) -> Iterator[Tick]:
-    """A bar with epoch, loss and time left; a plain line every tenth of the way where nobody watches."""
-    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("loss {task.fields[loss]:.4f}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as shown:
-        task = shown.add_task("", total=epochs, loss=float("nan"))
+def markdown(text: str) -> None:
+    """A table as the model card holds it."""
+    console.print(Markdown(text))
 
-        def tick(epoch: int, loss: float) -> None:
-            shown.update(task, completed=epoch, loss=loss)
+
+def ask(question: str) -> bool:
+    """What somebody at a terminal says; no where there is none."""
+    return sys.stdin.isatty() and console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+@contextmanager
+def bar(epochs: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """A bar with epoch, losses and time left; a plain line every tenth of the way where nobody watches."""
+    with _progress("epoch", "{task.fields[losses]}") as shown:
+        task = shown.add_task("epoch", total=epochs, losses="")
+
+        def tick(epoch: int, losses: Mapping[str, float]) -> None:
+            words = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
+            shown.update(task, completed=epoch, losses=words)
             if shown.disable and epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
-                say(f"epoch {epoch}/{epochs}  loss {loss:.4f}")
+                say(f"epoch {epoch}/{epochs}  {words}")
 
         yield tick
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that is fitted in turn, with time left; a plain line now and then where nobody watches."""
+    with _progress("{task.description}") as shown:
+        tasks: dict[str, int] = {}
+        said = time.monotonic()
+
+        def tick(name: str, done: int, total: int) -> None:
+            nonlocal said
+            if name not in tasks:
+                tasks[name] = shown.add_task(name, total=total)
+            shown.update(tasks[name], completed=done)  # type: ignore[arg-type]  # rich's TaskID is an int
+            if shown.disable and (done == total or time.monotonic() - said > EVERY):
+                said = time.monotonic()
+                say(f"{name}: {done}/{total}")
+
+        yield tick
+
+
+def _progress(*texts: str) -> Progress:
+    first, *rest = (TextColumn(text) for text in texts)
+    columns = (first, MofNCompleteColumn(), BarColumn(), *rest, TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 def summary(folder: Path, metadata: Metadata, epochs: int, difference: float) -> None:
     """The scores as a table, and where the model lies."""
     data = metadata.data
-    table = Table(
-        title=f"{epochs} epochs on {data['train_rows']} rows, {data['test_rows']} held out", title_justify="left"
-    )
+    title = f"{epochs} epochs on {data['train_rows']} rows, {data['test_rows']} held out"
+    table = Table(title=title, title_justify="left")
     table.add_column("")
-    for title in COLUMNS.values():
-        table.add_column(title, justify="right")
+    for column in COLUMNS.values():
+        table.add_column(column, justify="right")
     for part, values in metadata.metrics.items():
         table.add_row(part, *(f"{values[name]:.4f}" for name in COLUMNS))
     console.print(table)
-    say(f"Keras and ONNX differ by at most {difference:.1e} on all {data['rows']} rows")
+    say(f"Keras and ONNX differ by at most {difference:.1e} on the training rows")
     say(f"Wrote {folder}")

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 
 from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Metadata, versions
@@ -29,10 +28,7 @@ class Comparison:
         """What speaks against promotion, with the number that failed."""
         if self.candidate - self.serving <= self.margin:
             return None
-        return (
-            f"the candidate's log loss of {self.candidate:.4f} is worse than version {self.version}'s {self.serving:.4f} "
-            f"by {self.candidate - self.serving:.4f}, allowed is {self.margin:g} ({self.rows})"
-        )
+        return f"its log loss of {self.candidate:.4f} is worse than version {self.version}'s {self.serving:.4f} by {self.candidate - self.serving:.4f}, allowed is {self.margin:g} ({self.rows})"
 
     def as_metadata(self) -> dict[str, Any]:
         """For the model file."""
@@ -89,5 +85,5 @@ def compare_recipes(
 
 def compare_models(model: Finished, rows: Floats, target: Floats, candidate: Floats, margin: float) -> Comparison:
     """On held-out rows: `candidate` (float32[N]) against the serving version itself, which may have seen them."""
-    losses = [log_loss(target, probability) for probability in (candidate, model.predict(np.ascontiguousarray(rows)))]
-    return Comparison(model.metadata.version, *losses, margin, f"{len(rows)} held-out rows")
+    ours, theirs = log_loss(target, candidate), log_loss(target, model.predict(rows))
+    return Comparison(model.metadata.version, ours, theirs, margin, f"{len(rows)} held-out rows")

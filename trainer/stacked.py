@@ -41,8 +41,7 @@ def _forward(weights: Sequence[Floats], inputs: Floats, activation: str) -> list
 
 
 def _sigmoid(z: Floats) -> Floats:
-    probability: Floats = 1 / (1 + np.exp(-z))
-    return probability
+    return np.float32(1) / (np.float32(1) + np.exp(-z))
 
 
 def _slope(output: Floats, activation: str) -> Floats:
@@ -133,6 +132,5 @@ class _Optimizer:
         for g, m, v in zip(gradient, self.first, self.second, strict=True):
             m[live] += (g - m[live]) * np.float32(0.1)
             v[live] += (g * g - v[live]) * np.float32(0.001)
-            step: Floats = rate * m[live] / (np.sqrt(v[live]) + np.float32(1e-7))
-            found.append(step)
+            found.append((rate * m[live] / (np.sqrt(v[live]) + np.float32(1e-7))).astype(np.float32, copy=False))
         return found

@@ -1,4 +1,4 @@
-"""Training and held-out rows of a table, from memory where it fits and from the file, pass by pass, where it does not."""
+"""Training and held-out rows of a table: from memory where it fits, else from the file in every pass."""
 
 from collections.abc import Iterator
 

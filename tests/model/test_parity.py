@@ -56,7 +56,7 @@ def test_a_freshly_trained_network_answers_alike_in_all_four_ways(
     fitted: Fitted, cleveland: Dataset, tmp_path: Path
 ) -> None:
     """Within 1e-6, also where measurements are missing; the largest differences are reported."""
-    folder = save(to_onnx(fitted), metadata(), "", tmp_path)
+    folder = save(to_onnx(fitted), metadata(), "", {}, tmp_path)
     rows = blanked(cleveland.rows)
     keras = fitted.predict(rows)
     differences = {

@@ -67,6 +67,20 @@ def test_all_rows_may_train(command: object, tmp_path: Path) -> None:
     assert set(metadata.metrics) == {"train"}
 
 
+def test_bad_rows_are_left_out_counted_and_listed_where_a_share_is_allowed(
+    command: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By default the first bad row ends it; nobody loses patients without a word."""
+    (tmp_path / "t.csv").write_text(CLEVELAND.read_text().replace("63,1,1,", "630,1,1,", 1))
+    message = fit(command, "--data", "t.csv")
+    assert message == "trainer: t.csv:2: age: Age must be a number from 18 to 120 years"
+    assert not (tmp_path / "rejects.csv").exists()
+    assert fit(command, "--data", "t.csv", "--max-bad-share", "0.01") == 0
+    assert "Bad rows left out: 1; rejects.csv lists them" in capsys.readouterr().out
+    assert (tmp_path / "rejects.csv").read_text().splitlines()[1].startswith("t.csv,2,age,Age must be")
+    assert load(tmp_path / "models/heart_disease", "cpu").metadata.data["rows"] == 302
+
+
 def test_if_none_leaves_a_model_alone(command: object, tmp_path: Path) -> None:
     """What a container's start needs: one model, not one more at every start."""
     assert fit(command, "--if-none") == 0
@@ -107,8 +121,8 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     """Epoch, loss and time left on one line that moves."""
     monkeypatch.setattr(progress, "console", Console(force_terminal=True, width=100))
     with progress.bar(2) as tick:
-        tick(1, 0.6)
-        tick(2, 0.512345)
+        tick(1, {"loss": 0.6})
+        tick(2, {"loss": 0.512345})
     assert "2/2" in (shown := capsys.readouterr().out)
     assert "loss 0.5123" in shown
 

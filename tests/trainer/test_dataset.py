@@ -9,7 +9,7 @@ import pytest
 
 from patient.record import EXAMPLE, FIELDS
 from tests.conftest import CLEVELAND
-from trainer.dataset import Dataset, DatasetError, read_csv, stratified_split
+from trainer.dataset import Dataset, DatasetError, read, stratified_split
 
 HEADER = ",".join([*FIELDS, "target"])
 GOOD = ",".join([*(str(EXAMPLE[name]) for name in FIELDS), "0"])
@@ -59,7 +59,7 @@ def test_columns_may_stand_in_any_order_and_missing_may_be_a_question_mark(tmp_p
     """The header decides."""
     lines = [HEADER, GOOD.replace(",0,6,0", ",?,6,0"), GOOD[:-1] + "1"]
     reversed_lines = [",".join(reversed(line.split(","))) for line in lines]
-    data = read_csv(table(tmp_path, *reversed_lines))
+    data = read(table(tmp_path, *reversed_lines))
     assert data.rows[1].tolist() == pytest.approx([EXAMPLE[name] for name in FIELDS])
     assert np.isnan(data.rows[0, FIELDS.index("ca")])
     assert data.target.tolist() == [0, 1]
@@ -75,17 +75,17 @@ def test_columns_may_stand_in_any_order_and_missing_may_be_a_question_mark(tmp_p
         ([HEADER], "target must hold both 0 and 1"),
         ([HEADER, GOOD, GOOD], "target must hold both 0 and 1"),
         ([HEADER, GOOD, "1,2"], "table.csv:3: 2 cells, the header has 14"),
-        ([HEADER, GOOD.replace("63,", "x,", 1)], "table.csv:2: every cell must be a number, or empty"),
+        ([HEADER, GOOD.replace("63,", "x,", 1)], "table.csv:2: age: Age must be a number from 18 to 120"),
         ([HEADER, GOOD.replace("233", "9999")], "table.csv:2: chol: Serum cholesterol must be"),
         ([HEADER, GOOD.replace("233", "nan")], "table.csv:2: chol: Serum cholesterol must be"),
         ([HEADER, GOOD.replace("63,", ",", 1)], "table.csv:2: age: Age must be"),
-        ([HEADER, GOOD[:-1] + "2"], "table.csv:2: target must be 0 or 1"),
+        ([HEADER, GOOD[:-1] + "2"], "table.csv:2: target: must be 0 or 1"),
     ],
 )
 def test_a_fault_is_named_without_the_value(tmp_path: Path, lines: list[str], words: str) -> None:
     """The message leads to the cell, and does not repeat it."""
     with pytest.raises(DatasetError) as caught:
-        read_csv(table(tmp_path, *lines))
+        read(table(tmp_path, *lines))
     assert words in str(caught.value)
     assert "9999" not in str(caught.value)
 
@@ -93,10 +93,10 @@ def test_a_fault_is_named_without_the_value(tmp_path: Path, lines: list[str], wo
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     """A missing file and a binary one are each one line of error."""
     with pytest.raises(DatasetError, match="No such file"):
-        read_csv(tmp_path / "nowhere.csv")
+        read(tmp_path / "nowhere.csv")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DatasetError, match="not UTF-8"):
-        read_csv(tmp_path / "binary")
+        read(tmp_path / "binary")
 
 
 def test_a_split_is_seeded_stratified_and_loses_nobody(cleveland: Dataset) -> None:

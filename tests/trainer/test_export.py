@@ -52,7 +52,7 @@ def test_disagreement_writes_nothing(model: onnx.ModelProto, cleveland: Dataset)
 def test_versions_count_up_and_are_stamped(model: onnx.ModelProto, tmp_path: Path) -> None:
     """The folder's number is in the file and in the card, and nothing else lies around."""
     for number in ("1", "2"):
-        folder = save(model, metadata(), "card of {version}", tmp_path)
+        folder = save(model, metadata(), "card of {version}", {}, tmp_path)
         session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
         assert folder.name == number
         assert session.get_modelmeta().custom_metadata_map["version"] == f'"{number}"'
@@ -64,9 +64,9 @@ def test_a_number_that_another_trainer_took_meanwhile_is_passed_over(
     model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two trainers that both mean to write version 1, the later one writes version 2."""
-    first = save(model, metadata(), "first", tmp_path)
+    first = save(model, metadata(), "first", {}, tmp_path)
     monkeypatch.setattr(export, "versions", lambda _models: [])  # what the second one saw before the first wrote
-    second = save(model, metadata(), "second", tmp_path)
+    second = save(model, metadata(), "second", {}, tmp_path)
     assert [first.name, second.name] == ["1", "2"]
     assert (first / "MODEL_CARD.md").read_text() == "first"
 
@@ -81,7 +81,7 @@ def test_a_failure_while_writing_leaves_nothing(
 
     monkeypatch.setattr(export, "_write", full)
     with pytest.raises(OSError, match="No space left"):
-        save(model, metadata(), "", tmp_path)
+        save(model, metadata(), "", {}, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert versions(tmp_path) == []
 
@@ -96,5 +96,5 @@ def test_a_folder_that_cannot_be_renamed_is_an_error_and_no_endless_loop(
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(PermissionError):
-        save(model, metadata(), "", tmp_path)
+        save(model, metadata(), "", {}, tmp_path)
     assert list(tmp_path.iterdir()) == []

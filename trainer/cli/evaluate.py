@@ -18,6 +18,7 @@ from trainer.promote import Finished
 from trainer.report import tables
 from trainer.statistics import spread
 
+
 class Evaluate(Recipe):
     """Cross-validate the network that these flags make, beside its baselines; or score a finished model on a table."""
 
@@ -26,7 +27,9 @@ class Evaluate(Recipe):
     repeats: int = Field(10, ge=1, description="how often it is repeated with other folds")
     threshold: float = Field(0.5, gt=0, lt=1, description="of accuracy, sensitivity and specificity")
     model: Path | None = Field(None, description="folder of a version: validate this model, as it is, on the table")
-    recalibrate: CliImplicitFlag[bool] = Field(False, description="with --model: write it, recalibrated, as next version")
+    recalibrate: CliImplicitFlag[bool] = Field(
+        False, description="with --model: recalibrated, make it the next version"
+    )
     out: Path | None = Field(None, description="write the results to this .json or .csv file too")
 
     def cli_cmd(self) -> None:
@@ -35,7 +38,7 @@ class Evaluate(Recipe):
         if self.model:
             finished = Finished(self.model / "model.onnx")
             result = external.validate(finished, data.rows, data.target)
-            progress.say(external.report(result, finished.metadata, data))
+            progress.say(external.report(result, finished.metadata.version, data))
             if self.recalibrate:
                 folder = external.recalibrate(finished, result, data, self.model.parent)
                 progress.say(f"Wrote {folder}")

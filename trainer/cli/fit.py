@@ -48,11 +48,14 @@ class Fit(Recipe):
     models: Path = Field(Path("models/heart_disease"), description="folder of the versions")
     threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on the service says heart disease")
     test_share: float | None = Field(
-        None, ge=0, lt=1, description=f"share of rows held out; default 0.2, or 0 up to {SMALL} rows, with folds instead"
+        None,
+        ge=0,
+        lt=1,
+        description=f"share of rows held out; default 0.2, or 0 up to {SMALL} rows, which have folds",
     )
     folds: int = Field(10, ge=2, description="folds of the cross-validation that judges the recipe")
     repeats: int = Field(10, ge=0, description="how often it is repeated with other folds; 0: none")
-    margin: float = Field(0.005, ge=0, description="log loss by which a new version may be worse than the one that serves")
+    margin: float = Field(0.005, ge=0, description="log loss by which it may be worse than the version that serves")
     force: CliImplicitFlag[bool] = Field(False, description="promote in any case; recorded in the model file")
     if_none: CliImplicitFlag[bool] = Field(False, description="do nothing if the folder holds a version already")
     strategy: Literal["default", "mirrored", "multiworker"] = Field(
@@ -110,7 +113,7 @@ class Fit(Recipe):
         refusal = self._refusal(comparison, stopped)
         text = card(metadata, difference, evidence)
         folder = save(model, metadata, text, plots, self.models, aside=refusal is not None)
-        progress.summary(folder, metadata, len(fitted.losses), difference, evidence)
+        progress.summary(folder, metadata, len(fitted.losses), difference)
         if refusal:
             raise NotPromoted(f"not promoted: {refusal}; the candidate lies in {folder}")
 
