@@ -28,7 +28,9 @@ class Comparison:
         """What speaks against promotion, with the number that failed."""
         if self.candidate - self.serving <= self.margin:
             return None
-        return f"its log loss of {self.candidate:.4f} is worse than version {self.version}'s {self.serving:.4f} by {self.candidate - self.serving:.4f}, allowed is {self.margin:g} ({self.rows})"
+        worse = self.candidate - self.serving
+        than = f"{self.candidate:.4f} is worse than version {self.version}'s {self.serving:.4f} by {worse:.4f}"
+        return f"its log loss of {than}, allowed is {self.margin:g} ({self.rows})"
 
     def as_metadata(self) -> dict[str, Any]:
         """For the model file."""

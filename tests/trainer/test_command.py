@@ -13,6 +13,7 @@ from tests.conftest import CLEVELAND
 from trainer import progress
 from trainer.__main__ import main
 from trainer.dataset import Dataset
+from trainer.report.card import command_line
 
 
 @pytest.fixture
@@ -30,7 +31,8 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
 def fit(command: object, *flags: str) -> int | str:
     """`trainer fit` on the committed data."""
     assert callable(command)
-    result = command("fit", "--data", str(CLEVELAND), "--epochs", "5", *flags)
+    brief = ["--epochs", "5", "--repeats", "0", "--test-share", "0.2"]
+    result = command("fit", "--data", str(CLEVELAND), *brief, *flags)
     assert isinstance(result, int | str)
     return result
 
@@ -38,7 +40,7 @@ def fit(command: object, *flags: str) -> int | str:
 def test_fit_makes_a_version_that_serves(command: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first is 1, the next 2, and the service takes the newest; the summary says what was reached."""
     assert fit(command) == 0
-    assert fit(command, "--hidden", "8,4", "--threshold", "0.4") == 0
+    assert fit(command, "--hidden", "8,4", "--threshold", "0.4", "--force") == 0
     shown = capsys.readouterr().out
     for words in ("loss", "5 epochs on 242 rows, 61 held out", "majority", "AUC", "differ by at most", "Wrote"):
         assert words in shown
@@ -112,7 +114,7 @@ def test_interrupted_means_nothing_written(command: object, monkeypatch: pytest.
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainer.__main__.fit", interrupt)
+    monkeypatch.setattr("trainer.cli.fit.fit_chunks", interrupt)
     assert fit(command) == "trainer: interrupted, nothing written"
     assert not Path("models").exists()
 
@@ -130,13 +132,9 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_the_committed_model_is_what_its_flags_make(cleveland: Dataset, command: object, tmp_path: Path) -> None:
     """Training again with the flags in the committed file gives its probabilities."""
     committed = load(CLEVELAND.parents[2] / "models/heart_disease", "cpu")
-    flags = [
-        f"--{name.replace('_', '-')}={','.join(map(str, value)) if isinstance(value, list) else value}"
-        for name, value in committed.metadata.flags.items()
-        if value is not None
-    ]
+    flags = committed.metadata.flags | {"repeats": 0, "test_share": committed.metadata.flags["test_share"] or 0}
     assert callable(command)
-    assert command("fit", "--data", str(CLEVELAND), *flags) == 0
+    assert command("fit", "--data", str(CLEVELAND), *command_line(flags)) == 0
     again = load(tmp_path / "models/heart_disease", "cpu")
     assert committed.metadata.data == again.metadata.data
     assert np.abs(committed(cleveland.rows) - again(cleveland.rows)).max() < 1e-3  # another machine may round otherwise

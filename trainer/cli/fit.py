@@ -23,7 +23,7 @@ from trainer.export import parity, save, to_onnx
 from trainer.fit import Fitted, fit_chunks
 from trainer.noise import Recipe
 from trainer.promote import Comparison, compare_models, compare_recipes, serving
-from trainer.report.card import card
+from trainer.report.card import CROSS_VALIDATED, card
 from trainer.report.evidence import Evidence
 from trainer.report.findings import figures
 from trainer.report.surface import surface
@@ -73,7 +73,7 @@ class Fit(Recipe):
         source = Source(self.data, self.max_bad_share, self.rejects if self.max_bad_share else None)
         table = Table(source, self.test_share, self.seed, SMALL if self.repeats else 0)
         if source.bad:
-            progress.say(f"{source.bad} bad rows left out: {self.rejects} lists them")
+            progress.say(f"Bad rows left out: {source.bad}; {self.rejects} lists them")
         fitted, stopped = self._train(table, strategy)
         if not chief:
             return  # the others have the same weights; one of them writes
@@ -88,8 +88,9 @@ class Fit(Recipe):
             parts |= {"test": (held[1], fitted.predict(held[0])), "majority": (held[1], majority)}
         metrics: dict[str, Any] = {name: scores(*part, self.threshold) for name, part in parts.items()}
         if evidence:
-            found = spread(evidence.target, evidence.probability[NETWORK], self.threshold)
-            metrics["cross-validation"] = {name: value for name, (value, _) in found.items()}
+            for title, probability in evidence.probability.items():
+                found = spread(evidence.target, probability, self.threshold)
+                metrics[f"{title} {CROSS_VALIDATED}"] = {name: mean for name, (mean, _) in found.items()}
         ours = {"data", "rejects", "models", "if_none", "tensorboard"}
         metadata = Metadata(
             version="0",  # save() numbers it

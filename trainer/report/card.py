@@ -1,5 +1,8 @@
 """The model card: what a person should know before trusting this version."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from patient.artefact import Metadata
 from patient.encoding import layout
 from patient.record import FIELDS
@@ -9,6 +12,8 @@ from trainer.report.origin import Origin, origin
 from trainer.report.tables import REFERENCE, TITLES, patient_table, show, table
 from trainer.report.tripod import tripod
 from trainer.statistics import METRICS, interval, paired_difference
+
+CROSS_VALIDATED = "(cross-validated)"  # ends the name of a metric that is not of the shipped weights but of its recipe
 
 
 def card(metadata: Metadata, difference: float, evidence: Evidence | None = None) -> str:
@@ -88,19 +93,37 @@ def _data(evidence: Evidence | None, known: Origin) -> str:
 
 
 def _this_network(metadata: Metadata) -> str:
-    if not metadata.metrics:
-        return "## This very network\n\nNo rows were scored apart."
+    parts = {part: found for part, found in metadata.metrics.items() if not part.endswith(CROSS_VALIDATED)}
     rows = [
-        [part, *(f"{scores[name]:.3f}" if name in scores else "" for name in METRICS)]
-        for part, scores in metadata.metrics.items()
+        [part, *(f"{found[name]:.3f}" if name in found else "" for name in METRICS)] for part, found in parts.items()
     ]
-    data = metadata.data
+    data, flags, promotion = metadata.data, metadata.flags, metadata.promotion
+    held = (
+        f" `test` are {data['test_rows']} rows that it never saw, `majority` is the training rows' share of disease, said of them all."
+        if data["test_rows"]
+        else ""
+    )
+    blanking = (
+        f"""
+While it was trained, {flags["blank"]:.0%} of the rows lost whole measurements in every epoch: each of {", ".join(flags["blank_fields"])}
+with a probability of 0.75. That is why it copes without them."""
+        if flags.get("blank")
+        else ""
+    )
+    compared = (
+        f"""
+Before it became a version its log loss was compared with that of version {promotion["version"]}: {promotion["candidate"]:.4f} against
+{promotion["serving"]:.4f} ({promotion["rows"]}); up to {promotion["margin"]:g} worse would have been accepted."""
+        if "serving" in promotion
+        else ""
+    )
     return f"""## This very network
 
 {table(["", *TITLES.values()], rows)}
 
-`train` are the {data["train_rows"]} rows that the shipped network was fitted on: a score that flatters. `test`, if there, are
-{data["test_rows"]} rows that it never saw, and `majority` is the training rows' share of disease as a constant prediction for them."""
+`train` are the {data["train_rows"]} rows that it was fitted on: a score that flatters.{held}
+{blanking}
+{compared}"""
 
 
 def _limits(metadata: Metadata, known: Origin) -> str:
@@ -119,11 +142,7 @@ def _limits(metadata: Metadata, known: Origin) -> str:
 
 def _made(metadata: Metadata, difference: float) -> str:
     data = metadata.data
-    flags = " ".join(
-        f"--{name.replace('_', '-')} {','.join(map(str, value)) if isinstance(value, list) else value}"
-        for name, value in metadata.flags.items()
-        if value is not None
-    )
+    flags = " ".join(command_line(metadata.flags))
     units = ", ".join(map(str, [layout().width, *metadata.flags.get("hidden", []), 1]))
     return f"""## How it was made
 
@@ -134,3 +153,15 @@ def _made(metadata: Metadata, difference: float) -> str:
 - Encoding: inside the graph; its means and deviations come from the training rows. Fingerprint `{metadata.fingerprint}`
 - Keras and the exported graph differ by at most {difference:.1e} on all rows.
 - Made {metadata.created} with {", ".join(f"{name} {number}" for name, number in metadata.libraries.items())}"""
+
+
+def command_line(flags: Mapping[str, Any]) -> list[str]:
+    """The flags of a run as its command takes them: `--hidden 32,16`, `--force`; what was not set is left out."""
+    words: list[str] = []
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            words += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return words

@@ -90,7 +90,7 @@ All repeats together; bands are 95 % intervals of a bootstrap over patients.
 
 ![Log loss over the epochs](learning_curves.png)
 
-Mean over the folds.
+Mean over one fold of each repeat, asked after every epoch without dropout or blanking.
 
 ### Effect of each measurement
 

@@ -1,0 +1,82 @@
+"""A cross-validation asks every patient of a model that has not seen that patient, and of every model alike."""
+
+import numpy as np
+import pytest
+from sklearn.model_selection import cross_val_predict
+
+from trainer.baselines import BASELINES
+from trainer.crossval import LACKING, LECTURE, NETWORK, RETRAINED, blanked, gather, stratified_folds
+from trainer.dataset import Dataset
+from trainer.evaluate import log_loss
+from trainer.noise import Recipe
+
+
+def test_every_row_is_held_out_once_a_repeat_and_never_trains_then(cleveland: Dataset) -> None:
+    """No patient is predicted by a model that has seen that patient, and none is left out."""
+    folds = stratified_folds(cleveland.target, 3, 10, 0)
+    assert len(folds.test) == len(folds.train) == 30
+    for repeat in range(3):
+        tests = folds.test[repeat * 10 : repeat * 10 + 10]
+        assert np.array_equal(np.sort(np.concatenate(tests)), np.arange(303))
+    for train, test in zip(folds.train, folds.test, strict=True):
+        assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(303))
+
+
+def test_folds_are_stratified_and_seeded(cleveland: Dataset) -> None:
+    """Sizes differ by one row at most, and every fold has its share of disease."""
+    folds = stratified_folds(cleveland.target, 2, 10, 7)
+    assert {len(test) for test in folds.test} == {30, 31}
+    assert {int(cleveland.target[test].sum()) for test in folds.test} <= {13, 14}
+    again = stratified_folds(cleveland.target, 2, 10, 7)
+    assert all(np.array_equal(a, b) for a, b in zip(folds.test, again.test, strict=True))
+    assert not np.array_equal(folds.test[0], folds.test[10])
+
+
+def test_more_folds_than_rows_of_a_class_are_refused() -> None:
+    """Some fold would have none of it."""
+    with pytest.raises(ValueError, match="4 folds need 4 rows of either class"):
+        stratified_folds(np.array([0] * 9 + [1] * 3, np.float32), 1, 4, 0)
+
+
+def test_everything_is_gathered_for_every_model(cleveland: Dataset) -> None:
+    """Network, lecture's recipe and baselines on the same folds; curves; and what missing values cost."""
+    folds, told = stratified_folds(cleveland.target, 1, 2, 0), set()
+
+    def tick(name: str, done: int, total: int) -> None:
+        assert 1 <= done <= total
+        told.add(name)
+
+    evidence = gather(cleveland.rows, cleveland.target, Recipe(epochs=60), folds, tick)
+    assert set(evidence.probability) == {NETWORK, LECTURE, *BASELINES} <= told
+    losses = {name: log_loss(cleveland.target, found[0]) for name, found in evidence.probability.items()}
+    assert all(found.shape == (1, 303) for found in evidence.probability.values())
+    assert losses["majority class"] == pytest.approx(0.69, abs=0.005)
+    assert max(losses[NETWORK], losses["logistic regression"], losses["random forest"]) < 0.5
+    assert losses[LECTURE] > losses[NETWORK]
+    assert evidence.learning.shape == (2, 60)
+    assert evidence.learning[0, -1] < evidence.learning[0, 0]
+    assert list(evidence.missing) == ["nothing", *(", ".join(fields) for fields in LACKING[1:])]
+    for lacking in evidence.missing.values():
+        assert set(lacking) == {NETWORK, RETRAINED, "logistic regression, mean imputation"}
+    assert evidence.missing["nothing"][NETWORK] == pytest.approx(losses[NETWORK])
+    assert evidence.missing["ca, thal"][NETWORK] > losses[NETWORK]
+
+
+def test_blanking_leaves_the_original_alone(cleveland: Dataset) -> None:
+    """And blanks what it is told, in every row."""
+    before = cleveland.rows.copy()
+    assert np.isnan(blanked(cleveland.rows, ["ca", "thal"])[:, [11, 12]]).all()
+    assert np.array_equal(before, cleveland.rows, equal_nan=True)
+
+
+def test_a_baseline_is_scikit_learns_own(cleveland: Dataset) -> None:
+    """The forest of the table is the one that anybody can make."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    folds = stratified_folds(cleveland.target, 1, 3, 0)
+    pairs = list(zip(folds.train, folds.test, strict=True))
+    forest = RandomForestClassifier(300, random_state=0)
+    theirs = cross_val_predict(forest, cleveland.rows, cleveland.target, cv=pairs, method="predict_proba")[:, 1]
+    for train, test in pairs:
+        (ours,) = BASELINES["random forest"](cleveland.rows[train], cleveland.target[train], [cleveland.rows[test]])
+        assert ours == pytest.approx(theirs[test], abs=1e-6)

@@ -1,0 +1,104 @@
+"""What happens to models/ when trainers meet, are interrupted or killed; and training by several processes as one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from patient.artefact import versions
+from tests.conftest import CLEVELAND, ROOT
+from trainer.promote import Finished
+
+BRIEF = ["--repeats", "0", "--epochs", "10"]
+
+
+def start(models: Path, *flags: str, **environment: str) -> subprocess.Popen[str]:
+    """`python -m trainer fit` in a process of its own."""
+    command = [sys.executable, "-m", "trainer", "fit", "--data", str(CLEVELAND), "--models", str(models), *flags]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> None:
+    """Until it has said so."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if words in line:
+            return
+    pytest.fail(f"it ended without saying {words!r}")
+
+
+def test_two_trainers_at_once_make_two_whole_versions(tmp_path: Path) -> None:
+    """Never the same number, never half of one."""
+    trainers = [start(tmp_path, *BRIEF, "--force", "--seed", seed) for seed in ("1", "2")]
+    for trainer in trainers:
+        output, _ = trainer.communicate(timeout=120)
+        assert trainer.returncode == 0, output
+    assert versions(tmp_path) == [1, 2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+    seeds = {Finished(tmp_path / str(version) / "model.onnx").metadata.flags["seed"] for version in (1, 2)}
+    assert seeds == {1, 2}
+
+
+def test_kill_9_leaves_models_as_they_were(tmp_path: Path) -> None:
+    """Whenever it comes."""
+    trainer = start(tmp_path, "--epochs", "100000")
+    wait_for(trainer, "Training on")
+    time.sleep(2)
+    trainer.kill()
+    trainer.communicate(timeout=60)
+    assert versions(tmp_path) == []
+
+
+def test_ctrl_c_stops_after_the_epoch_and_leaves_what_is_there_aside(tmp_path: Path) -> None:
+    """A failing exit status, no version, and a whole candidate for a look."""
+    trainer = start(tmp_path, "--repeats", "0", "--epochs", "2000", "--test-share", "0.2")
+    wait_for(trainer, "epoch 200/2000")
+    trainer.send_signal(signal.SIGINT)
+    output, _ = trainer.communicate(timeout=120)
+    assert trainer.returncode == 1, output
+    assert "Stopping after this epoch" in output
+    assert "not promoted: stopped before its last epoch" in output
+    assert versions(tmp_path) == []
+    (candidate,) = tmp_path.glob("candidate-*")
+    metadata = json.loads(
+        next(pair.value for pair in onnx.load(candidate / "model.onnx").metadata_props if pair.key == "flags")
+    )
+    assert 200 <= metadata["epochs"] < 2000
+
+
+def test_several_workers_train_as_one(tmp_path: Path) -> None:
+    """Two processes, each with its part of every minibatch, find what one finds alone; one of them writes."""
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    configs = [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}}) for i in (0, 1)]
+    workers = [
+        start(tmp_path / "two", *BRIEF, "--strategy", "multiworker", "--time-limit", "600", TF_CONFIG=c)
+        for c in configs
+    ]
+    alone = start(tmp_path / "one", *BRIEF)
+    for process in (*workers, alone):
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["1"]
+    one, two = (Finished(tmp_path / name / "1/model.onnx") for name in ("one", "two"))
+    rows = np.full((1, 13), np.nan, np.float32)
+    assert two.predict(rows) == pytest.approx(one.predict(rows), abs=1e-4)
