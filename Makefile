@@ -5,20 +5,20 @@ BIN := $(VENV)/bin
 MODELS := models/heart_disease
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help install serve train test check lock
+.PHONY: help install serve train test check bench-trainer lock
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/dev ## create .venv with everything: service, trainer and development tools
 
 serve: $(VENV)/service ## serve on http://127.0.0.1:8000 (PORT= changes it); trains first if there is no model
-	@ls $(MODELS)/*/model.onnx > /dev/null 2>&1 || { echo "No model in $(MODELS): training one first."; $(MAKE) --no-print-directory train; }
+	@ls $(MODELS)/*/model.onnx > /dev/null 2>&1 || { echo "No model in $(MODELS): training one first."; $(MAKE) --no-print-directory train FLAGS="--repeats 1"; }
 	@$(BIN)/python -m service --port $(PORT)
 
-train: $(VENV)/trainer ## fit the network and write the next version into models/
-	@$(BIN)/python -m trainer fit
+train: $(VENV)/trainer ## fit and judge the network, and make it the next version in models/ (FLAGS= of fit)
+	@$(BIN)/python -m trainer fit $(FLAGS)
 
 test: $(VENV)/dev ## run every test
 	@$(BIN)/python -m pytest
@@ -29,6 +29,10 @@ check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage
 	@$(BIN)/mypy
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report
+
+bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit and pyarrow (about 6 minutes)
+	@$(BIN)/python -m benchmarks.training
+	@$(BIN)/python -m benchmarks.reading
 
 lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 	@for extra in dev trainer trainer-cuda service service-cuda; do \

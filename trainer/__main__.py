@@ -33,7 +33,8 @@ def main() -> int | str:
     try:
         CliApp.run(Trainer)
     except ValidationError as error:
-        faults = (f"--{str(e['loc'][-1]).replace('_', '-')}: {e['msg']}" for e in error.errors(include_url=False))
+        # A location is the command, its flag, and for a list the place in it.
+        faults = (f"--{str(e['loc'][1]).replace('_', '-')}: {e['msg']}" for e in error.errors(include_url=False))
         return "trainer: " + "; ".join(faults)
     except (ArtefactError, DatasetError, ExportError, NotPromoted, SettingsError) as error:
         return f"trainer: {error}"

@@ -119,6 +119,7 @@ def recalibrate(model: Finished, found: Validation, data: Dataset, models: Path)
 
 Version {old.version}, recalibrated: its log-odds times {slope:.4f} plus {intercept:.4f},
 fitted to the {len(data)} patients of {data.name} (SHA-256 `{data.sha256}`). Log loss on these patients:
-{found.scores["log_loss"]:.4f} before, {found.recalibrated:.4f} after, cross-validated. All else stands in the card of version {old.version}.
+{found.scores["log_loss"]:.4f} before, {found.recalibrated:.4f} after, cross-validated.
+All else stands in the card of version {old.version}.
 """
     return save(proto, old.model_copy(update={"created": created, "promotion": how}), text, {}, models)

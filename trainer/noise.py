@@ -5,16 +5,25 @@ start from the same weights and see the same rows, with the same inputs dropped,
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from patient.encoding import Floats, layout
 from patient.record import FIELDS
 
 BLANK = 0.75  # in a row that loses fields, the probability of each of `blank_fields` to be lost
+
+
+def _known(name: str) -> str:
+    if name not in FIELDS:
+        raise ValueError(f"not a field of the record; they are {', '.join(FIELDS)}")
+    return name
+
+
+KnownField = Annotated[str, AfterValidator(_known)]
 
 
 class Recipe(BaseModel):
@@ -38,7 +47,9 @@ class Recipe(BaseModel):
     blank: float = Field(
         0.5, ge=0, le=1, description="share of rows that lose whole fields in an epoch; 0: the lecture's"
     )
-    blank_fields: list[str] = Field(["ca", "thal", "slope", "chol"], description="fields that such a row may lose")
+    blank_fields: list[KnownField] = Field(
+        ["ca", "thal", "slope", "chol"], description="fields that such a row may lose"
+    )
 
 
 class Noise:
@@ -48,7 +59,9 @@ class Noise:
         self.recipe, self.rng = recipe, np.random.default_rng(recipe.seed)
         columns = layout()
         source = np.concatenate([columns.numeric, columns.onehot])
-        self.columns_of = [source == FIELDS.index(name) for name in recipe.blank_fields]  # bool[29] for each field
+        fields = [FIELDS.index(name) for name in recipe.blank_fields]
+        self.columns = np.flatnonzero(np.isin(source, fields))  # encoded columns that may be blanked,
+        self.field_of = np.array([fields.index(i) for i in source[self.columns]], np.intp)  # and whose they are
 
     def weights(self) -> list[Floats]:
         """Kernel, bias, kernel, bias, ... kernels uniform as Glorot and Bengio (2010) start them."""
@@ -76,7 +89,6 @@ class Noise:
             factor = kept * np.float32(1 / (1 - self.recipe.dropout))
         if self.recipe.blank:
             blanked = self.rng.random((rows, 1), np.float32) < self.recipe.blank
-            lost = blanked & (self.rng.random((rows, len(self.columns_of)), np.float32) < BLANK)
-            for columns, lacking in zip(self.columns_of, lost.T, strict=True):
-                factor[np.ix_(lacking, columns)] = 0
+            lost = blanked & (self.rng.random((rows, len(self.recipe.blank_fields)), np.float32) < BLANK)
+            factor[:, self.columns] *= ~lost[:, self.field_of]
         return order, factor

@@ -1,5 +1,7 @@
 """`python -m trainer fit`, as a person calls it."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -94,6 +96,7 @@ def test_if_none_leaves_a_model_alone(command: object, tmp_path: Path) -> None:
     ("flags", "words"),
     [
         (["--epochs", "0", "--l2", "-1"], "--epochs: Input should be greater than or equal to 1; --l2: "),
+        (["--blank-fields", "ca,bmi"], "not a field of the record; they are age, sex"),
         (["--test-share", "many"], "--test-share: Input should be a valid number"),
         (["--data", "nowhere.csv"], "nowhere.csv: No such file"),
         (["--models", "/dev/null/x"], "Not a directory"),
@@ -138,3 +141,74 @@ def test_the_committed_model_is_what_its_flags_make(cleveland: Dataset, command:
     again = load(tmp_path / "models/heart_disease", "cpu")
     assert committed.metadata.data == again.metadata.data
     assert np.abs(committed(cleveland.rows) - again(cleveland.rows)).max() < 1e-3  # another machine may round otherwise
+
+
+def test_tensorboard_gets_its_logs(command: object, tmp_path: Path) -> None:
+    """Loss and held-out loss of every epoch."""
+    assert fit(command, "--tensorboard", "logs") == 0
+    (events,) = (tmp_path / "logs").iterdir()
+    content = events.read_bytes()
+    assert content.count(b"held-out loss") == 5
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv"])
+def test_evaluate_compares_the_network_with_its_baselines(
+    command: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    """On screen as tables, and in a file for a program."""
+    assert callable(command)
+    flags = ["--repeats", "1", "--folds", "2", "--epochs", "30", "--data", str(CLEVELAND), "--out", f"result.{suffix}"]
+    assert command("evaluate", *flags) == 0
+    shown = capsys.readouterr().out
+    for words in ("majority class", "logistic regression", "random forest", "gradient boosting", "lecture", "95 %"):
+        assert words in shown
+    result = (tmp_path / f"result.{suffix}").read_text()
+    if suffix == "json":
+        assert json.loads(result)["scores"]["majority class"]["log_loss"]["mean"] == pytest.approx(0.69, abs=0.01)
+    else:
+        assert result.startswith("model,metric,mean,sd\nnetwork,log_loss,0.")
+        assert "logistic regression,auc,0." in result
+
+
+def test_evaluate_validates_a_finished_model_on_other_patients(
+    command: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without training anything; recalibrating it is an offer, and makes a version when taken."""
+    assert callable(command)
+    shutil.copytree(CLEVELAND.parents[2] / "models/heart_disease/1", tmp_path / "models/1")
+    flags = ["--model", "models/1", "--data", str(CLEVELAND), "--out", "result.json"]
+    assert command("evaluate", *flags) == 0
+    shown = capsys.readouterr().out
+    assert "Version 1 on 303 patients" in shown
+    assert "calibration slope" in shown
+    assert json.loads((tmp_path / "result.json").read_text())["slope"] > 0
+    assert command("evaluate", *flags, "--recalibrate") == 0
+    assert load(tmp_path / "models", "cpu").version == "2"
+    assert (
+        command("evaluate", "--model", "models/7", "--data", str(CLEVELAND))
+        == "trainer: models/7/model.onnx: No such file or directory"
+    )
+
+
+def test_a_worse_candidate_is_left_aside(command: object, tmp_path: Path) -> None:
+    """It exits with the number that failed, and the version that serves goes on serving."""
+    assert callable(command)
+    flags = ["--data", str(CLEVELAND), "--repeats", "1", "--folds", "3"]
+    assert command("fit", *flags, "--epochs", "60") == 0
+    message = command("fit", *flags, "--epochs", "1")
+    assert "not promoted: its log loss of" in message
+    assert "is worse than version 1's" in message
+    models = tmp_path / "models/heart_disease"
+    assert load(models, "cpu").version == "1"
+    (candidate,) = models.glob("candidate-*")
+    assert (candidate / "MODEL_CARD.md").exists()
+    assert command("fit", *flags, "--epochs", "1", "--force") == 0
+    forced = load(models, "cpu").metadata
+    assert (forced.version, forced.flags["force"]) == ("2", True)
+    assert forced.promotion["candidate"] > forced.promotion["serving"]
+
+
+def test_without_anything_to_compare_a_second_version_needs_force(command: object) -> None:
+    """No evidence, no promotion."""
+    assert fit(command, "--test-share", "0") == 0
+    assert "nothing was held out to compare it with version 1" in str(fit(command, "--test-share", "0"))

@@ -15,6 +15,9 @@ import pytest
 
 from patient.artefact import versions
 from tests.conftest import CLEVELAND, ROOT
+from trainer.dataset import Dataset
+from trainer.fit import fit
+from trainer.noise import Recipe
 from trainer.promote import Finished
 
 BRIEF = ["--repeats", "0", "--epochs", "10"]
@@ -102,3 +105,25 @@ def test_several_workers_train_as_one(tmp_path: Path) -> None:
     one, two = (Finished(tmp_path / name / "1/model.onnx") for name in ("one", "two"))
     rows = np.full((1, 13), np.nan, np.float32)
     assert two.predict(rows) == pytest.approx(one.predict(rows), abs=1e-4)
+
+
+def test_all_devices_of_a_host_train_as_one(cleveland: Dataset, tmp_path: Path) -> None:
+    """MirroredStrategy over two devices (here two halves of the CPU) finds the weights that one device finds."""
+    code = f"""
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from pathlib import Path
+from trainer.dataset import read
+from trainer.fit import fit_chunks
+from trainer.noise import Recipe
+data = read(Path({str(CLEVELAND)!r}))
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+assert strategy.num_replicas_in_sync == 2
+fitted = fit_chunks(lambda: [(data.rows, data.target)], Recipe(epochs=10), strategy=strategy)
+np.save({str(tmp_path / "two.npy")!r}, fitted.predict(data.rows))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    alone = fit(cleveland.rows, cleveland.target, Recipe(epochs=10)).predict(cleveland.rows)
+    assert np.load(tmp_path / "two.npy") == pytest.approx(alone, abs=1e-4)

@@ -93,6 +93,8 @@ def _data(evidence: Evidence | None, known: Origin) -> str:
 
 
 def _this_network(metadata: Metadata) -> str:
+    if not metadata.metrics:
+        return "## This very network\n\nNo rows were scored apart."
     parts = {part: found for part, found in metadata.metrics.items() if not part.endswith(CROSS_VALIDATED)}
     rows = [
         [part, *(f"{found[name]:.3f}" if name in found else "" for name in METRICS)] for part, found in parts.items()

@@ -82,7 +82,7 @@ def group_table(
 def missing_table(evidence: Evidence) -> str:
     """Each model's log loss when the held-out patients lack these fields."""
     models = list(next(iter(evidence.missing.values()), {}))
-    rows = [[lost, *(f"{losses[name]:.3f}" for name in models)] for lost, losses in evidence.missing.items()]
+    rows = [[lost, *(f"{losses[name]:.4f}" for name in models)] for lost, losses in evidence.missing.items()]
     return table(["the patients lack", *models], rows)
 
 
