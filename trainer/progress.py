@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -24,9 +23,14 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False)
 
 
-def markdown(text: str) -> None:
-    """A table as the model card holds it."""
-    console.print(Markdown(text))
+def table(markdown: str) -> None:
+    """A table of the model card, in columns; never cut to the width of a terminal."""
+    header, _rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines())
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for first, *others in (header, *rows):
+        numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        say("  ".join([first.ljust(widths[0]), *numbers]).rstrip())
+    say("")
 
 
 def ask(question: str) -> bool:
@@ -78,12 +82,12 @@ def summary(folder: Path, metadata: Metadata, epochs: int, difference: float) ->
     """The scores as a table, and where the model lies."""
     data = metadata.data
     title = f"{epochs} epochs on {data['train_rows']} rows, {data['test_rows']} held out"
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("", no_wrap=True)
     for column in COLUMNS.values():
-        table.add_column(column, justify="right")
+        shown.add_column(column, justify="right")
     for part, values in metadata.metrics.items():
-        table.add_row(part, *(f"{values[name]:.4f}" for name in COLUMNS))
-    console.print(table)
+        shown.add_row(part, *(f"{values[name]:.4f}" for name in COLUMNS))
+    console.print(shown)
     say(f"Keras and ONNX differ by at most {difference:.1e} on the training rows")
     say(f"Wrote {folder}")

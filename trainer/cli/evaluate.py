@@ -47,14 +47,17 @@ class Evaluate(Recipe):
         folds = stratified_folds(data.target, self.repeats, self.folds, self.seed)
         with progress.steps() as tick:
             evidence = gather(data.rows, data.target, self, folds, tick)
-        progress.say(f"{self.repeats} x {self.folds} folds of {len(data)} rows, seed {self.seed}")
-        progress.markdown(tables.score_table(evidence, self.threshold))
-        progress.say(f"Difference to {tables.REFERENCE} on the same patients, with the 95 % interval of a bootstrap")
-        progress.markdown(tables.difference_table(evidence))
-        progress.say("Log loss when the held-out rows lack these measurements")
-        progress.markdown(tables.missing_table(evidence))
+        progress.say(f"{self.repeats} x {self.folds} folds of {len(data)} rows, seed {self.seed}:\n")
+        progress.table(tables.score_table(evidence, self.threshold))
+        progress.say(f"Difference to {tables.REFERENCE} on the same patients, with the 95 % interval of a bootstrap:\n")
+        progress.table(tables.difference_table(evidence))
+        progress.say("Log loss when the held-out rows lack these measurements:\n")
+        progress.table(tables.missing_table(evidence))
         found = {name: spread(data.target, said, self.threshold) for name, said in evidence.probability.items()}
-        scores = {model: {metric: {"mean": m, "sd": s} for metric, (m, s) in of.items()} for model, of in found.items()}
+        scores = {
+            model: {metric: {"mean": mean, "sd": sd if self.repeats > 1 else None} for metric, (mean, sd) in of.items()}
+            for model, of in found.items()
+        }
         lines = [[model, metric, *of.values()] for model, metrics in scores.items() for metric, of in metrics.items()]
         lines += [
             [model, f"log_loss without {lacking}", loss, ""]
