@@ -20,7 +20,7 @@ console = Console()
 
 def say(line: str) -> None:
     """One line, unwrapped, so that a path in it can be copied."""
-    console.print(line, soft_wrap=True, highlight=False)
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def table(markdown: str) -> None:
@@ -35,7 +35,7 @@ def table(markdown: str) -> None:
 
 def ask(question: str) -> bool:
     """What somebody at a terminal says; no where there is none."""
-    return sys.stdin.isatty() and console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    return sys.stdin.isatty() and console.input(f"{question} [y/N] ", markup=False).strip().lower() in ("y", "yes")
 
 
 @contextmanager
