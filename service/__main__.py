@@ -7,6 +7,7 @@ import uvicorn
 
 from patient.artefact import ArtefactError
 from service.app import create_app
+from service.front import Front
 from service.predictor import ProviderError, load
 from service.settings import SettingsError, from_command_line
 
@@ -25,8 +26,9 @@ def main(arguments: list[str] | None = None) -> int | str:
     except (ArtefactError, ProviderError) as error:
         return f"service: will not start: {error}"
     log.info("predict: POST http://%s:%d/predict   try it out: http://%s:%d/docs", *(settings.host, settings.port) * 2)
+    app = create_app(settings, predictor)
     uvicorn.run(
-        create_app(settings, predictor),
+        Front(app, app.state.heart),
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def create_app(settings: Settings, predictor: Predictor | None = None) -> FastAPI:
     """The service as an ASGI app. Without a predictor it loads one when it starts."""
-    state = State(settings, None)
+    state = State(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
-from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 from patient.record import FIELDS, PatientRecord, measurements
 from service.errors import LISTED, FieldError, Problem
@@ -16,21 +17,31 @@ Location = tuple[int | str, ...]
 NAME = 64  # characters of an unknown field's name that an error repeats
 
 
-async def read_json(request: Request, limit: int) -> bytes:
+async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The raw body of a JSON request, never more than `limit` bytes of it. Raises Problem 413 or 415."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    headers = dict(scope["headers"])
+    media_type = headers.get(b"content-type", b"")
+    if media_type != b"application/json" and media_type.partition(b";")[0].strip().lower() != b"application/json":
         detail = "Send the header `Content-Type: application/json` and a JSON body."
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Post": "application/json"})
-    too_large = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {limit} bytes.")
-    if int(request.headers.get("content-length", 0)) > limit:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
+    if int(headers.get(b"content-length", 0)) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return b"".join(parts) if len(parts) > 1 else parts[0]
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {limit} bytes.")
 
 
 def one(body: bytes) -> PatientRecord:

@@ -22,6 +22,7 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
     provider: Provider = Field("auto", description="cuda: GPU or no start; cpu; auto: GPU if there is one, and says so")
     max_body: int = Field(4 * 2**20, ge=1, description="bytes of a request body; above it 413")
     max_rows: int = Field(10_000, ge=1, description="records in one JSON batch; above it 413")
+    max_waiting: int = Field(1024, ge=1, description="single records that may wait for a run; above it 503")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
 
 

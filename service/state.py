@@ -1,6 +1,5 @@
-"""What the routes of one app share."""
+"""What the ways in share."""
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
 
@@ -8,15 +7,17 @@ from fastapi import Request
 
 from service.errors import Problem
 from service.predictor import Predictor
+from service.runs import Runs
 from service.settings import Settings
 
 
-@dataclass
 class State:
-    """The settings, and the model once there is one."""
+    """The settings, the model once there is one, and the queue in front of it."""
 
-    settings: Settings
-    model: Predictor | None
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.model: Predictor | None = None
+        self.runs = Runs(self.ready_model, settings.max_waiting)
 
     @classmethod
     def of(cls, request: Request) -> "State":

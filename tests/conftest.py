@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.front import Front
 from service.predictor import Predictor, load
 from service.settings import Settings
 from trainer.dataset import Dataset, read
@@ -42,8 +43,10 @@ def predictor() -> Predictor:
     return load(MODELS, "cpu")
 
 
-@pytest.fixture(scope="session")
-def client(predictor: Predictor) -> Iterator[TestClient]:
-    """The app around the committed model."""
-    with TestClient(create_app(Settings(), predictor), raise_server_exceptions=False) as client:
+@pytest.fixture(scope="session", params=["front", "fastapi"])
+def client(predictor: Predictor, request: pytest.FixtureRequest) -> Iterator[TestClient]:
+    """The app around the committed model, with its short way for single records and without."""
+    app = create_app(Settings(), predictor)
+    served = Front(app, app.state.heart) if request.param == "front" else app
+    with TestClient(served, raise_server_exceptions=False) as client:
         yield client

@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from patient.encoding import as_row
 from patient.record import EXAMPLE, FIELDS, PatientRecord
-from service import body
+from service import body, front
 from service.errors import documented
 from service.predictor import Predictor
 from service.state import State
 
-DIGITS = 7  # of a probability: finer than float32 resolves near 1
 router = APIRouter(tags=["prediction"])
 
 
@@ -71,11 +70,8 @@ async def predict(request: Request) -> Response:
 
     A measurement that was not taken is null.
     """
-    state = State.of(request)
-    record = body.one(await body.read_json(request, state.settings.max_body))
-    model = state.ready_model()
-    (answer,) = answers(model, [record])
-    return _json({**answer, "threshold": model.metadata.threshold, "model_version": model.version})
+    content = await front.predict(State.of(request), request.scope, request.receive)
+    return Response(content, media_type="application/json")
 
 
 @router.post(
@@ -90,7 +86,7 @@ async def predict_batch(request: Request) -> Response:
     One bad record refuses the whole batch.
     """
     state = State.of(request)
-    content = await body.read_json(request, state.settings.max_body)
+    content = await body.read_json(request.scope, request.receive, state.settings.max_body)
 
     def work() -> Response:
         records = body.many(content, state.settings.max_rows)
@@ -105,7 +101,7 @@ async def predict_batch(request: Request) -> Response:
 def answers(model: Predictor, records: list[PatientRecord]) -> list[dict[str, object]]:
     """One Answer a record, in order."""
     rows = np.array([as_row(record) for record in records], np.float32)
-    probabilities = np.round(model(rows).astype(np.float64), DIGITS)
+    probabilities = np.round(model(rows).astype(np.float64), front.DIGITS)
     return [
         {
             "probability": probability,
