@@ -3,6 +3,7 @@
 The model file carries this encoding inside its graph; the reference is what tests hold that graph against.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,9 +44,9 @@ def layout() -> Layout:
     )
 
 
-def as_row(record: PatientRecord) -> list[float]:
-    """The record's 13 values in its order, NaN where a measurement was not taken."""
-    return [float("nan") if value is None else float(value) for value in record.__dict__.values()]
+def as_rows(records: Sequence[PatientRecord]) -> Floats:
+    """float32[N,13] in the record's order, NaN where a measurement was not taken."""
+    return np.array([[*record.__dict__.values()] for record in records], np.float32)  # numpy makes NaN of None
 
 
 class Moments:

@@ -117,6 +117,10 @@ class PatientRecord(BaseModel):
         _code("Thallium scan", "Finding of the thallium stress scan", "normal", "fixed defect", "reversible defect"),
     ]
 
+    def missing(self) -> list[str]:
+        """The fields that were not taken, in order."""
+        return [name for name, value in self.__dict__.items() if value is None]
+
 
 FIELDS: tuple[str, ...] = tuple(PatientRecord.model_fields)
 

@@ -26,7 +26,7 @@ async def predict(state: State, scope: Scope, receive: Receive) -> bytes:
     record = body.one(await body.read_json(scope, receive, state.settings.max_body))
     model, probability = await state.runs.submit(record)
     rounded, threshold = round(probability, DIGITS), model.metadata.threshold
-    missing = [name for name, value in record.__dict__.items() if value is None]
+    missing = record.missing()
     return (
         f'{{"probability":{rounded!r},"heart_disease":{"true" if rounded >= threshold else "false"},'
         f'"missing":{json.dumps(missing, separators=(",", ":")) if missing else "[]"},'

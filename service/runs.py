@@ -8,8 +8,7 @@ import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
-import numpy as np
-
+from patient.encoding import as_rows
 from patient.record import PatientRecord
 from service.errors import Problem
 from service.predictor import Predictor
@@ -43,8 +42,7 @@ class Runs:
         waiting, self.waiting = self.waiting, []
         try:
             model = self.model()  # one for the whole run: no answer mixes two
-            rows = np.array([[*record.__dict__.values()] for record, _ in waiting], np.float32)  # None becomes NaN
-            probabilities = model(rows).tolist()
+            probabilities = model(as_rows([record for record, _ in waiting])).tolist()
         except Exception as error:  # each of those who wait gets it, or they would wait forever
             for _, future in waiting:
                 if not future.done():

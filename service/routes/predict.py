@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from patient.encoding import as_row
-from patient.record import EXAMPLE, FIELDS, PatientRecord
+from patient.encoding import as_rows
+from patient.record import EXAMPLE, PatientRecord
 from service import body, front
 from service.errors import documented
 from service.predictor import Predictor
@@ -100,15 +100,14 @@ async def predict_batch(request: Request) -> Response:
 
 def answers(model: Predictor, records: list[PatientRecord]) -> list[dict[str, object]]:
     """One Answer a record, in order."""
-    rows = np.array([as_row(record) for record in records], np.float32)
-    probabilities = np.round(model(rows).astype(np.float64), front.DIGITS)
+    probabilities = np.round(model(as_rows(records)).astype(np.float64), front.DIGITS)
     return [
         {
             "probability": probability,
             "heart_disease": probability >= model.metadata.threshold,
-            "missing": [FIELDS[i] for i in np.flatnonzero(missing)],
+            "missing": record.missing(),
         }
-        for probability, missing in zip(probabilities.tolist(), np.isnan(rows), strict=True)
+        for probability, record in zip(probabilities.tolist(), records, strict=True)
     ]
 
 

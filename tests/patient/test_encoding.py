@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from patient.encoding import as_row, encode, layout, statistics
+from patient.encoding import as_rows, encode, layout, statistics
 from patient.record import EXAMPLE, FIELDS, PatientRecord
 from trainer.dataset import Dataset
 
@@ -19,7 +19,7 @@ def test_29_columns_5_numbers_then_24_codes() -> None:
 
 def test_the_worked_example_encoded_by_hand() -> None:
     """Numbers are standardised; of each category one column is 1."""
-    row = np.array([as_row(PatientRecord.model_validate(EXAMPLE))], np.float32)
+    row = as_rows([PatientRecord.model_validate(EXAMPLE)])
     (encoded,) = encode(row, MEAN, STD)
     assert encoded[:5] == pytest.approx([1.3, 0.75, -0.34, 0.0, 1.3], abs=1e-6)
     sex, cp, fbs, restecg = [0, 1], [0, 1, 0, 0, 0], [0, 1], [0, 0, 1]
@@ -35,13 +35,14 @@ def test_what_is_missing_is_all_zeros() -> None:
 def test_a_row_keeps_the_order_of_the_record_whatever_the_order_of_the_keys() -> None:
     """JSON objects have no order; the model's input has."""
     shuffled = dict(reversed(EXAMPLE.items()))
-    assert as_row(PatientRecord.model_validate(shuffled)) == [float(EXAMPLE[name]) for name in FIELDS]
+    assert as_rows([PatientRecord.model_validate(shuffled)])[0] == pytest.approx([EXAMPLE[name] for name in FIELDS])
 
 
 def test_null_becomes_nan() -> None:
     """NaN is how the model's input says "not taken"."""
-    row = as_row(PatientRecord.model_validate(EXAMPLE | {"ca": None}))
-    assert np.flatnonzero(np.isnan(row)).tolist() == [FIELDS.index("ca")]
+    record = PatientRecord.model_validate(EXAMPLE | {"ca": None})
+    assert np.argwhere(np.isnan(as_rows([record]))).tolist() == [[0, FIELDS.index("ca")]]
+    assert record.missing() == ["ca"]
 
 
 def test_statistics_leave_missing_values_out() -> None:
