@@ -2,13 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from patient.artefact import Metadata
 
@@ -23,14 +22,19 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def table(markdown: str) -> None:
-    """A table of the model card, in columns; never cut to the width of a terminal."""
-    header, _rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines())
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for first, *others in (header, *rows):
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows in columns, the header first; never cut to the width of a terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
         numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         say("  ".join([first.ljust(widths[0]), *numbers]).rstrip())
     say("")
+
+
+def markdown(text: str) -> None:
+    """A table of the model card."""
+    header, _rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
+    table([header, *rows])
 
 
 def ask(question: str) -> bool:
@@ -81,13 +85,8 @@ def _progress(*texts: str) -> Progress:
 def summary(folder: Path, metadata: Metadata, epochs: int, difference: float) -> None:
     """The scores as a table, and where the model lies."""
     data = metadata.data
-    title = f"{epochs} epochs on {data['train_rows']} rows, {data['test_rows']} held out"
-    shown = Table(title=title, title_justify="left")
-    shown.add_column("", no_wrap=True)
-    for column in COLUMNS.values():
-        shown.add_column(column, justify="right")
-    for part, values in metadata.metrics.items():
-        shown.add_row(part, *(f"{values[name]:.4f}" for name in COLUMNS))
-    console.print(shown)
+    say(f"\n{epochs} epochs on {data['train_rows']} rows, {data['test_rows']} held out\n")
+    rows = [[part, *(f"{values[name]:.4f}" for name in COLUMNS)] for part, values in metadata.metrics.items()]
+    table([["", *COLUMNS.values()], *rows])
     say(f"Keras and ONNX differ by at most {difference:.1e} on the training rows")
     say(f"Wrote {folder}")

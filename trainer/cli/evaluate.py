@@ -48,11 +48,11 @@ class Evaluate(Recipe):
         with progress.steps() as tick:
             evidence = gather(data.rows, data.target, self, folds, tick)
         progress.say(f"{self.repeats} x {self.folds} folds of {len(data)} rows, seed {self.seed}:\n")
-        progress.table(tables.score_table(evidence, self.threshold))
+        progress.markdown(tables.score_table(evidence, self.threshold))
         progress.say(f"Difference to {tables.REFERENCE} on the same patients, with the 95 % interval of a bootstrap:\n")
-        progress.table(tables.difference_table(evidence))
+        progress.markdown(tables.difference_table(evidence))
         progress.say("Log loss when the held-out rows lack these measurements:\n")
-        progress.table(tables.missing_table(evidence))
+        progress.markdown(tables.missing_table(evidence))
         found = {name: spread(data.target, said, self.threshold) for name, said in evidence.probability.items()}
         scores = {
             model: {metric: {"mean": mean, "sd": sd if self.repeats > 1 else None} for metric, (mean, sd) in of.items()}
