@@ -1,8 +1,10 @@
 """Keras to one ONNX file with its metadata, written only after both agree, and never half."""
 
+import contextlib
 import os
 import shutil
 import tempfile
+import time
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from patient.record import FIELDS
 from trainer.fit import Fitted
 
 OPSET = 18
+HIDDEN = ".writing-"  # starts the name of a folder that is being filled; no reader takes it for a version
+ABANDONED = 3600  # seconds after which such a folder is what a killed trainer has left
 PARITY = 1e-6  # the largest difference between Keras and ONNX Runtime that float32 rounding explains
 
 
@@ -61,7 +65,11 @@ def save(
     trainers that meet, the later one takes the next number.
     """
     models.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=".writing-", dir=models))
+    for left in models.glob(f"{HIDDEN}*"):
+        with contextlib.suppress(FileNotFoundError):  # another trainer sweeps, or has just renamed it
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+    hidden = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=models))
     try:
         hidden.chmod(0o755)
         for name, content in plots.items():

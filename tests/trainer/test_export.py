@@ -1,5 +1,7 @@
 """The exported file is the Keras model, whole, and only ever complete on disk."""
 
+import os
+import time
 from pathlib import Path
 
 import onnx
@@ -98,3 +100,12 @@ def test_a_folder_that_cannot_be_renamed_is_an_error_and_no_endless_loop(
     with pytest.raises(PermissionError):
         save(model, metadata(), "", {}, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_trainer_left_is_swept_up(model: onnx.ModelProto, tmp_path: Path) -> None:
+    """By the next one that writes; a folder that may still be in use stays."""
+    for name, age in ((".writing-old", 7200), (".writing-new", 0)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    save(model, metadata(), "", {}, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-new", "1"]
