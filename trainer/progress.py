@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from patient.artefact import Metadata
 
@@ -61,14 +61,14 @@ def bar(epochs: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
 def steps() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for each thing that is fitted in turn, with time left; a plain line now and then where nobody watches."""
     with _progress("{task.description}") as shown:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
         said = time.monotonic()
 
         def tick(name: str, done: int, total: int) -> None:
             nonlocal said
             if name not in tasks:
                 tasks[name] = shown.add_task(name, total=total)
-            shown.update(tasks[name], completed=done)  # type: ignore[arg-type]  # rich's TaskID is an int
+            shown.update(tasks[name], completed=done)
             if shown.disable and (done == total or time.monotonic() - said > EVERY):
                 said = time.monotonic()
                 say(f"{name}: {done}/{total}")

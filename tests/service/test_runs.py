@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_a_run_that_fails_tells_everybody_who_waits(predictor: Predictor) -> Non
             return predictor(rows)
 
     async def work() -> None:
-        runs = Runs(lambda: Model(), 10)  # type: ignore[arg-type, return-value]  # as much of a Predictor as a run needs
+        runs = Runs(lambda: cast(Predictor, Model()), 10)  # as much of one as a run needs
         waiting = [runs.submit(patient(50)) for _ in range(2)]
         waiting[1].cancel()
         with pytest.raises(RuntimeError, match="device lost"):

@@ -84,7 +84,7 @@ def test_ctrl_c_stops_after_the_epoch_and_leaves_what_is_there_aside(tmp_path: P
     assert 200 <= metadata["epochs"] < 2000
 
 
-def test_several_workers_train_as_one(tmp_path: Path) -> None:
+def test_several_workers_train_as_one(cleveland: Dataset, tmp_path: Path) -> None:
     """Two processes, each with its part of every minibatch, find what one finds alone; one of them writes."""
     ports = []
     for _ in range(2):
@@ -103,8 +103,7 @@ def test_several_workers_train_as_one(tmp_path: Path) -> None:
         assert process.returncode == 0, output
     assert [path.name for path in (tmp_path / "two").iterdir()] == ["1"]
     one, two = (Finished(tmp_path / name / "1/model.onnx") for name in ("one", "two"))
-    rows = np.full((1, 13), np.nan, np.float32)
-    assert two.predict(rows) == pytest.approx(one.predict(rows), abs=1e-4)
+    assert two.predict(cleveland.rows) == pytest.approx(one.predict(cleveland.rows), abs=1e-4)
 
 
 def test_all_devices_of_a_host_train_as_one(cleveland: Dataset, tmp_path: Path) -> None:
