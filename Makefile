@@ -35,7 +35,7 @@ bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit 
 	@$(BIN)/python -m benchmarks.reading
 
 lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
-	@for extra in dev trainer trainer-cuda service service-cuda; do \
+	@for extra in dev trainer trainer-cuda service service-cuda ray; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 			$$([ $$extra = dev ] || echo --constraint locks/dev.txt) --extra $$extra pyproject.toml --output-file locks/$$extra.txt || exit; \
 	done
