@@ -3,9 +3,14 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 MODELS := models/heart_disease
-PIP := $(BIN)/pip --disable-pip-version-check --quiet install --require-hashes
+INSTALL := pip --disable-pip-version-check --quiet install --require-hashes
+PIP := $(BIN)/$(INSTALL)
+# The servers beside which ours is measured, each in an environment of its own: they want different versions.
+PEERS := bentoml litserve mlserver ray mlflow triton
+RUNTIME := onnxruntime uvloop httptools
 
-.PHONY: help install serve train test check bench-trainer lock
+.PHONY: help install serve train test check bench bench-quick bench-peers bench-trainer lock lock-peers
+.SECONDARY:
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +35,14 @@ check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report
 
+bench: $(VENV)/dev .peers/orjson/made ## measure the service, its ceiling and the peers, into benchmarks/RESULTS.md (about 11 minutes)
+	@$(BIN)/python -m benchmarks.serving
+
+bench-quick: $(VENV)/dev .peers/orjson/made ## the same in two minutes, coarser, and only shown
+	@$(BIN)/python -m benchmarks.serving --quick
+
+bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers (4 GB, about 8 minutes), so that bench measures them too
+
 bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit and pyarrow (about 6 minutes)
 	@$(BIN)/python -m benchmarks.training
 	@$(BIN)/python -m benchmarks.reading
@@ -39,6 +52,15 @@ lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 			$$([ $$extra = dev ] || echo --constraint locks/dev.txt) --extra $$extra pyproject.toml --output-file locks/$$extra.txt || exit; \
 	done
+
+lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (needs uv)
+	@resolve() { \
+		echo "$$2" | tr ' ' '\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-header --no-annotate - --output-file benchmarks/peers/locks/$$1.txt; \
+	}; \
+	resolve orjson orjson && resolve ray 'ray[serve] $(RUNTIME)' && resolve mlflow 'mlflow onnx $(RUNTIME)' && \
+	resolve triton 'nvidia-pytriton onnxruntime pydantic' && \
+	for peer in bentoml litserve mlserver; do resolve $$peer "$$peer $(RUNTIME)" || exit; done
 
 # A file of its own for each set of dependencies: what is installed is not installed again, and a changed lock is.
 $(VENV)/pip:
@@ -50,4 +72,11 @@ $(VENV)/pip:
 $(VENV)/service $(VENV)/trainer $(VENV)/dev: $(VENV)/%: locks/%.txt | $(VENV)/pip
 	@echo "Installing the $* packages into $(VENV) (once)"
 	@$(PIP) --requirement $<
+	@touch $@
+
+.peers/%/made: benchmarks/peers/locks/%.txt
+	@echo "Installing the $* packages into .peers/$*"
+	@rm -rf .peers/$*
+	@$(PYTHON) -m venv .peers/$*
+	@.peers/$*/bin/$(INSTALL) --requirement $<
 	@touch $@

@@ -1,0 +1,153 @@
+"""Where the results go: a section of RESULTS.md, a plot, and the raw numbers as JSON."""
+
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.serving.load import BATCH, MAIN
+from benchmarks.serving.process import CLIENT_CORE, SERVER_CORE
+from benchmarks.serving.report import Table, beside_table, goal_table, latency_table, main_table, rate
+from benchmarks.serving.run import Results
+from benchmarks.serving.servers import CEILING, SERVERS
+
+BEGIN, END = "<!-- serving: written by make bench -->", "<!-- end of serving -->"
+LIBRARIES = ("uvicorn", "uvloop", "httptools", "fastapi", "pydantic", "msgspec", "onnxruntime-gpu", "numpy")
+
+
+def machine() -> dict[str, Any]:
+    """What it runs on."""
+    processor = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout.split()  # noqa: S607
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "processor": processor[1] if processor else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory GiB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+        "wrk": wrk[1] if len(wrk) > 1 else "?",
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "load before": round(os.getloadavg()[0], 2),
+    }
+
+
+def noise(table: Table) -> str:
+    """How steady the machine was, and whether wrk had room."""
+    rates = [rate(one) for one in table.of(CEILING, MAIN)]
+    client = max((one.get("client", 0) for one in table.results.slices), default=0)
+    if not rates:
+        return ""
+    return f"The ceiling's own rate went from {min(rates):,.0f} to {max(rates):,.0f}; wrk used at most {client:.0%} of its core."
+
+
+def section(results: Results, about: dict[str, Any], settings: dict[str, Any]) -> str:
+    """All tables and how to read them."""
+    table = Table(results)
+    libraries = ", ".join(f"{name} {number}" for name, number in about["libraries"].items())
+    legend = "\n".join(f"- **{server.name}**: {server.how}" for server in SERVERS if server.name in results.servers)
+    return f"""## Service
+
+`make bench` repeats it in {settings["minutes"]:.0f} minutes; `make bench-peers` first, or the peers are left out. One run on {about["date"]}:
+{about["processor"]}, {about["cores"]} cores, {about["memory GiB"]} GiB, Linux {about["kernel"]}; Python {about["Python"]}, {libraries}; wrk {about["wrk"]}.
+One core serves (all of a server's processes), the other one loads. Load average before: {about["load before"]}.
+
+![Requests a second at 64 connections, and rows a second in batches](serving.svg)
+
+{goal_table(table)}
+
+{main_table(table)}
+
+Shown as rate · **share of the ceiling** ± half the distance of its quartiles. Every load runs in slices of {settings["seconds"]} s that
+alternate between the servers, {settings["rounds"]} rounds, each beginning with another one (peers in every {settings["sparse"]}th round); the others are
+stopped meanwhile. A share is formed within its round, and the median is shown. {noise(table)}
+CPU is of all the server's processes; cold start is from the start of the process to its first answer to a record; memory is the sum
+of the processes' peaks. `refuses bad`: a text for the age (type), a code that there is not (range).
+
+{latency_table(table)}
+
+As wrk saw them, closed loop: medians over the slices. `-`: fewer than four answers a connection in a slice.
+
+{beside_table(table)}
+
+Requests are sent by the clock, every 10 ms on each of three connections, and a latency counts from when its request was due.
+
+Before anything was timed, each server's answers were those of ONNX Runtime in the benchmark's own process, within 1e-5: single
+records, also with values missing, and a batch. All answer from the same model file with one thread; the bodies are the 303 patients.
+
+{legend}"""
+
+
+def replace_section(document: str, text: str) -> str:
+    """The document with the part between the markers replaced; appended where there is none."""
+    block = f"{BEGIN}\n{text}\n{END}"
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return before + block + after if begin and end else f"{document.rstrip()}\n\n{block}\n"
+
+
+def write(path: Path, content: str) -> None:
+    """Beside it, then renamed: a reader never sees half."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(content)
+    part.replace(path)
+
+
+def plot(table: Table, path: Path) -> None:
+    """Two panels of bars: single records at 64 connections, and batches."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams |= {"svg.hashsalt": "serving", "svg.fonttype": "none", "font.size": 9}
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for axes, load in zip(figure.subplots(1, 2), (MAIN, BATCH), strict=True):
+        found = {s.name: table.middle(s.name, load) for s in SERVERS}
+        bars = sorted((value * load.rows, name) for name, value in found.items() if value)
+        top = next((value for value, name in bars if name == CEILING), None)
+        drawn = axes.barh([name for _, name in bars], [value for value, _ in bars], color="#4878a8")
+        for bar, (_, name) in zip(drawn, bars, strict=True):
+            shares = table.ratios(name, CEILING, load)
+            axes.annotate(
+                f"{bar.get_width():,.0f}" + (f" ({median(shares):.2f})" if shares and name != CEILING else ""),
+                (bar.get_width(), bar.get_y() + bar.get_height() / 2),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+            )
+        axes.set_xlim(0, 1.35 * max((value for value, _ in bars), default=1))
+        axes.set_title(
+            f"{'rows' if load.batch else 'requests'}/s, {load.name}" + (" (share of ceiling)" if top else "")
+        )
+        axes.xaxis.set_visible(False)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    part = path.with_name(f".{path.name}.part")
+    figure.savefig(part, format="svg", metadata={"Date": None})
+    part.replace(path)
+
+
+def save(folder: Path, results: Results, about: dict[str, Any], settings: dict[str, Any]) -> None:
+    """RESULTS.md's section, serving.svg and serving.json in a folder."""
+    document = folder / "RESULTS.md"
+    text = document.read_text() if document.exists() else "# Benchmarks\n"
+    plot(Table(results), folder / "serving.svg")
+    write(
+        folder / "serving.json",
+        json.dumps({"machine": about, "settings": settings, **asdict(results)}, indent=1) + "\n",
+    )
+    write(document, replace_section(text, section(results, about, settings)))
+
+
+def show(results: Results) -> None:
+    """The tables on standard output."""
+    table = Table(results)
+    parts = (main_table(table), latency_table(table), beside_table(table), goal_table(table), noise(table))
+    sys.stdout.write("\n\n".join(parts) + "\n")
+    sys.stdout.write(f"One core serves (core {SERVER_CORE}), the other one loads (core {CLIENT_CORE}).\n")
