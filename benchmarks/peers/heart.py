@@ -1,6 +1,6 @@
 """What the peers share: a patient as a pydantic model checks it, and the model file in one thread of ONNX Runtime.
 
-The checks are those of patient/record.py (a test holds both together), without its steps in Python: pydantic at its best.
+The checks are those of patient/record.py (a test holds both together) without its steps in Python.
 """
 
 import os

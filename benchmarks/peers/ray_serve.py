@@ -1,5 +1,6 @@
 """Ray Serve: `python -m benchmarks.peers.ray_serve PORT`. FastAPI ingress, one replica, behind HAProxy."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -42,10 +43,10 @@ if __name__ == "__main__":
             _temp_dir=folder,
             object_store_memory=100 * 2**20,
             log_to_driver=False,
-            logging_level="WARNING",
+            logging_level=logging.WARNING,
             _node_ip_address="127.0.0.1",
             runtime_env={"env_vars": {name: os.environ[name] for name in handed}},
         )
         quiet = {"log_level": "WARNING", "enable_access_log": False}
         serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])}, logging_config=quiet)
-        serve.run(Heart.bind(), blocking=True)
+        serve.run(Heart.bind(), blocking=True)  # type: ignore[attr-defined]  # the decorator adds it

@@ -1,7 +1,7 @@
 """The service beside its ceiling and its peers: `python -m benchmarks.serving [--quick]`.
 
-Starts every server that is installed, holds its answers against ONNX Runtime, measures, and writes RESULTS.md, serving.svg and
-serving.json beside it. Exits with 1 where a server did not start, answered wrongly, or failed under load.
+Starts every server that is installed, holds its answers against ONNX Runtime, measures, and writes RESULTS.md, with
+serving.svg and serving.json beside it. Exits with 1 where a server did not start, answered wrongly or failed.
 """
 
 import argparse
@@ -30,14 +30,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="under two minutes, coarser, shown only; peers that start fast"
     )
-    parser.add_argument("--rounds", type=int, help="default 12, quick 3")
+    parser.add_argument("--rounds", type=int, help="default 14, quick 2")
     parser.add_argument("--seconds", type=int, default=1, help="of a slice, default 1")
-    parser.add_argument("--sparse", type=int, help="peers take part in every so-manieth round, default 3")
+    parser.add_argument("--sparse", type=int, help="peers take part in every so-manieth round, default 4")
     parser.add_argument("--only", help="these peers, by a part of their names, comma separated; none: our own three")
     parser.add_argument("--output", type=Path, help="the folder to write to, default benchmarks; quick: none")
     chosen = parser.parse_args()
-    chosen.rounds = chosen.rounds or (3 if chosen.quick else 12)
-    chosen.sparse = chosen.sparse or 3
+    chosen.rounds = chosen.rounds or (2 if chosen.quick else 14)
+    chosen.sparse = chosen.sparse or 4
     if chosen.output is None and not chosen.quick:
         chosen.output = ROOT / "benchmarks"
     return chosen

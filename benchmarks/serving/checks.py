@@ -46,6 +46,7 @@ def check(running: Running, bodies: Bodies, model: Path) -> str:
         return "-"
     lacking = [patient for patient in bodies.singles if None in patient.values()]
     singles = [*bodies.singles[:8], *lacking[:2], untaken(bodies.singles[0])]
+    cases: list[tuple[str, Patient | list[Patient], list[Patient]]]
     cases = [(server.single, patient, [patient]) for patient in singles]
     cases += [(server.batch, many, many) for many in (bodies.batches[0], singles)]
     for path, case, patients in cases:

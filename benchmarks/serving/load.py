@@ -34,7 +34,7 @@ MAIN = SINGLES[2]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one slice of a load came to. Latencies in milliseconds, as the client saw them."""
+    """What one slice of a load came to: `seconds` of requests; latencies in milliseconds, as the client saw them."""
 
     requests: int
     seconds: float
@@ -63,7 +63,7 @@ def parse(output: str) -> Figures:
 def wrk(url: str, bodies: Path, connections: int, seconds: int) -> "subprocess.Popen[str]":
     """Start wrk on its core, with the bodies of a file, one a line."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT), url]
-    env = os.environ | {"BODIES": str(bodies)}
+    env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(connections), "DELAY": str(100 + connections)}
     with core(CLIENT_CORE):
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

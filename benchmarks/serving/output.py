@@ -46,7 +46,8 @@ def noise(table: Table) -> str:
     client = max((one.get("client", 0) for one in table.results.slices), default=0)
     if not rates:
         return ""
-    return f"The ceiling's own rate went from {min(rates):,.0f} to {max(rates):,.0f}; wrk used at most {client:.0%} of its core."
+    swing = f"The ceiling's own rate at 64 connections went from {min(rates):,.0f} to {max(rates):,.0f}"
+    return f"{swing}; wrk used at most {client:.0%} of its core."
 
 
 def section(results: Results, about: dict[str, Any], settings: dict[str, Any]) -> str:
@@ -56,8 +57,9 @@ def section(results: Results, about: dict[str, Any], settings: dict[str, Any]) -
     legend = "\n".join(f"- **{server.name}**: {server.how}" for server in SERVERS if server.name in results.servers)
     return f"""## Service
 
-`make bench` repeats it in {settings["minutes"]:.0f} minutes; `make bench-peers` first, or the peers are left out. One run on {about["date"]}:
-{about["processor"]}, {about["cores"]} cores, {about["memory GiB"]} GiB, Linux {about["kernel"]}; Python {about["Python"]}, {libraries}; wrk {about["wrk"]}.
+`make bench` repeats it in about {settings["minutes"]:.0f} minutes; without `make bench-peers` before it the peers are left out.
+One run on {about["date"]}: {about["processor"]}, {about["cores"]} cores, {about["memory GiB"]} GiB,
+Linux {about["kernel"]}; Python {about["Python"]}, {libraries}; wrk {about["wrk"]}.
 One core serves (all of a server's processes), the other one loads. Load average before: {about["load before"]}.
 
 ![Requests a second at 64 connections, and rows a second in batches](serving.svg)
@@ -66,22 +68,29 @@ One core serves (all of a server's processes), the other one loads. Load average
 
 {main_table(table)}
 
-Shown as rate · **share of the ceiling** ± half the distance of its quartiles. Every load runs in slices of {settings["seconds"]} s that
-alternate between the servers, {settings["rounds"]} rounds, each beginning with another one (peers in every {settings["sparse"]}th round); the others are
-stopped meanwhile. A share is formed within its round, and the median is shown. {noise(table)}
-CPU is of all the server's processes; cold start is from the start of the process to its first answer to a record; memory is the sum
-of the processes' peaks. `refuses bad`: a text for the age (type), a code that there is not (range).
+Shown as rate · **share of the ceiling** ± half the distance of its quartiles. Every load runs in slices of
+{settings["seconds"]} s that alternate between the servers, in {settings["rounds"]} rounds, each of which begins with another server;
+peers take part in every {settings["sparse"]}th round, and whoever's turn it is not is stopped. A share is formed within its round,
+and the median over the rounds is shown. {noise(table)}
+
+CPU is processor time in us a request at 64 connections, of all the server's processes, and how many times the ceiling's that is;
+cold start is from the start of the process to its first answer to a record; memory is the sum of the processes' peaks;
+`refuses bad` says whether a text for the age (type) and a code that there is not (range) are refused.
 
 {latency_table(table)}
 
-As wrk saw them, closed loop: medians over the slices. `-`: fewer than four answers a connection in a slice.
+As wrk saw them, closed loop: medians over the slices, connections already open. p99.9 of fewer than 1,000 answers in a slice is
+the slowest one. `-`: fewer than two answers a connection in a slice.
 
 {beside_table(table)}
 
-Requests are sent by the clock, every 10 ms on each of three connections, and a latency counts from when its request was due.
+Of this service. Requests are sent by the clock, every 10 ms on each of three connections, and a latency counts from when its
+request was due. Invalid: every record of the batch has a code that there is not.
 
 Before anything was timed, each server's answers were those of ONNX Runtime in the benchmark's own process, within 1e-5: single
-records, also with values missing, and a batch. All answer from the same model file with one thread; the bodies are the 303 patients.
+records, also with values missing, and batches. All answer from the same model file, with one thread of ONNX Runtime, and the
+bodies are the 303 patients of the data set. One process, or one worker of what a server is made of; no access log; uvloop and
+httptools wherever uvicorn runs; no adaptive batching, which costs more than a model this small.
 
 {legend}"""
 

@@ -49,7 +49,7 @@ def environment(server: Server, work: Path, model: Path) -> dict[str, str]:
 def prepare(server: Server, work: Path, model: Path) -> None:
     """Run what a server needs beforehand. Raises Failed."""
     if server.prepare:
-        env = environment(server, work, model) | server.env
+        env = environment(server, work, model) | dict(server.env)
         done = subprocess.run(shlex.split(server.prepare), cwd=work, env=env, capture_output=True, text=True)
         if done.returncode:
             raise Failed(f"could not be prepared: {(done.stderr.strip().splitlines() or ['?'])[-1]}")

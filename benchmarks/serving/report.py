@@ -23,6 +23,11 @@ def p99(one: Slice) -> float:
     return float(one["p99"])
 
 
+def cpu(one: Slice) -> float:
+    """Microseconds of the server's processor time a request."""
+    return float(one["cpu"] / one["requests"] * 1e6)
+
+
 def errors(one: Slice) -> int:
     """Answers that were none."""
     return int(one.get("refused", 0) + one.get("broken", 0))
@@ -38,9 +43,9 @@ class Table:
             self.slices.setdefault((one["server"], one["load"]), {})[one["round"]] = one
 
     def of(self, server: str, load: Load) -> list[Slice]:
-        """A server's slices of a load, none if any of them had errors."""
+        """A server's slices of a load, none if any of them had errors or the server failed later."""
         found = list(self.slices.get((server, load.name), {}).values())
-        return [] if any(errors(one) for one in found) else found
+        return [] if server in self.results.failures or any(errors(one) for one in found) else found
 
     def errors(self, server: str, load: Load) -> int:
         """Over all rounds."""
@@ -83,10 +88,18 @@ def throughput_cell(table: Table, server: str, load: Load) -> str:
 def latency_cell(table: Table, server: str, load: Load) -> str:
     """Percentiles in ms; none where a slice was too short to tell."""
     found = table.of(server, load)
-    if not found or any(one["requests"] < 4 * load.connections for one in found):
+    if not found or any(one["requests"] < 2 * load.connections for one in found):
         return "-"
     p50, p99, p999 = (median(one[key] for one in found) for key in ("p50", "p99", "p999"))
     return f"{p50:.2f} / {p99:.2f} / {p999:.2f}"
+
+
+def cpu_cell(table: Table, server: str) -> str:
+    """Microseconds of processor time a request, and how many times the ceiling's."""
+    found, times = table.middle(server, MAIN, cpu), table.ratios(server, CEILING, MAIN, cpu)
+    if found is None or not times:
+        return "-"
+    return f"{found:,.0f}" + ("" if server == CEILING else f" · {median(times):.1f}x")
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -102,12 +115,13 @@ def main_table(table: Table) -> str:
     for server in SERVERS:
         if facts := table.results.servers.get(server.name):
             cells = [throughput_cell(table, server.name, load) for load in LOADS]
-            cpu = table.middle(server.name, MAIN, lambda one: one["cpu"] / one["requests"] * 1e6)
-            start = f"{median(facts['cold']):.2f}"
-            last = [f"{cpu:,.0f}" if cpu else "-", start, f"{facts['memory']:,.0f}", facts["refuses"]]
-            rows.append(
-                [f"{server.name} ({server.package} {facts['version']})".replace(" (fastapi ?)", ""), *cells, *last]
-            )
+            last = [
+                cpu_cell(table, server.name),
+                f"{median(facts['cold']):.2f}",
+                f"{facts['memory']:,.0f}",
+                facts["refuses"],
+            ]
+            rows.append([f"{server.name} ({facts['version']})" if facts["version"] else server.name, *cells, *last])
         elif reason := table.results.failures.get(server.name):
             rows.append([server.name, f"not measured: {reason}", *["-"] * (len(rows[0]) - 2)])
         else:
@@ -122,9 +136,8 @@ def main_table(table: Table) -> str:
 def latency_table(table: Table) -> str:
     """A row a server: p50 / p99 / p99.9 of each load."""
     rows = [["p50 / p99 / p99.9 in ms", *[load.name for load in LOADS]]]
-    for server in SERVERS:
-        if server.name in table.results.servers:
-            rows.append([server.name, *[latency_cell(table, server.name, load) for load in LOADS]])
+    names = [server.name for server in SERVERS if server.name in table.results.servers]
+    rows += [[name, *[latency_cell(table, name, load) for load in LOADS]] for name in names]
     return markdown(rows)
 
 

@@ -19,7 +19,7 @@ from benchmarks.serving.checks import check, keep_answers
 from benchmarks.serving.load import BATCH, LOADS, Figures, Load, finish, used, wrk
 from benchmarks.serving.patients import Bodies, line
 from benchmarks.serving.process import SERVER_CORE, Failed, Running, core, prepare
-from benchmarks.serving.servers import ORJSON, OURS, ROOT, Server
+from benchmarks.serving.servers import ORJSON, OURS, ROOT, SERVERS, Server
 
 REFERENCE = "orjson.loads alone"
 WARM_UP = 16  # connections
@@ -56,7 +56,7 @@ class Run:
         body = line(server, self.bodies.singles[0])
         try:
             prepare(server, self.work, self.model)
-            cold = []
+            cold: list[float] = []
             for _ in range(1 if server.peer else self.starts):
                 if cold:
                     self.alive.pop().stop()
@@ -76,6 +76,7 @@ class Run:
     def drop(self, server: Server, error: Exception) -> None:
         """A server that failed is stopped, and its row says so."""
         self.results.failures[server.name] = str(error)
+        self.results.servers.pop(server.name, None)
         say(f"  {server.name} {error}")
         for running in [running for running in self.alive if running.server is server]:
             self.alive.remove(running)
@@ -93,7 +94,7 @@ class Run:
 
     def measure(self) -> None:
         """All rounds, each beginning with another server, and then what waits beside large batches."""
-        with parser(self.bodies.file(next(r.server for r in self.alive if r.server.name == OURS), True)) as parse:
+        with parser(self.bodies.file(SERVERS[0], True)) as parse:
             for turn in range(self.rounds):
                 say(f"round {turn + 1} of {self.rounds}")
                 for load in LOADS:
@@ -136,9 +137,9 @@ class Run:
     def stop(self) -> None:
         """Read the peaks of memory, and end all servers."""
         for running in self.alive:
-            self.results.servers[running.server.name]["memory"] = running.memory()
-            running.stop()
-        self.alive = []
+            self.results.servers.get(running.server.name, {})["memory"] = running.memory()
+        while self.alive:
+            self.alive.pop().stop()
 
 
 def rotated(members: list[Running], turn: int) -> list[Running]:

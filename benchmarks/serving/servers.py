@@ -20,7 +20,7 @@ class Server:
     """One row of the table. Filled in: {port}, {port2}, {port3}, all free; {work}, a folder; {models}, ours."""
 
     name: str
-    package: str  # the distribution whose version is shown
+    package: str  # the distribution whose version is shown, none for our own
     command: str
     how: str  # in the legend under the table
     venv: Path = ROOT / ".venv"
@@ -42,10 +42,9 @@ class Server:
         return not self.peer or (self.venv / "made").exists()
 
     def version(self) -> str:
-        """Of its package, "?" if there is none."""
-        name = self.package.replace("-", "_")
-        found = self.venv.glob(f"lib/python*/site-packages/{name}-*.dist-info")
-        return next((folder.name.removesuffix(".dist-info").rpartition("-")[2] for folder in found), "?")
+        """Its package and that one's version; empty for our own."""
+        found = self.venv.glob(f"lib/python*/site-packages/{self.package.replace('-', '_')}-*.dist-info")
+        return next((folder.name.removesuffix(".dist-info").replace("-", " ") for folder in found), "")
 
 
 def uvicorn(app: str) -> str:
@@ -66,7 +65,7 @@ ORJSON = PEERS / "orjson"  # the reference for batches: not a server
 SERVERS = (
     Server(
         OURS,
-        "fastapi",
+        "",
         "python -m service --host 127.0.0.1 --port {port} --provider cpu --log-level warning --models {models}",
         "as it is served: full validation, every default",
     ),
@@ -84,6 +83,7 @@ SERVERS = (
         f"mlserver start {ROOT}/benchmarks/peers/mlserver",
         "runtime of its own, as it has none for ONNX; `custom_handler` routes; `parallel_workers: 0`",
         PEERS / "mlserver",
+        quick=True,
         env={"MLSERVER_HTTP_PORT": "{port}", "MLSERVER_GRPC_PORT": "{port2}", "MLSERVER_METRICS_PORT": "{port3}"},
     ),
     Server(
@@ -92,6 +92,7 @@ SERVERS = (
         "bentoml serve benchmarks.peers.bentoml_service:Heart --host 127.0.0.1 --port {port} -q",
         "async APIs whose whole body is a pydantic model; 1 worker",
         PEERS / "bentoml",
+        quick=True,
         env={"BENTOML_HOME": "{work}/bentoml", "BENTOML_DO_NOT_TRACK": "1"},
     ),
     Server(
@@ -100,6 +101,7 @@ SERVERS = (
         "python -m benchmarks.peers.litserve_api {port}",
         "1 API server, 1 worker a route, `fast_queue`",
         PEERS / "litserve",
+        quick=True,
     ),
     Server(
         "Ray Serve",
