@@ -58,7 +58,23 @@ def records(patients: Patient | list[Patient]) -> Any:
     return {"dataframe_records": patients if isinstance(patients, list) else [patients]}
 
 
+def tensors(patients: Patient | list[Patient]) -> Any:
+    """Triton's: a plain object for one, a tensor a field for many; a missing value has a number of its own."""
+    many = patients if isinstance(patients, list) else [patients]
+    columns = {name: [MISSING if patient[name] is None else patient[name] for patient in many] for name in many[0]}
+    if patients is not many:
+        return {name: values[0] for name, values in columns.items()}
+    return {
+        "inputs": [
+            {"name": name, "shape": [len(many), 1], "datatype": "FP32", "data": values}
+            for name, values in columns.items()
+        ]
+    }
+
+
 PEERS = ROOT / ".peers"
+TRITON = next((PEERS / "triton").glob("lib/python*/site-packages"), PEERS)
+MISSING = -99  # as in peers/triton_model.py
 ORJSON = PEERS / "orjson"  # the reference for batches: not a server
 
 # The ceiling comes after our service: it repeats what our service answered to the checks.
@@ -135,5 +151,19 @@ SERVERS = (
             "MLFLOW_LOGGING_LEVEL": "WARNING",
             "MLFLOW_DISABLE_TELEMETRY": "1",
         },
+    ),
+    Server(
+        "Triton",
+        "nvidia-pytriton",
+        f"{TRITON}/pytriton/tritonserver/bin/tritonserver"
+        " --model-repository {work}/triton --backend-directory {work}/backends --http-address 127.0.0.1"
+        " --http-port {port} --allow-grpc false --allow-metrics false --log-info false --log-warning false",
+        "the C++ server that PyTriton packs, Python backend, `dynamic_batching`; JSON at `/generate`, V2 for batches",
+        PEERS / "triton",
+        prepare="python -m benchmarks.peers.triton_model",
+        single="/v2/models/heart/generate",
+        batch="/v2/models/heart/infer",
+        wrap=tensors,
+        env={"LD_LIBRARY_PATH": f"{TRITON}/nvidia_pytriton.libs", "PYTHONPATH": f"{ROOT}:{TRITON}"},
     ),
 )
