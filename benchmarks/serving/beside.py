@@ -5,9 +5,9 @@ due. (A client that waits for its answer would hardly ask while the server is bl
 """
 
 import http.client
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,12 @@ def sender(running: Running, probe: str, body: bytes) -> Callable[[], None]:
     headers = {"Content-Type": "application/json"} if method == "POST" else {}
 
     def send() -> None:
-        connection.request(method, path, body if method == "POST" else None, headers)
-        answer = connection.getresponse()
-        answer.read()
+        try:
+            connection.request(method, path, body if method == "POST" else None, headers)
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed(f"{probe} was not answered while batches ran: {error}") from None
         if answer.status != 200:
             raise Failed(f"{probe} was answered {answer.status} while batches ran")
 
@@ -49,24 +52,8 @@ def clocked(send: Callable[[], None], seconds: float) -> list[float]:
     return waits
 
 
-def measure(
-    running: Running, probe: str, body: bytes, seconds: float, into: dict[str, list[float]]
-) -> threading.Thread:
-    """One connection in a thread of its own; adds what it waited under the probe's name, infinity if it failed."""
-
-    def run() -> None:
-        try:
-            into[probe] += clocked(sender(running, probe, body), seconds)
-        except (OSError, http.client.HTTPException, Failed):
-            into[probe].append(float("inf"))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
-
 def beside(running: Running, bodies: Bodies, work: Path, seconds: int, valid: bool) -> dict[str, Any]:
-    """Percentiles in ms of each probe while batches of 10,000 records run, and the batches' rows/s."""
+    """Percentiles in ms of each probe while batches of 10,000 records run, and the batches' rows/s. Raises Failed."""
     many = batch(bodies.singles, ROWS, 9)
     case = many if valid else [patient | {"sex": 7} for patient in many]
     file = work / f"large-{'valid' if valid else 'invalid'}.jsonl"
@@ -74,11 +61,12 @@ def beside(running: Running, bodies: Bodies, work: Path, seconds: int, valid: bo
     body = line(running.server, bodies.singles[0])
     load = wrk(running.url(running.server.batch), file, CONNECTIONS, seconds + 1)
     time.sleep(0.5)  # until the batches run
-    waits: dict[str, list[float]] = {probe: [] for probe in PROBES}
-    with core(CLIENT_CORE):
-        threads = [measure(running, probe, body, seconds, waits) for probe, n in PROBES.items() for _ in range(n)]
-        for thread in threads:
-            thread.join()
+    with core(CLIENT_CORE), ThreadPoolExecutor() as pool:
+        each = {
+            probe: [pool.submit(clocked, sender(running, probe, body), seconds) for _ in range(connections)]
+            for probe, connections in PROBES.items()
+        }
+        waits = {probe: [wait for one in found for wait in one.result()] for probe, found in each.items()}
     figures = finish(load, seconds + 1)
     if figures.broken or figures.refused != (0 if valid else figures.requests):
         raise Failed(

@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.serving.load import BATCH, MAIN
 from benchmarks.serving.process import CLIENT_CORE, SERVER_CORE
 from benchmarks.serving.report import Table, beside_table, goal_table, latency_table, main_table, rate
-from benchmarks.serving.run import Results
-from benchmarks.serving.servers import CEILING, SERVERS
+from benchmarks.serving.run import REFERENCE, Results
+from benchmarks.serving.servers import CEILING, OURS, SERVERS
 
 BEGIN, END = "<!-- serving: written by make bench -->", "<!-- end of serving -->"
 LIBRARIES = ("uvicorn", "uvloop", "httptools", "fastapi", "pydantic", "msgspec", "onnxruntime-gpu", "numpy")
@@ -111,30 +111,24 @@ def write(path: Path, content: str) -> None:
 
 
 def plot(table: Table, path: Path) -> None:
-    """Two panels of bars: single records at 64 connections, and batches."""
+    """Two panels of bars: single records beside the ceiling, batches beside what parsing alone takes."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams |= {"svg.hashsalt": "serving", "svg.fonttype": "none", "font.size": 9}
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    for axes, load in zip(figure.subplots(1, 2), (MAIN, BATCH), strict=True):
-        found = {s.name: table.middle(s.name, load) for s in SERVERS}
-        bars = sorted((value * load.rows, name) for name, value in found.items() if value)
-        top = next((value for value, name in bars if name == CEILING), None)
-        drawn = axes.barh([name for _, name in bars], [value for value, _ in bars], color="#4878a8")
-        for bar, (_, name) in zip(drawn, bars, strict=True):
-            shares = table.ratios(name, CEILING, load)
-            axes.annotate(
-                f"{bar.get_width():,.0f}" + (f" ({median(shares):.2f})" if shares and name != CEILING else ""),
-                (bar.get_width(), bar.get_y() + bar.get_height() / 2),
-                xytext=(3, 0),
-                textcoords="offset points",
-                va="center",
-            )
-        axes.set_xlim(0, 1.35 * max((value for value, _ in bars), default=1))
-        axes.set_title(
-            f"{'rows' if load.batch else 'requests'}/s, {load.name}" + (" (share of ceiling)" if top else "")
-        )
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    panels = ((MAIN, CEILING, "requests/s"), (BATCH, REFERENCE, "rows/s"))
+    for axes, (load, top, unit) in zip(figure.subplots(1, 2), panels, strict=True):
+        names = [top, *(server.name for server in SERVERS if server.name not in (CEILING, top))]
+        shares = {name: median(found) for name in names if (found := table.ratios(name, top, load))}
+        names = sorted(shares, key=lambda name: shares[name])
+        colours = ["#c44e52" if name == OURS else "#b0b0b0" if name == top else "#4878a8" for name in names]
+        for bar, name in zip(axes.barh(names, [shares[name] for name in names], color=colours), names, strict=True):
+            label = f"{shares[name]:.2f} ({(table.middle(name, load) or 0) * load.rows:,.0f}/s)"
+            at = (bar.get_width(), bar.get_y() + bar.get_height() / 2)
+            axes.annotate(label, at, xytext=(3, 0), textcoords="offset points", va="center")
+        axes.set_xlim(0, 1.4 * max(shares.values(), default=1))
+        axes.set_title(f"{unit}, {load.name}\nas a share of {top}", fontsize=9)
         axes.xaxis.set_visible(False)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
     part = path.with_name(f".{path.name}.part")

@@ -129,7 +129,7 @@ class Run:
         for name, valid in (("valid", True), ("all invalid", False)):
             try:
                 running.settle()
-                self.results.beside[name] = beside(running, self.bodies, self.work, max(3, 6 * self.seconds), valid)
+                self.results.beside[name] = beside(running, self.bodies, self.work, max(5, self.rounds), valid)
             except Failed as error:
                 self.results.failures[f"{OURS}, {name} batches"] = str(error)
                 say(f"  {error}")
