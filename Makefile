@@ -35,7 +35,7 @@ check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report
 
-bench: $(VENV)/dev .peers/orjson/made ## measure the service, its ceiling and the peers, into benchmarks/RESULTS.md (about 11 minutes)
+bench: $(VENV)/dev .peers/orjson/made ## measure the service, its ceiling and the peers, into benchmarks/RESULTS.md (about 10 minutes)
 	@$(BIN)/python -m benchmarks.serving
 
 bench-quick: $(VENV)/dev .peers/orjson/made ## the same in two minutes, coarser, and only shown

@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import tempfile
 from typing import Any
 
 import ray
@@ -36,17 +35,16 @@ class Heart:
 
 if __name__ == "__main__":
     handed = ("PYTHONPATH", "BENCH_MODEL", "BENCH_WORK")
-    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # a short path: sockets lie in it
-        ray.init(
-            num_cpus=1,
-            include_dashboard=False,
-            _temp_dir=folder,
-            object_store_memory=100 * 2**20,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _node_ip_address="127.0.0.1",
-            runtime_env={"env_vars": {name: os.environ[name] for name in handed}},
-        )
-        quiet = {"log_level": "WARNING", "enable_access_log": False}
-        serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])}, logging_config=quiet)
-        serve.run(Heart.bind(), blocking=True)  # type: ignore[attr-defined]  # the decorator adds it
+    ray.init(
+        num_cpus=1,
+        include_dashboard=False,
+        _temp_dir=f"{os.environ['BENCH_WORK']}/ray",
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        _node_ip_address="127.0.0.1",
+        runtime_env={"env_vars": {name: os.environ[name] for name in handed}},
+    )
+    quiet = {"log_level": "WARNING", "enable_access_log": False}
+    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])}, logging_config=quiet)
+    serve.run(Heart.bind(), blocking=True)  # type: ignore[attr-defined]  # the decorator adds it

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.serving.load import finish, wrk
+from benchmarks.serving.load import Load, finish, wrk
 from benchmarks.serving.patients import Bodies, batch, line
 from benchmarks.serving.process import CLIENT_CORE, Failed, Running, core
 
-ROWS, CONNECTIONS, EVERY = 10_000, 4, 0.010
+ROWS, EVERY = 10_000, 0.010
+LARGE = Load("large batches", 4, ROWS)
 PROBES = {"GET /health/live": 1, "POST /predict": 2}  # connections
 
 
@@ -52,6 +53,16 @@ def clocked(send: Callable[[], None], seconds: float) -> list[float]:
     return waits
 
 
+def probed(running: Running, body: bytes, seconds: float) -> dict[str, list[float]]:
+    """What the requests of each probe waited, in ms, all connections together."""
+    with core(CLIENT_CORE), ThreadPoolExecutor() as pool:
+        each = {
+            probe: [pool.submit(clocked, sender(running, probe, body), seconds) for _ in range(connections)]
+            for probe, connections in PROBES.items()
+        }
+        return {probe: [wait for one in found for wait in one.result()] for probe, found in each.items()}
+
+
 def beside(running: Running, bodies: Bodies, work: Path, seconds: int, valid: bool) -> dict[str, Any]:
     """Percentiles in ms of each probe while batches of 10,000 records run, and the batches' rows/s. Raises Failed."""
     many = batch(bodies.singles, ROWS, 9)
@@ -59,15 +70,10 @@ def beside(running: Running, bodies: Bodies, work: Path, seconds: int, valid: bo
     file = work / f"large-{'valid' if valid else 'invalid'}.jsonl"
     file.write_bytes(line(running.server, case) + b"\n")
     body = line(running.server, bodies.singles[0])
-    load = wrk(running.url(running.server.batch), file, CONNECTIONS, seconds + 1)
-    time.sleep(0.5)  # until the batches run
-    with core(CLIENT_CORE), ThreadPoolExecutor() as pool:
-        each = {
-            probe: [pool.submit(clocked, sender(running, probe, body), seconds) for _ in range(connections)]
-            for probe, connections in PROBES.items()
-        }
-        waits = {probe: [wait for one in found for wait in one.result()] for probe, found in each.items()}
-    figures = finish(load, seconds + 1)
+    with wrk(running.url(running.server.batch), file, LARGE, seconds + 1) as load:
+        time.sleep(0.5)  # until the batches run
+        waits = probed(running, body, seconds)
+        figures = finish(load, seconds + 1)
     if figures.broken or figures.refused != (0 if valid else figures.requests):
         raise Failed(
             f"batches of {ROWS:,} records: {figures.refused} of {figures.requests} refused, {figures.broken} lost"

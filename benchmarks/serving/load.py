@@ -1,6 +1,7 @@
 """What is sent, and what wrk says of it."""
 
 import json
+import math
 import os
 import resource
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from benchmarks.serving.process import CLIENT_CORE, Failed, core
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
+ANSWERS, LONGEST = 4, 6  # on each connection of a slice; seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,20 @@ class Load:
     def batch(self) -> bool:
         """Whether many records travel together."""
         return self.rows > 1
+
+    @property
+    def delay(self) -> int:
+        """Milliseconds that each connection waits before its first request: see wrk.lua."""
+        return 100 + self.connections
+
+    def seconds(self, least: int, pace: float) -> int:
+        """How long a slice must be for a server that answers `pace` requests a second.
+
+        Long enough for a few answers on every connection, or what is still under way at its end would count for
+        much: a slow server works on all of them for a while before it has answered any.
+        """
+        needed = self.delay / 1e3 + ANSWERS * self.connections / pace
+        return max(least, min(LONGEST, math.ceil(needed)))
 
 
 SINGLES = tuple(Load(f"{n} connection{'s' * (n > 1)}", n) for n in (1, 16, 64, 256))
@@ -60,10 +76,10 @@ def parse(output: str) -> Figures:
     return Figures(**json.loads(line))
 
 
-def wrk(url: str, bodies: Path, connections: int, seconds: int) -> "subprocess.Popen[str]":
+def wrk(url: str, bodies: Path, load: Load, seconds: int) -> "subprocess.Popen[str]":
     """Start wrk on its core, with the bodies of a file, one a line."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT), url]
-    env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(connections), "DELAY": str(100 + connections)}
+    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT), url]
+    env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(load.connections), "DELAY": str(load.delay)}
     with core(CLIENT_CORE):
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

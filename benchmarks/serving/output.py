@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.serving.load import BATCH, MAIN
+from benchmarks.serving.load import BATCH, LONGEST, MAIN
 from benchmarks.serving.process import CLIENT_CORE, SERVER_CORE
 from benchmarks.serving.report import Table, beside_table, goal_table, latency_table, main_table, rate
 from benchmarks.serving.run import REFERENCE, Results
@@ -69,7 +69,7 @@ One core serves (all of a server's processes), the other one loads. Load average
 {main_table(table)}
 
 Shown as rate · **share of the ceiling** ± half the distance of its quartiles. Every load runs in slices of
-{settings["seconds"]} s that alternate between the servers, in {settings["rounds"]} rounds, each of which begins with another server;
+{settings["seconds"]} s (up to {LONGEST} for a slow server, so that it answers every connection) that alternate between the servers, in {settings["rounds"]} rounds, each of which begins with another server;
 peers take part in every {settings["sparse"]}th round, and whoever's turn it is not is stopped. A share is formed within its round,
 and the median over the rounds is shown. {noise(table)}
 
@@ -79,8 +79,8 @@ cold start is from the start of the process to its first answer to a record; mem
 
 {latency_table(table)}
 
-As wrk saw them, closed loop: medians over the slices, connections already open. p99.9 of fewer than 1,000 answers in a slice is
-the slowest one. `-`: fewer than two answers a connection in a slice.
+As wrk saw them, closed loop: medians over the slices, connections already open. Of fewer than 1,000 answers in a slice p99.9 is
+the slowest one, and of fewer than 100 p99. `-`: fewer than two answers a connection in a slice.
 
 {beside_table(table)}
 

@@ -22,7 +22,7 @@ from benchmarks.serving.process import SERVER_CORE, Failed, Running, core, prepa
 from benchmarks.serving.servers import ORJSON, OURS, ROOT, SERVERS, Server
 
 REFERENCE = "orjson.loads alone"
-WARM_UP = 16  # connections
+WARM_UP = Load("warm-up", 16)
 
 
 def say(text: str) -> None:
@@ -48,6 +48,7 @@ class Run:
         self.seconds, self.rounds, self.sparse, self.starts = seconds, rounds, sparse, starts
         self.bodies = Bodies(work, BATCH.rows)
         self.alive: list[Running] = []
+        self.pace: dict[str, float] = {}  # requests a second of the warm-up
         self.results = Results()
 
     def start(self, server: Server) -> None:
@@ -65,8 +66,9 @@ class Run:
             running = self.alive[-1]
             refuses = check(running, self.bodies, self.model)
             keep_answers(running, self.bodies, self.work)
-            for load in (Load("warm-up", WARM_UP), BATCH):
-                self.load(running, load, 1)
+            for load in (BATCH, WARM_UP):
+                figures = self.load(running, load, 1)
+            self.pace[server.name] = max(1, figures.requests) / figures.seconds
             running.signal(signal.SIGSTOP)
         except (Failed, OSError, ValueError) as error:
             self.drop(server, error)
@@ -87,7 +89,7 @@ class Run:
         path = running.server.batch if load.batch else running.server.single
         bodies = self.bodies.file(running.server, load.batch)
         cpu, client = running.cpu(), used()
-        figures = finish(wrk(running.url(path), bodies, load.connections, seconds), seconds)
+        figures = finish(wrk(running.url(path), bodies, load, seconds), seconds)
         cpu, client = running.cpu() - cpu, used() - client
         running.settle()
         return replace(figures, cpu=cpu, client=client / seconds)
@@ -113,7 +115,8 @@ class Run:
         try:
             running.signal(signal.SIGCONT)
             running.settle()
-            self.note(running.server.name, load, turn, asdict(self.load(running, load, self.seconds)))
+            seconds = self.seconds if load.batch else load.seconds(self.seconds, self.pace[running.server.name])
+            self.note(running.server.name, load, turn, asdict(self.load(running, load, seconds)))
             running.signal(signal.SIGSTOP)
         except Failed as error:
             self.drop(running.server, error)

@@ -51,6 +51,12 @@ def test_a_wrk_that_could_not_connect_is_a_failure_with_its_own_words() -> None:
         parse("unable to connect to 127.0.0.1:1 Connection refused\n")
 
 
+def test_a_slow_server_gets_longer_slices_within_bounds() -> None:
+    """Four answers on each of 256 connections at 400 a second take 2.6 s, and at 50 too long."""
+    *_, many = SINGLES
+    assert [many.seconds(1, pace) for pace in (10_000, 400, 50)] == [1, 3, 6]
+
+
 def test_a_ratio_is_formed_within_its_round(results: Results) -> None:
     """The machine's own drift cancels out: 0.8, 0.82 and 0.78 of a ceiling that fell to a quarter."""
     assert Table(results).ratios(OURS, CEILING, MAIN) == pytest.approx([0.8, 0.82, 0.78])
