@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
         "processor": processor[1] if processor else platform.machine(),
         "cores": os.cpu_count(),
         "memory GiB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "Python": platform.python_version(),
         "wrk": wrk[1] if len(wrk) > 1 else "?",
         "libraries": {name: version(name) for name in LIBRARIES},
