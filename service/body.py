@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
@@ -12,7 +12,6 @@ from patient.record import FIELDS, PatientRecord, measurements
 from service.errors import LISTED, FieldError, Problem
 
 EXPECTED = {field.name: field for field in measurements()}
-BATCH = TypeAdapter(list[PatientRecord])
 Location = tuple[int | str, ...]
 NAME = 64  # characters of an unknown field's name that an error repeats
 
@@ -52,22 +51,6 @@ def one(body: bytes) -> PatientRecord:
         raise refusal(error) from None
     refuse_doubled_keys(body, 1)
     return record
-
-
-def many(body: bytes, limit: int) -> list[PatientRecord]:
-    """A JSON array as records, all of them valid. Raises Problem 400, 413 or 422."""
-    try:
-        records = BATCH.validate_json(body)
-    except ValidationError as error:
-        raise refusal(error) from None
-    if not records:
-        raise invalid([((), "The batch is empty: send at least one record")], 1)
-    if len(records) > limit:
-        raise Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The batch has {len(records)} records; the limit is {limit}."
-        )
-    refuse_doubled_keys(body, len(records))
-    return records
 
 
 def refusal(error: ValidationError) -> Problem:

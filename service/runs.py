@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from patient.encoding import as_rows
 from patient.record import PatientRecord
+from service.counts import Counts
 from service.errors import Problem
 from service.predictor import Predictor
 
@@ -17,19 +18,16 @@ Answer = tuple[Predictor, float]  # the model that answered, and its probability
 
 
 class Runs:
-    """A bounded queue of records in front of a model. Lives in one event loop.
+    """A bounded queue of records in front of a model. Lives in one event loop."""
 
-    runs and rows count what has gone through the model.
-    """
-
-    def __init__(self, model: Callable[[], Predictor], limit: int) -> None:
-        self.model, self.limit = model, limit
+    def __init__(self, model: Callable[[], Predictor], limit: int, counts: Counts) -> None:
+        self.model, self.limit, self.counts = model, limit, counts
         self.waiting: list[tuple[PatientRecord, asyncio.Future[Answer]]] = []
-        self.runs = self.rows = 0
 
     def submit(self, record: PatientRecord) -> asyncio.Future[Answer]:
         """The record's answer, once its run is through. Raises Problem 503 when `limit` records wait already."""
         if len(self.waiting) >= self.limit:
+            self.counts.overload()
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests wait.", headers={"Retry-After": "1"})
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
@@ -48,8 +46,7 @@ class Runs:
                 if not future.done():
                     future.set_exception(error)
             return
-        self.runs += 1
-        self.rows += len(waiting)
+        self.counts.ran("single", len(waiting))
         for (_, future), probability in zip(waiting, probabilities, strict=True):
             if not future.done():  # its client may have gone meanwhile
                 future.set_result((model, probability))
