@@ -1,15 +1,8 @@
-"""A JSON array of records -> their answers, in parts, so that probes and single records are served between two parts.
-
-Pydantic is the law and msgspec a sieve in front of it, several times as fast: an array that passes the sieve is
-certainly valid, and one that does not goes to Pydantic for the verdict and the words.
-"""
+"""A JSON array of records -> their answers, in parts, so that probes and single records are served in between."""
 
 import asyncio
 from collections.abc import Iterator
-from functools import lru_cache
 from http import HTTPStatus
-from itertools import chain
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,29 +11,18 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from patient.encoding import as_rows
+from patient.encoding import as_array, as_rows
 from patient.record import FIELDS, PatientRecord
 from patient.table import refused
 from service import body
+from service.answers import NOTHING, Answer, names, rounded
 from service.body import Location, invalid, words
 from service.errors import LISTED, Problem
-from service.front import DIGITS
 from service.predictor import Predictor
+from service.sieve import NUMBERS
 from service.state import State
 
 PART = 1000  # records that are worked on in one turn of the event loop: some 2 ms
-FIELD_TYPES: list[tuple[str, Any]] = [(name, float | None) for name in FIELDS]
-Row = msgspec.defstruct("Row", FIELD_TYPES, forbid_unknown_fields=True, gc=False)
-NOTHING = msgspec.Raw(b"[]")
-SIEVE = msgspec.json.Decoder(list[Row])  # type: ignore[valid-type]  # made from the fields
-
-
-class Answer(msgspec.Struct, gc=False):
-    """What service/routes/predict.py documents under this name."""
-
-    probability: float
-    heart_disease: bool
-    missing: msgspec.Raw
 
 
 async def answer(state: State, content: bytes) -> bytes:
@@ -62,17 +44,13 @@ async def answer(state: State, content: bytes) -> bytes:
 async def _sieve(content: bytes, limit: int) -> NDArray[np.float64] | None:
     """float64[N,13], NaN = missing, of an array that is certainly valid, or None."""
     try:
-        rows = SIEVE.decode(content)
+        rows = NUMBERS.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     _check_length(len(rows), limit)
     values = np.empty((len(rows), len(FIELDS)), order="F")
     for start in range(0, len(rows), PART):
-        part = rows[start : start + PART]
-        # Flat: numpy takes a list of lists a third slower. It makes NaN of None.
-        values[start : start + PART] = np.array(list(chain.from_iterable(map(astuple, part))), np.float64).reshape(
-            len(part), len(FIELDS)
-        )
+        values[start : start + PART] = as_array(map(astuple, rows[start : start + PART]))
         await asyncio.sleep(0)
     if refused(values).any() or content.count(b":") != len(rows) * len(FIELDS):
         return None
@@ -128,15 +106,9 @@ STREAMS = (
 
 def _answers(model: Predictor, values: NDArray[np.float64]) -> list[Answer]:
     """One answer a row of float64[N,13]."""
-    probabilities = np.round(model(values.astype(np.float32, order="C")).astype(np.float64), DIGITS)
+    probabilities = rounded(model(values.astype(np.float32, order="C")))
     gaps = np.isnan(values)
     missing = [NOTHING] * len(values)
     for row in np.flatnonzero(gaps.any(axis=1)).tolist():
-        missing[row] = _missing(gaps[row].tobytes())
+        missing[row] = names(gaps[row].tobytes())
     return list(map(Answer, probabilities.tolist(), (probabilities >= model.metadata.threshold).tolist(), missing))
-
-
-@lru_cache(maxsize=4096)
-def _missing(gaps: bytes) -> msgspec.Raw:
-    """The names of the fields whose byte is 1, as JSON."""
-    return msgspec.Raw(msgspec.json.encode([name for name, gap in zip(FIELDS, gaps, strict=True) if gap]))

@@ -8,13 +8,16 @@ import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
-from patient.encoding import as_rows
-from patient.record import PatientRecord
+import numpy as np
+
+from patient.encoding import as_array
+from service.answers import rounded
+from service.body import Values
 from service.counts import Counts
 from service.errors import Problem
 from service.predictor import Predictor
 
-Answer = tuple[Predictor, float]  # the model that answered, and its probability
+Answer = tuple[Predictor, float]  # the model that answered, and its rounded probability
 
 
 class Runs:
@@ -22,9 +25,9 @@ class Runs:
 
     def __init__(self, model: Callable[[], Predictor], limit: int, counts: Counts) -> None:
         self.model, self.limit, self.counts = model, limit, counts
-        self.waiting: list[tuple[PatientRecord, asyncio.Future[Answer]]] = []
+        self.waiting: list[tuple[Values, asyncio.Future[Answer]]] = []
 
-    def submit(self, record: PatientRecord) -> asyncio.Future[Answer]:
+    def submit(self, values: Values) -> asyncio.Future[Answer]:
         """The record's answer, once its run is through. Raises Problem 503 when `limit` records wait already."""
         if len(self.waiting) >= self.limit:
             self.counts.overload()
@@ -33,14 +36,15 @@ class Runs:
         future: asyncio.Future[Answer] = loop.create_future()
         if not self.waiting:
             loop.call_soon(self._run)
-        self.waiting.append((record, future))
+        self.waiting.append((values, future))
         return future
 
     def _run(self) -> None:
         waiting, self.waiting = self.waiting, []
         try:
             model = self.model()  # one for the whole run: no answer mixes two
-            probabilities = model(as_rows([record for record, _ in waiting])).tolist()
+            rows = as_array(values for values, _ in waiting).astype(np.float32)
+            probabilities = rounded(model(rows)).tolist()
         except Exception as error:  # each of those who wait gets it, or they would wait forever
             for _, future in waiting:
                 if not future.done():

@@ -48,6 +48,7 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks who the client was
     )
 
 

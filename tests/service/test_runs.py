@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from patient.encoding import Floats
-from patient.record import EXAMPLE, FIELDS, PatientRecord
+from patient.record import EXAMPLE, FIELDS
+from service.body import Values
 from service.counts import Counts
 from service.errors import Problem
 from service.predictor import Predictor
 from service.runs import Runs
 
 
-def patient(age: float) -> PatientRecord:
+def patient(age: float) -> Values:
     """The worked example, at another age and without `ca`."""
-    return PatientRecord.model_validate(EXAMPLE | {"age": age, "ca": None})
+    return tuple((EXAMPLE | {"age": age, "ca": None}).values())
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
