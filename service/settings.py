@@ -23,6 +23,8 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
     max_body: int = Field(4 * 2**20, ge=1, description="bytes of a request body; above it 413")
     max_rows: int = Field(10_000, ge=1, description="records in one JSON batch; above it 413")
     max_waiting: int = Field(1024, ge=1, description="single records that may wait for a run; above it 503")
+    max_batches: int = Field(64, ge=1, description="JSON batches that may wait for their turn; above it 503")
+    workers: int = Field(1, ge=1, le=256, description="processes that serve; a killed one is replaced")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
 
 

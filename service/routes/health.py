@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from patient.artefact import Metadata
-from service.errors import documented
+from service.errors import Problem, documented
 from service.state import State
 
 router = APIRouter(tags=["health and model"])
@@ -28,6 +28,7 @@ class Ready(BaseModel):
     model_version: str = Field(examples=["1"])
     provider: str = Field(description="the execution provider that runs the model", examples=["CPUExecutionProvider"])
     fallback: str | None = Field(description="why `auto` did not take the GPU", examples=[None])
+    workers: int = Field(description="processes that serve", examples=[1])
 
 
 @router.get("/health/live")
@@ -38,9 +39,14 @@ async def live() -> Live:
 
 @router.get("/health/ready", responses=NOT_READY)
 async def ready(request: Request) -> Ready:
-    """Whether the service can answer, and with what."""
-    model = State.of(request).ready_model()
-    return Ready(model_version=model.version, provider=model.provider, fallback=model.fallback)
+    """Whether the service can answer, and with what: not while one of its processes that take requests cannot."""
+    state = State.of(request)
+    model = state.ready_model()
+    workers, able = state.counts.workers()
+    if able < workers:
+        detail = f"{workers - able} of {workers} worker processes cannot answer."
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+    return Ready(model_version=model.version, provider=model.provider, fallback=model.fallback, workers=workers)
 
 
 @router.get("/model", responses=NOT_READY)

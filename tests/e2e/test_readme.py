@@ -1,15 +1,9 @@
 """What the README says, done as it says it."""
 
 import json
-import os
 import re
 import shlex
-import signal
-import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +11,7 @@ import pytest
 from patient.record import FIELDS
 from service.settings import Settings
 from tests.conftest import ROOT
+from tests.e2e.serving import serving
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"```sh\n(curl .*?)```\n\n```json\n(.*?)\n```", README, re.DOTALL)
@@ -25,22 +20,8 @@ COMMANDS = re.findall(r"```sh\n(curl .*?)```\n\n```json\n(.*?)\n```", README, re
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """`make serve`, the README's first command, on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-    server = subprocess.Popen(["make", "serve", f"PORT={number}"], cwd=ROOT, start_new_session=True)
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{number}/health/ready").close()
-                break
-            except urllib.error.URLError:
-                assert server.poll() is None
-                time.sleep(0.1)
+    with serving(command=("make", "serve", "PORT={port}")) as (number, _):
         yield number
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
 
 
 def test_there_are_examples() -> None:

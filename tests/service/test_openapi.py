@@ -19,15 +19,15 @@ def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> 
         "/health/live": ["200"],
         "/health/ready": ["200", "503"],
         "/model": ["200", "503"],
+        "/metrics": ["200"],
     }
-    for operations in paths.values():
+    for path, operations in paths.items():
+        good = "text/plain" if path == "/metrics" else "application/json"
         for operation in operations.values():
             assert operation["summary"]
             assert operation["description"]
             for status, response in operation["responses"].items():
-                assert list(response["content"]) == [
-                    "application/json" if status == "200" else "application/problem+json"
-                ]
+                assert list(response["content"]) == [good if status == "200" else "application/problem+json"]
 
 
 def test_the_record_is_a_component_with_units_labels_and_the_worked_example(client: TestClient) -> None:
