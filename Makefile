@@ -38,7 +38,7 @@ check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage
 bench: $(VENV)/dev .peers/orjson/made ## measure the service, its ceiling and the peers, into benchmarks/RESULTS.md (about 10 minutes)
 	@$(BIN)/python -m benchmarks.serving
 
-bench-quick: $(VENV)/dev .peers/orjson/made ## the same in two minutes, coarser, and only shown
+bench-quick: $(VENV)/dev .peers/orjson/made ## the same in under two minutes, coarser, fewer peers, and only shown
 	@$(BIN)/python -m benchmarks.serving --quick
 
 bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers (4 GB, about 8 minutes), so that bench measures them too

@@ -117,7 +117,6 @@ SERVERS = (
         "python -m benchmarks.peers.litserve_api {port}",
         "1 API server, 1 worker a route, `fast_queue`",
         PEERS / "litserve",
-        quick=True,
     ),
     Server(
         "Ray Serve",
