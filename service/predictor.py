@@ -73,10 +73,11 @@ class Predictor:
             if found is None:
                 raise
         if self.cpu is None:
-            self.failure = f"The GPU was lost ({found}); the service must be restarted."
-            log.error("%s", self.failure)
+            if self.failure is None:  # the first thread to notice says so
+                self.failure = f"The GPU was lost ({found}); the service must be restarted."
+                log.error("%s", self.failure)
             raise DeviceLost(self.failure)
-        if self.crossover is not None:  # the first thread to notice says so
+        if self.crossover is not None:
             self.provider, self.crossover = CPU, None
             self.fallback = f"the GPU was lost while it served: {found}"
             log.warning("provider=auto falls back to the CPU: %s", self.fallback)
