@@ -119,7 +119,7 @@ def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, opt
     if provider == "cpu":
         return Predictor(metadata, CPU, cpu)
     try:
-        gpu = _warm(on_device(on_gpu(content, options), options.mode), cpu)
+        gpu = _warm(content, options, cpu)
     except ProviderError as error:
         if provider == "cuda":
             raise ProviderError(f"provider=cuda: {error}") from None
@@ -132,19 +132,22 @@ def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, opt
     return Predictor(metadata, CUDA, cpu, gpu, crossover=rows)
 
 
-def _warm(gpu: Run, cpu: Run) -> Run:
-    """Run every size until no run allocates or captures any more, and hold the answers to the CPU's."""
+def _warm(content: bytes, options: Gpu, cpu: Run) -> Run:
+    """The model on the GPU, run in every size until nothing is allocated or captured any more, and held to the CPU."""
+    session = on_gpu(content, options)
     expected = cpu(EXAMPLES)
-    for size in SIZES:
-        rows = np.resize(EXAMPLES, (size, len(FIELDS)))
-        for _ in range(3):  # a CUDA graph is captured in the third
-            try:
-                answers = gpu(rows)
-            except Exception as error:
-                raise ProviderError(f"the GPU failed a run of {size} rows: {reason(error)}") from None
-            difference = float(np.abs(answers - np.resize(expected, size)).max())
-            if not difference <= TOLERANCE:  # NaN is not
-                raise ProviderError(f"the GPU's answers differ from the CPU's by {difference:.1e} at {size} rows")
+    try:
+        gpu = on_device(session, options.mode)
+        for size in SIZES:
+            rows = np.resize(EXAMPLES, (size, len(FIELDS)))
+            for _ in range(3):  # a CUDA graph is captured in the third
+                difference = float(np.abs(gpu(rows) - np.resize(expected, size)).max())
+                if not difference <= TOLERANCE:  # NaN is not
+                    raise ProviderError(f"the GPU's answers differ from the CPU's by {difference:.1e} at {size} rows")
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise ProviderError(f"the GPU failed its first runs: {reason(error)}") from None
     return gpu
 
 

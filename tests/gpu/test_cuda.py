@@ -144,7 +144,7 @@ def test_the_memory_that_runs_take_is_bounded() -> None:
 
 def test_a_limit_that_the_largest_size_exceeds_stops_the_start() -> None:
     """Not the first large request."""
-    with pytest.raises(ProviderError, match=r"provider=cuda: .*(rows|usable)"):
+    with pytest.raises(ProviderError, match=r"provider=cuda: .*(first runs|usable)"):
         load(MODELS, "cuda", Gpu(memory=1))
 
 

@@ -136,8 +136,9 @@ def test_graphs_run_in_one_thread_alone(session: ort.InferenceSession, cleveland
 
 def test_each_bucket_captures_a_graph_of_its_own(session: ort.InferenceSession) -> None:
     """None captures where graphs were not asked for: a session that may capture would do so in any run."""
-    captured = Graphs(session, "cpu", (1, 32, 1024)).buckets.buckets
-    assert [bucket.options.get_run_config_entry("gpu_graph_id") for bucket in captured] == ["1", "2", "3"]
+    captured = [bucket.options for bucket in Graphs(session, "cpu", (1, 32, 1024)).buckets.buckets]
+    assert [options and options.get_run_config_entry("gpu_graph_id") for options in captured] == ["1", "2", "3"]
+    assert [bucket.options for bucket in Buckets(session, "cpu", (1, 32)).buckets] == [None, None]
 
 
 def test_plain_is_the_only_way_without_buffers(session: ort.InferenceSession) -> None:
