@@ -11,8 +11,7 @@ from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Metadata, versi
 from patient.encoding import Floats
 from patient.record import EXAMPLE, FIELDS
 from service.crossover import crossover
-from service.lost import lost, reason
-from service.provider import DeviceLost, Gpu, Provider, ProviderError
+from service.provider import DeviceLost, Gpu, Provider, ProviderError, reason
 from service.rows import SIZES, Plain, Run, on_device
 from service.session import CPU, CUDA, on_cpu, on_gpu
 
@@ -69,19 +68,35 @@ class Predictor:
         try:
             return self.gpu(rows)
         except Exception as error:
-            found = lost(error)
-            if found is None:
-                raise
+            if self._answers():
+                raise  # no room for this run, or a fault in these rows: the next may do
+            self._lose(reason(error))
+        assert self.cpu is not None
+        return self.cpu(rows)
+
+    def _answers(self) -> bool:
+        """Whether the GPU still does: a CUDA context that has failed fails every call until the process ends.
+
+        Asked, and not read from the error: ONNX Runtime has no type for it, and many words.
+        """
+        assert self.gpu is not None
+        try:
+            self.gpu(EXAMPLES[:1])
+        except Exception:
+            return False
+        return True
+
+    def _lose(self, what: str) -> None:
+        """Let the CPU answer from now on; raise DeviceLost where it must not. The first thread to notice says so."""
         if self.cpu is None:
-            if self.failure is None:  # the first thread to notice says so
-                self.failure = f"The GPU was lost ({found}); the service must be restarted."
+            if self.failure is None:
+                self.failure = f"The GPU was lost ({what}); the service must be restarted."
                 log.error("%s", self.failure)
             raise DeviceLost(self.failure)
         if self.crossover is not None:
             self.provider, self.crossover = CPU, None
-            self.fallback = f"the GPU was lost while it served: {found}"
+            self.fallback = f"the GPU was lost while it served: {what}"
             log.warning("provider=auto falls back to the CPU: %s", self.fallback)
-        return self.cpu(rows)
 
 
 EXAMPLES = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)], np.float32)

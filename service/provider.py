@@ -1,5 +1,6 @@
 """What may be asked of the GPU, and how it fails. Who imports this does not import ONNX Runtime."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,3 +27,9 @@ class ProviderError(Exception):
 
 class DeviceLost(Exception):
     """The GPU failed while it served, and provider=cuda lets nothing else answer. The message is one line."""
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line: CUDA's own words where there are any, and not the machine's name after them."""
+    found = re.search(r"(CUDA|CUBLAS\w*|CUDNN\w*) (failure|error)[^;\n]*", str(error))
+    return found[0].strip() if found else str(error).partition("\n")[0]

@@ -33,6 +33,8 @@ class Plain:
 
     def __call__(self, rows: Floats) -> Floats:
         """In runs of at most `chunk` rows."""
+        if not len(rows):
+            return np.empty(0, np.float32)  # cuBLAS refuses a matrix without rows
         if len(rows) <= self.chunk:
             answers: Floats = self.session.run([OUTPUT], {INPUT: rows})[0][:, 0]
             return answers

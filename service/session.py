@@ -8,8 +8,7 @@ from collections.abc import Iterable
 import onnxruntime as ort
 
 from patient.artefact import ArtefactError
-from service.lost import reason
-from service.provider import Gpu, ProviderError
+from service.provider import Gpu, ProviderError, reason
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 MIB = 2**20

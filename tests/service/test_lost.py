@@ -11,8 +11,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeExc
 
 from patient.encoding import Floats
 from service.app import create_app
-from service.lost import lost, reason
 from service.predictor import DeviceLost, Predictor
+from service.provider import reason
 from service.settings import Settings
 from trainer.dataset import Dataset
 
@@ -26,51 +26,37 @@ LOST = f"The GPU was lost ({ILLEGAL}); the service must be restarted."
     ("error", "words"),
     [
         (Fail(f"[ONNXRuntimeError] : 1 : FAIL : {ILLEGAL}{SOURCE}"), ILLEGAL),
-        (EPFail(f"[ONNXRuntimeError] : 11 : EP_FAIL : {ILLEGAL}{SOURCE}"), ILLEGAL),
         (RuntimeError(f"/src/cuda_call.cc:129 CudaCall() {ILLEGAL}{SOURCE}\n"), ILLEGAL),
         (
             RuntimeException(f"Non-zero status code returned while running Gemm node. CUBLAS failure 13: EXEC{SOURCE}"),
             "CUBLAS failure 13: EXEC",
         ),
-        (Fail(f"CUDA failure 719: unspecified launch failure{SOURCE}"), "CUDA failure 719: unspecified launch failure"),
         (
-            Fail("CUDA error cudaErrorECCUncorrectable:uncorrectable ECC error encountered"),
-            "CUDA error cudaErrorECCUncorrectable:uncorrectable ECC error encountered",
+            Fail("CUDA error cudaErrorEccUncorrectable:an ECC error"),
+            "CUDA error cudaErrorEccUncorrectable:an ECC error",
         ),
+        (ValueError("first line\nsecond line"), "first line"),
+        (ValueError(), ""),
     ],
 )
-def test_a_failure_of_cuda_is_the_loss_of_the_device(error: Exception, words: str) -> None:
-    """In CUDA's words, without the machine's name."""
-    assert lost(error) == reason(error) == words
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        Fail(f"CUDA failure 2: out of memory{SOURCE}"),
-        Fail(f"CUDA failure 901: operation failed due to a previous error during capture{SOURCE}"),
-        Fail(f"CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED{SOURCE}"),
-        RuntimeException("bfc_arena.cc:376 Available memory of 1024 is smaller than requested bytes of 6815744"),
-        ValueError("could not broadcast input array from shape (5,12) into shape (5,13)"),
-    ],
-)
-def test_any_other_failure_is_not(error: Exception) -> None:
-    """A device without room for a run has room for the next."""
-    assert lost(error) is None
-    assert "\n" not in reason(error)
+def test_the_reason_is_cudas_own_in_one_line(error: Exception, words: str) -> None:
+    """Without the machine's name, which follows it."""
+    assert reason(error) == words
 
 
 class Device:
-    """A GPU for the predictor: the CPU's session answers, until it breaks as ONNX Runtime breaks."""
+    """A GPU for the predictor: the CPU's session answers, until it breaks as ONNX Runtime breaks, once or for good."""
 
     def __init__(self, predictor: Predictor) -> None:
-        self.run, self.broken, self.asked = predictor, False, 0
+        self.run, self.broken, self.failures, self.asked = predictor, False, 0, 0
+        self.error: type[Exception] = Fail
 
     def __call__(self, rows: Floats) -> Floats:
         """As a Run."""
         self.asked += 1
-        if self.broken:
-            raise Fail(f"[ONNXRuntimeError] : 1 : FAIL : {ILLEGAL}{SOURCE}")
+        if self.broken or self.failures:
+            self.failures = max(0, self.failures - 1)
+            raise self.error(f"[ONNXRuntimeError] : 1 : FAIL : {ILLEGAL}{SOURCE}")
         return self.run(rows)
 
 
@@ -92,12 +78,17 @@ def lenient(predictor: Predictor, device: Device) -> Predictor:
     return replace(predictor, provider="CUDAExecutionProvider", gpu=device, crossover=10)
 
 
+@pytest.mark.parametrize("error", [Fail, EPFail, RuntimeException, RuntimeError])
 def test_cuda_refuses_from_the_loss_on(
-    strict: Predictor, device: Device, cleveland: Dataset, caplog: pytest.LogCaptureFixture
+    strict: Predictor,
+    device: Device,
+    error: type[Exception],
+    cleveland: Dataset,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It never answers from the CPU, never tries the device again, and logs it once."""
+    """It never answers from the CPU, never tries the device again, and logs it once, whatever ONNX Runtime raises."""
     assert strict(cleveland.rows).shape == (303,)
-    device.broken = True
+    device.broken, device.error = True, error
     for _ in range(3):
         with pytest.raises(DeviceLost) as caught:
             strict(cleveland.rows[:1])
@@ -105,7 +96,7 @@ def test_cuda_refuses_from_the_loss_on(
     device.broken = False  # as if it could recover
     with pytest.raises(DeviceLost):
         strict(cleveland.rows)
-    assert device.asked == 2
+    assert device.asked == 3  # an answer, the failure, and the question whether it was the last
     assert [record.message for record in caplog.records] == [LOST]
 
 
@@ -121,7 +112,7 @@ def test_auto_falls_back_to_the_cpu_and_says_so(
     device.broken = False
     lenient(cleveland.rows)
     lenient.probe()
-    assert device.asked == 1
+    assert device.asked == 2
 
 
 def test_many_threads_may_meet_the_loss_at_once(lenient: Predictor, device: Device, cleveland: Dataset) -> None:
@@ -136,8 +127,20 @@ def test_many_threads_may_meet_the_loss_at_once(lenient: Predictor, device: Devi
     assert answered == [303] * 16
 
 
-def test_a_failure_that_is_no_loss_reaches_who_asked(strict: Predictor, cleveland: Dataset) -> None:
-    """And the device goes on serving."""
+def test_a_failure_that_passes_reaches_who_asked_and_nobody_else(
+    strict: Predictor, lenient: Predictor, device: Device, cleveland: Dataset
+) -> None:
+    """No memory for one run, say: the device answers the next, so it is not lost."""
+    for model in (strict, lenient):
+        device.failures = 1
+        with pytest.raises(Fail):
+            model(cleveland.rows)
+        assert model(cleveland.rows).shape == (303,)
+        assert (model.provider, model.failure, model.fallback) == ("CUDAExecutionProvider", None, None)
+
+
+def test_rows_that_no_model_takes_do_not_cost_the_device(strict: Predictor, cleveland: Dataset) -> None:
+    """Whoever sent them is told; the device goes on serving."""
     with pytest.raises(Exception, match="INVALID_ARGUMENT"):
         strict(cleveland.rows[:, :12])
     assert strict(cleveland.rows).shape == (303,)
