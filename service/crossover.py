@@ -1,8 +1,10 @@
 """From how many rows on a run is faster on the GPU: measured when the service starts, in some 50 ms."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,24 +26,24 @@ def seconds(run: Run, rows: Floats) -> float:
 
 
 def crossover(cpu: Run, gpu: Run, cost: Cost = seconds) -> int | None:
-    """Rows from which on the GPU is faster; None if it is not even at the largest size that is tried.
+    """Rows from which on the GPU is never slower; None if it is not faster even at the largest size that is tried.
 
-    Median of several runs each, CPU and GPU in turn. Between the last size that the CPU wins and the first that the GPU
-    wins, the GPU's cost is taken for constant (its buffers are padded to the larger size) and the CPU's for linear.
+    Median of several runs each, CPU and GPU in turn. Between two sizes the CPU's cost is taken for linear, and the
+    GPU's for that of the larger one, to which its buffers are padded.
     """
     example = np.array([[EXAMPLE[name] for name in FIELDS]], np.float32)
     costs = []
     for size in SIZES:
         rows = np.repeat(example, size, axis=0)
         pairs = [(cost(cpu, rows), cost(gpu, rows)) for _ in range(REPEATS)]
-        costs.append((statistics.median(c for c, _ in pairs), statistics.median(g for _, g in pairs)))
-    first = len(SIZES)
-    while first and costs[first - 1][1] < costs[first - 1][0]:
-        first -= 1
-    if first == len(SIZES):
+        costs.append((size, statistics.median(c for c, _ in pairs), statistics.median(g for _, g in pairs)))
+    if costs[-1][2] >= costs[-1][1]:
         return None
-    if first == 0:
-        return 0
-    (low, high), (low_cost, high_cost) = SIZES[first - 1 : first + 1], (costs[first - 1][0], costs[first][0])
-    share = (costs[first][1] - low_cost) / (high_cost - low_cost) if high_cost > low_cost else 1.0
-    return low + 1 + round((high - low - 1) * min(max(share, 0.0), 1.0))
+    for (low, cpu_low, gpu_low), (high, cpu_high, gpu_high) in reversed(list(pairwise(costs))):
+        if gpu_high > cpu_low:  # even somewhere between the two
+            even = math.ceil((gpu_high - cpu_low) / (cpu_high - cpu_low) * (high - low))
+            if even > 1:
+                return low + even
+        if gpu_low >= cpu_low:
+            return low + 1
+    return 0

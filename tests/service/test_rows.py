@@ -141,6 +141,12 @@ def test_each_bucket_captures_a_graph_of_its_own(session: ort.InferenceSession) 
     assert [bucket.options for bucket in Buckets(session, "cpu", (1, 32)).buckets] == [None, None]
 
 
+def test_no_rows_are_no_run(session: ort.InferenceSession) -> None:
+    """The CPU would take them; cuBLAS refuses a matrix without rows."""
+    assert Plain(cast(ort.InferenceSession, None))(np.empty((0, 13), np.float32)).shape == (0,)
+    assert Plain(session)(np.empty((0, 13), np.float32)).shape == (0,)
+
+
 def test_plain_is_the_only_way_without_buffers(session: ort.InferenceSession) -> None:
     """The mode decides; it needs no device."""
     way = on_device(session, "plain")
