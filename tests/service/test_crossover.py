@@ -76,6 +76,11 @@ def test_a_gpu_that_is_always_faster_takes_everything() -> None:
     assert crossover(cpu, gpu, costing(lambda _: 2.0, lambda _: 1.0)) == 0
 
 
+def test_a_size_that_the_gpu_wins_from_its_first_row_on_is_no_boundary() -> None:
+    """33 rows cost the CPU 33 and the GPU 32.5, and 32 rows the GPU less than the CPU: there is nothing between them."""
+    assert crossover(cpu, gpu, costing(lambda n: n, lambda n: 32.5 if n == 1024 else 0.5)) == 0
+
+
 def test_a_gpu_that_is_never_faster_takes_nothing() -> None:
     """Nor one that is as fast: the CPU needs no copying."""
     assert crossover(cpu, gpu, costing(lambda _: 1.0, lambda _: 1.0)) is None
