@@ -1,7 +1,6 @@
 """From how many rows on a run is faster on the GPU: measured when the service starts, in some 50 ms."""
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -36,7 +35,7 @@ def crossover(cpu: Run, gpu: Run, cost: Cost = seconds) -> int | None:
     for size in SIZES:
         rows = np.repeat(example, size, axis=0)
         pairs = [(cost(cpu, rows), cost(gpu, rows)) for _ in range(REPEATS)]
-        costs.append((size, statistics.median(c for c, _ in pairs), statistics.median(g for _, g in pairs)))
+        costs.append((size, *np.median(pairs, axis=0).tolist()))
     if costs[-1][2] >= costs[-1][1]:
         return None
     for (low, cpu_low, gpu_low), (high, cpu_high, gpu_high) in reversed(list(pairwise(costs))):

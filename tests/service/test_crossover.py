@@ -77,7 +77,7 @@ def test_a_gpu_that_is_always_faster_takes_everything() -> None:
 
 
 def test_a_size_that_the_gpu_wins_from_its_first_row_on_is_no_boundary() -> None:
-    """33 rows cost the CPU 33 and the GPU 32.5, and 32 rows the GPU less than the CPU: there is nothing between them."""
+    """33 rows cost the CPU 33 and the GPU 32.5, and 32 rows cost the GPU less too: there is nothing between them."""
     assert crossover(cpu, gpu, costing(lambda n: n, lambda n: 32.5 if n == 1024 else 0.5)) == 0
 
 
