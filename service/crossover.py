@@ -31,7 +31,7 @@ def crossover(cpu: Run, gpu: Run, cost: Cost = seconds) -> int | None:
     GPU's for that of the larger one, to which its buffers are padded.
     """
     example = np.array([[EXAMPLE[name] for name in FIELDS]], np.float32)
-    costs = []
+    costs: list[tuple[int, float, float]] = []
     for size in SIZES:
         rows = np.repeat(example, size, axis=0)
         pairs = [(cost(cpu, rows), cost(gpu, rows)) for _ in range(REPEATS)]
