@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MODELS := models/heart_disease
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help install serve train test check bench-trainer lock
+.PHONY: help install serve train test test-gpu check bench-trainer bench-gpu driver lock
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +23,9 @@ train: $(VENV)/trainer ## fit and judge the network, and make it the next versio
 test: $(VENV)/dev ## run every test
 	@$(BIN)/python -m pytest
 
+test-gpu: driver $(VENV)/dev $(VENV)/service-cuda ## what only a CUDA device can show; fails where there is none
+	@$(BIN)/python -m pytest -m gpu tests/gpu
+
 check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -34,11 +37,18 @@ bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit 
 	@$(BIN)/python -m benchmarks.training
 	@$(BIN)/python -m benchmarks.reading
 
+bench-gpu: driver $(VENV)/service-cuda ## CUDA in each mode beside the CPU, into benchmarks/RESULTS.md (about a minute)
+	@$(BIN)/python -m benchmarks.gpu
+
 lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 	@for extra in dev trainer trainer-cuda service service-cuda ray; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 			$$([ $$extra = dev ] || echo --constraint locks/dev.txt) --extra $$extra pyproject.toml --output-file locks/$$extra.txt || exit; \
 	done
+
+# Asked before gigabytes of CUDA libraries are installed.
+driver:
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2> /dev/null || { echo "This needs a CUDA device, and there is no NVIDIA driver (libcuda.so.1) here."; exit 1; }
 
 # A file of its own for each set of dependencies: what is installed is not installed again, and a changed lock is.
 $(VENV)/pip:
@@ -47,7 +57,7 @@ $(VENV)/pip:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/service $(VENV)/trainer $(VENV)/dev: $(VENV)/%: locks/%.txt | $(VENV)/pip
+$(VENV)/service $(VENV)/service-cuda $(VENV)/trainer $(VENV)/dev: $(VENV)/%: locks/%.txt | $(VENV)/pip
 	@echo "Installing the $* packages into $(VENV) (once)"
 	@$(PIP) --requirement $<
 	@touch $@
