@@ -9,7 +9,7 @@ PIP := $(BIN)/$(INSTALL)
 PEERS := bentoml litserve mlserver ray mlflow triton
 RUNTIME := onnxruntime uvloop httptools
 
-.PHONY: help install serve train test check bench bench-quick bench-peers bench-trainer lock lock-peers
+.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-gpu driver lock lock-peers
 .SECONDARY:
 .DEFAULT_GOAL := help
 
@@ -28,6 +28,9 @@ train: $(VENV)/trainer ## fit and judge the network, and make it the next versio
 test: $(VENV)/dev ## run every test
 	@$(BIN)/python -m pytest
 
+test-gpu: driver $(VENV)/dev $(VENV)/service-cuda ## what only a CUDA device can show; fails where there is none
+	@$(BIN)/python -m pytest -m gpu tests/gpu
+
 check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -41,11 +44,14 @@ bench: $(VENV)/dev .peers/orjson/made ## measure the service, its ceiling and th
 bench-quick: $(VENV)/dev .peers/orjson/made ## the same in under two minutes, coarser, fewer peers, and only shown
 	@$(BIN)/python -m benchmarks.serving --quick
 
-bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers (4 GB, about 8 minutes), so that bench measures them too
+bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers (3 GB, about 6 minutes), so that bench measures them too
 
 bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit and pyarrow (about 6 minutes)
 	@$(BIN)/python -m benchmarks.training
 	@$(BIN)/python -m benchmarks.reading
+
+bench-gpu: driver $(VENV)/service-cuda ## CUDA in each mode beside the CPU, into benchmarks/RESULTS.md (about a minute)
+	@$(BIN)/python -m benchmarks.gpu
 
 lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 	@for extra in dev trainer trainer-cuda service service-cuda ray; do \
@@ -62,6 +68,10 @@ lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (nee
 	resolve triton 'nvidia-pytriton onnxruntime pydantic' && \
 	for peer in bentoml litserve mlserver; do resolve $$peer "$$peer $(RUNTIME)" || exit; done
 
+# Asked before gigabytes of CUDA libraries are installed.
+driver:
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2> /dev/null || { echo "This needs a CUDA device, and there is no NVIDIA driver (libcuda.so.1) here."; exit 1; }
+
 # A file of its own for each set of dependencies: what is installed is not installed again, and a changed lock is.
 $(VENV)/pip:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=python3.12 ...")'
@@ -69,7 +79,7 @@ $(VENV)/pip:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/service $(VENV)/trainer $(VENV)/dev: $(VENV)/%: locks/%.txt | $(VENV)/pip
+$(VENV)/service $(VENV)/service-cuda $(VENV)/trainer $(VENV)/dev: $(VENV)/%: locks/%.txt | $(VENV)/pip
 	@echo "Installing the $* packages into $(VENV) (once)"
 	@$(PIP) --requirement $<
 	@touch $@

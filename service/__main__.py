@@ -17,7 +17,8 @@ def main(arguments: list[str] | None = None) -> int | str:
         settings = from_command_line(arguments)
         workers.log_to_stderr(settings)
         log.info("loading the newest model of %s", settings.models)
-        predictor = load(settings.models, settings.provider)  # here and not in the app: a refusal is then one line
+        # Here and not in the app: a refusal is then one line.
+        predictor = load(settings.models, settings.provider, settings.gpu)
     except SettingsError as error:
         return f"service: {error}"
     except (ArtefactError, ProviderError) as error:

@@ -28,7 +28,7 @@ def create_app(settings: Settings, predictor: Predictor | None = None, counts: C
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        state.model = predictor or load(settings.models, settings.provider)
+        state.model = predictor or load(settings.models, settings.provider, settings.gpu)
         announce(state.model)
         gc.freeze()  # what is loaded stays: no collection need look at it again, for tens of milliseconds each time
         yield

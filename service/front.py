@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import body
 from service.answers import Prediction, missing
-from service.errors import Problem, response
+from service.errors import Problem, lost, response
+from service.provider import DeviceLost
 from service.state import State
 
 PATH = "/predict"
@@ -45,6 +46,8 @@ class Front:
             content = await predict(self.state, scope, receive)
         except Problem as problem:
             await response(problem)(scope, receive, send)
+        except DeviceLost as error:
+            await response(lost(error))(scope, receive, send)
         except ClientDisconnect:
             return
         except Exception:

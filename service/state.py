@@ -32,4 +32,6 @@ class State:
         """The model that serves. Raises Problem 503 while there is none."""
         if self.model is None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "No model is loaded yet.", headers={"Retry-After": "1"})
+        if self.model.failure:
+            self.counts.ready(False)
         return self.model

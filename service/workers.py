@@ -61,7 +61,7 @@ def _worker(settings: Settings, folder: Path) -> Front:
     """Called in each process. One that cannot load the model ends, and is tried again while the others serve."""
     log_to_stderr(settings)
     try:
-        predictor = load(settings.models, settings.provider)
+        predictor = load(settings.models, settings.provider, settings.gpu)
     except (ArtefactError, ProviderError) as error:
         log.error("a worker will not start: %s", error)
         sys.exit(1)

@@ -30,6 +30,7 @@ def test_ready_names_version_and_provider(client: TestClient, predictor: Predict
         "model_version": predictor.version,
         "provider": "CPUExecutionProvider",
         "fallback": None,
+        "crossover": None,
         "workers": 1,
     }
 
