@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-CEILING, OURS, TUTORIAL = "raw ASGI ceiling", "this service", "FastAPI tutorial"
+CEILING, OURS, TWO, TUTORIAL = "raw ASGI ceiling", "this service", "this service, 2 workers", "FastAPI tutorial"
+SERVE = "python -m service --host 127.0.0.1 --port {port} --provider cpu --log-level warning --models {models}"
 
 Patient = dict[str, Any]  # JSON: a number, or None where it was not taken
 
@@ -49,7 +50,7 @@ class Server:
 
 def uvicorn(app: str) -> str:
     """The command that serves an ASGI application with the options of our own service."""
-    options = "--loop uvloop --http httptools --no-access-log --no-server-header --log-level warning"
+    options = "--loop uvloop --http httptools --no-access-log --no-server-header --no-proxy-headers --log-level warning"
     return f"python -m uvicorn benchmarks.peers.{app}:app --host 127.0.0.1 --port {{port}} {options}"
 
 
@@ -82,7 +83,7 @@ SERVERS = (
     Server(
         OURS,
         "",
-        "python -m service --host 127.0.0.1 --port {port} --provider cpu --log-level warning --models {models}",
+        SERVE,
         "as it is served: full validation, every default",
     ),
     Server(CEILING, "uvicorn", uvicorn("ceiling"), "the same uvicorn; reads the body, repeats one answer of ours"),
@@ -93,6 +94,7 @@ SERVERS = (
         "pydantic model in, `response_model` out, encoding in Python, a run a request; graph cut behind its encoding",
         prepare="python -m benchmarks.peers.tutorial_model",
     ),
+    Server(TWO, "", SERVE + " --workers 2", "two processes on the one core: what each request then costs"),
     Server(
         "MLServer",
         "mlserver",
