@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from patient.record import measurements
+from patient.record import Measurement, measurements
 
 
 def refused(values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -15,14 +15,17 @@ def refused(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     columns = np.asfortranarray(values)
     out = np.empty(values.shape, np.bool_, order="F")
     for i, field in enumerate(measurements()):
-        column = columns[:, i]
-        if field.codes:
-            wrong = column == column if field.nullable else np.ones(len(column), np.bool_)  # only NaN is not itself
-            for code in field.codes:
-                wrong &= column != code
-        elif field.nullable:
-            wrong = (column < field.low) | (column > field.high)  # never true of NaN
-        else:
-            wrong = ~((column >= field.low) & (column <= field.high))  # always true of NaN
-        out[:, i] = wrong
+        out[:, i] = wrong(field, columns[:, i])
     return out
+
+
+def wrong(field: Measurement, column: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which cells of one field's float64[N] PatientRecord would refuse: bool[N]."""
+    if field.codes:
+        found = column == column if field.nullable else np.ones(len(column), np.bool_)  # only NaN is not itself
+        for code in field.codes:
+            found &= column != code
+        return found
+    if field.nullable:
+        return (column < field.low) | (column > field.high)  # never true of NaN
+    return ~((column >= field.low) & (column <= field.high))  # always true of NaN

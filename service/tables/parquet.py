@@ -1,0 +1,81 @@
+"""Parquet. Its table of contents stands at the end: it is read from a file, row group by row group."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import IO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from patient.record import FIELDS
+from service.tables import columns
+from service.tables.chunk import ROWS, Chunk, Table, chunks
+from service.tables.faults import TableError, TooLarge
+from service.tables.sink import Sink
+from service.tables.source import PIECE, Limits, Source
+
+SPOOL = 2**23  # bytes that are held in memory before they go into a temporary file
+GROUP = 2**17  # rows of a row group that is written
+DAMAGED = "The Parquet file is damaged or cut off."
+
+
+def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
+    """The table, with its footer read. Raises TableError and ColumnsError; its chunks raise TableError.
+
+    A source that can seek is read where it is, another is first copied into a temporary file.
+    """
+    stream = cast(IO[bytes], source) if hasattr(source, "seek") else _spooled(source)
+    try:
+        # A buffer ahead would in the end hold the whole file; without one, it is a page of each column.
+        file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=PIECE)
+    except (pa.ArrowException, OSError):
+        raise TableError(DAMAGED) from None
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    if sum(group.total_byte_size for group in groups) > limits.unpacked:
+        raise TooLarge(f"Unpacked, the table is larger than {limits.unpacked} bytes.")
+    schema = file.schema_arrow
+    names = columns.kept(schema.names, keep)
+    kept = pa.schema([schema.field(name) for name in names])
+
+    def parts() -> Iterator[Chunk]:
+        with stream:
+            batches = file.iter_batches(ROWS, columns=[*FIELDS, *names], use_threads=False)
+            while True:
+                try:
+                    batch = next(batches, None)
+                except (pa.ArrowException, OSError):
+                    raise TableError(DAMAGED) from None
+                if batch is None:
+                    return
+                yield from chunks(batch, kept)
+
+    return Table(kept, parts())
+
+
+def _spooled(source: Source) -> IO[bytes]:
+    file = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115  # who reads it closes it
+    try:
+        while data := source.read(PIECE):
+            file.write(data)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return cast(IO[bytes], file)
+
+
+def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+    """Row groups of about GROUP rows."""
+    sink, waiting, rows = Sink(), list[pa.RecordBatch](), 0
+    plain = [name for name in schema.names if name != "probability"]  # hardly any value of it comes twice
+    with pq.ParquetWriter(pa.PythonFile(sink, "w"), schema, use_dictionary=plain) as writer:
+        for batch in batches:
+            waiting.append(batch)
+            rows += len(batch)
+            if rows >= GROUP:
+                writer.write_table(pa.Table.from_batches(waiting, schema), GROUP * 2)
+                waiting, rows = [], 0
+                yield sink.taken()
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting, schema), GROUP * 2)
+    yield sink.taken()

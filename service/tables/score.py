@@ -1,0 +1,96 @@
+"""Chunks of patients -> their answers, row for row: whatever is wrong with a row, it keeps its place."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from patient.record import FIELDS, measurements
+from patient.table import wrong
+from service.predictor import Predictor
+from service.tables.chunk import Chunk
+from service.tables.faults import LISTED, Fault, Refused, Tally
+
+DIGITS = 7  # of a probability: finer than float32 resolves near 1
+
+_NAMES = pa.array(FIELDS)
+
+
+def schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
+    """The answers' columns: those that pass through, then the model's; which model it was stands in the metadata."""
+    answer = {"probability": pa.float64(), "heart_disease": pa.bool_(), "missing": pa.list_(pa.string())}
+    if report:
+        answer["error"] = pa.string()
+    said = {"model_version": model.version, "threshold": repr(model.metadata.threshold)}
+    return pa.schema([*kept, *(pa.field(name, kind) for name, kind in answer.items())], said)
+
+
+def score(
+    chunks: Iterable[Chunk], model: Predictor, kept: pa.Schema, *, report: bool, tally: Tally
+) -> Iterator[pa.RecordBatch]:
+    """One batch of answers a chunk, in order, while `tally` counts what goes by.
+
+    report: a bad row answers null, with an `error`. Otherwise the first bad row ends the answers; the rest is read and
+    counted, and then Refused raised.
+    """
+    out = schema(kept, model, report)
+    for chunk in chunks:
+        bad = _judge(chunk, tally)
+        tally.rows += len(chunk)
+        if report or not tally.bad:
+            yield _answer(chunk, bad, model, out)
+    if tally.bad and not report:
+        raise Refused(tally)
+
+
+def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
+    """The bad rows of a chunk, each with all that is wrong with it in one string; also counts them."""
+    found: dict[int, list[tuple[str, str]]] = {row: list(faults) for row, faults in chunk.broken.items()}
+    for field, column in zip(measurements(), chunk.numbers, strict=True):
+        for row in np.flatnonzero(wrong(field, column)).tolist():
+            if row not in chunk.broken:
+                found.setdefault(row, []).append((field.name, field.expected))
+    if not found:
+        return {}
+    for row in sorted(found):
+        tally.total += len(found[row])
+        if len(tally.faults) < LISTED:
+            room = LISTED - len(tally.faults)
+            tally.faults += [Fault(tally.rows + row, *fault) for fault in found[row][:room]]
+    tally.bad += len(found)
+    return {row: " | ".join(": ".join(filter(None, fault)) for fault in faults) for row, faults in found.items()}
+
+
+def _answer(chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema) -> pa.RecordBatch:
+    count = len(chunk)
+    rows = np.empty((count, len(FIELDS)), np.float32)
+    with np.errstate(over="ignore"):  # a bad row may hold what float32 cannot
+        for i, column in enumerate(chunk.numbers):
+            rows[:, i] = column
+    valid = np.ones(count, np.bool_)
+    valid[list(bad)] = False
+    nothing = None if not bad else ~valid  # pyarrow: True is null
+    probability = np.zeros(count)
+    if valid.any():
+        probability[valid] = np.round(model(rows[valid] if bad else rows).astype(np.float64), DIGITS)
+    arrays = [
+        *chunk.kept.columns,
+        pa.array(probability, mask=nothing),
+        pa.array(probability >= model.metadata.threshold, mask=nothing),
+        _missing(rows, nothing),
+    ]
+    if "error" in out.names:
+        arrays.append(pa.array([bad.get(row) for row in range(count)] if bad else pa.nulls(count), pa.string()))
+    return pa.RecordBatch.from_arrays(arrays, schema=out)
+
+
+def _missing(rows: NDArray[np.float32], nothing: NDArray[np.bool_] | None) -> pa.Array:
+    """list<string>[n]: the fields that were not taken; null where there is no answer."""
+    absent = np.isnan(rows)
+    if nothing is not None:
+        absent[nothing] = False
+    ends = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(absent.sum(axis=1), out=ends[1:])
+    names = _NAMES.take(pa.array(np.nonzero(absent)[1]))
+    return pa.ListArray.from_arrays(ends, names, mask=None if nothing is None else pa.array(nothing))
