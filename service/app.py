@@ -13,9 +13,10 @@ from fastapi_offline import FastAPIOffline
 from patient.record import EXAMPLE, PatientRecord
 from service import errors
 from service.predictor import Predictor, load
-from service.routes import health, predict
+from service.routes import batch, health, predict
 from service.settings import Settings
 from service.state import State
+from service.streams import Streams
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,9 @@ def create_app(settings: Settings, predictor: Predictor | None = None) -> FastAP
     app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.state.heart = state
+    app.state.streams = Streams(settings.max_streams)
     app.include_router(predict.router)
+    app.include_router(batch.router)
     app.include_router(health.router)
     errors.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
@@ -58,7 +61,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's schema, and the two models that no route's signature mentions."""
     if not app.openapi_schema:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        for route in predict.router.routes:  # FastAPI has dropped the nulls from the examples: put them back
+        for route in (
+            *predict.router.routes,
+            *batch.router.routes,
+        ):  # FastAPI has dropped the nulls from the examples: put them back
             if isinstance(route, APIRoute) and route.openapi_extra:
                 schema["paths"][route.path]["post"] |= route.openapi_extra
         template = "#/components/schemas/{model}"

@@ -74,19 +74,8 @@ async def predict(request: Request) -> Response:
     return Response(content, media_type="application/json")
 
 
-@router.post(
-    "/predict/batch",
-    response_model=BatchPrediction,
-    responses=FAILURES,
-    openapi_extra=takes({"type": "array", "items": RECORD, "minItems": 1}, [EXAMPLE, {**EXAMPLE, "ca": None}]),
-)
-async def predict_batch(request: Request) -> Response:
-    """The probabilities for an array of patients, in the order sent.
-
-    One bad record refuses the whole batch.
-    """
-    state = State.of(request)
-    content = await body.read_json(request.scope, request.receive, state.settings.max_body)
+async def predict_batch(state: State, content: bytes) -> Response:
+    """The answer to a JSON array of records, in the order sent. Raises Problem."""
 
     def work() -> Response:
         records = body.many(content, state.settings.max_rows)

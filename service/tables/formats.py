@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 import pyarrow as pa
 
-from service.tables import arrow, csv, ndjson, parquet
+from service.tables import array, arrow, csv, ndjson, parquet
 from service.tables.chunk import Table
 from service.tables.columns import Keep
 from service.tables.source import Limits, Source
@@ -34,7 +34,8 @@ NDJSON = Format("application/x-ndjson", (".ndjson", ".jsonl"), ndjson.read, ndjs
 CSV = Format("text/csv", (".csv",), csv.read, csv.write)
 ARROW = Format("application/vnd.apache.arrow.stream", (".arrows", ".arrow", ".feather"), arrow.read, arrow.write)
 PARQUET = Format("application/vnd.apache.parquet", (".parquet",), parquet.read, parquet.write)
-FORMATS = (NDJSON, CSV, ARROW, PARQUET)
+JSON = Format("application/json", (".json",), array.read, array.write, json=True)
+FORMATS = (JSON, NDJSON, CSV, ARROW, PARQUET)
 
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 

@@ -6,7 +6,6 @@ Kept columns hold each value as the JSON text it came as; `plain` makes text of 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -34,15 +33,15 @@ def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
     """The table. What `*` keeps is decided by the first line. Raises TableError and ColumnsError."""
     blocks = _blocks(source)
     first = next(blocks, b"")
-    return table(chain([first] if first else [], blocks), keep, first.split(b"\n", 1)[0])
+    reader = lines(keep, first.split(b"\n", 1)[0])
+    return Table(reader.kept, (reader.block(block) for part in ([first], blocks) for block in part if block))
 
 
-def table(blocks: Iterable[bytes], keep: columns.Keep, first: bytes) -> Table:
-    """Blocks of lines as a table; `first` is the line that decides which columns `*` keeps."""
+def lines(keep: columns.Keep, first: bytes) -> "Lines":
+    """What reads records that are like the first, as JSON; see `read`."""
     names = _others(first) if columns.ALL in keep else list(keep)
     columns.kept([*FIELDS, *names], keep)
-    lines = Lines(names)
-    return Table(lines.kept, (lines.block(block) for block in blocks))
+    return Lines(names)
 
 
 def _others(line: bytes) -> list[str]:
@@ -189,18 +188,16 @@ def _text(raw: msgspec.Raw) -> str | None:
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:
     """One object a line."""
     for batch in batches:
-        yield objects(batch, schema, "\n")
+        yield objects(batch, schema, after="\n")
 
 
-def objects(batch: pa.RecordBatch, schema: pa.Schema, end: str) -> pa.Buffer:
-    """The rows as JSON objects, each followed by `end`, as UTF-8."""
+def objects(batch: pa.RecordBatch, schema: pa.Schema, before: str = "", after: str = "") -> pa.Buffer:
+    """The rows as JSON objects in UTF-8, each between `before` and `after`."""
     parts: list[Any] = []
     for field, column in zip(schema, batch.columns, strict=True):
-        opening = "," if parts else "{"
+        opening = "," if parts else before + "{"
         parts += [f"{opening}{json.dumps(field.name, ensure_ascii=False)}:", _json(column, field)]
-    # What ends a row begins with the separator's place: pyarrow wants one, and nothing may stand between the parts.
-    rows = pc.binary_join_element_wise(*parts, "}" + end, "")
-    return _characters(rows)
+    return _characters(pc.binary_join_element_wise(*parts, "}" + after, ""))
 
 
 def _characters(rows: pa.Array) -> pa.Buffer:

@@ -1,6 +1,5 @@
 """Parquet. Its table of contents stands at the end: it is read from a file, row group by row group."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, cast
 
@@ -13,8 +12,8 @@ from service.tables.chunk import ROWS, Chunk, Table, chunks
 from service.tables.faults import TableError, TooLarge
 from service.tables.sink import Sink
 from service.tables.source import PIECE, Limits, Source
+from service.tables.spool import contents, spooled
 
-SPOOL = 2**23  # bytes that are held in memory before they go into a temporary file
 GROUP = 2**17  # rows of a row group that is written
 DAMAGED = "The Parquet file is damaged or cut off."
 
@@ -24,7 +23,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
 
     A source that can seek is read where it is, another is first copied into a temporary file.
     """
-    stream = cast(IO[bytes], source) if hasattr(source, "seek") else _spooled(source)
+    stream = cast(IO[bytes], source) if hasattr(source, "seek") else spooled(contents(source), limits.spool)
     try:
         # A buffer ahead would in the end hold the whole file; without one, it is a page of each column.
         file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=PIECE)
@@ -50,18 +49,6 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
                 yield from chunks(batch, kept)
 
     return Table(kept, parts())
-
-
-def _spooled(source: Source) -> IO[bytes]:
-    file = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115  # who reads it closes it
-    try:
-        while data := source.read(PIECE):
-            file.write(data)
-    except BaseException:
-        file.close()
-        raise
-    file.seek(0)
-    return cast(IO[bytes], file)
 
 
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:

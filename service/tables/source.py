@@ -19,14 +19,17 @@ GIB = 2**30
 class Limits:
     """How much of a table is read. Above them TooLarge.
 
-    packed and unpacked: bytes of the table, as they come and once decompressed; part: bytes of what must be held as a
-    whole, such as a line or an Arrow batch; ratio: unpacked bytes that a packed byte may stand for
+    packed and unpacked: bytes of the table, as they come and once decompressed
+    part:  bytes of what must be in memory as a whole, such as an Arrow batch
+    spool: bytes in a temporary file
+    ratio: bytes that a compressed byte may stand for
     """
 
     packed: int = 64 * GIB
     unpacked: int = 64 * GIB
     rows: int = 1_000_000_000
     part: int = GIB // 4
+    spool: int = 4 * GIB
     ratio: int = 200
 
 
