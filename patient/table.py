@@ -19,8 +19,17 @@ def refused(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return out
 
 
-def wrong(field: Measurement, column: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which cells of one field's float64[N] PatientRecord would refuse: bool[N]."""
+def all_right(field: Measurement, column: NDArray[np.number]) -> bool:
+    """Whether PatientRecord would surely take all cells of one field: a quick look that may fail to see it."""
+    if not len(column):
+        return True
+    if field.codes and (column.dtype.kind == "f" or len(field.codes) <= field.high - field.low):
+        return not wrong(field, column).any()
+    return bool(field.low <= column.min() and column.max() <= field.high)  # never true where there is a NaN
+
+
+def wrong(field: Measurement, column: NDArray[np.number]) -> NDArray[np.bool_]:
+    """Which cells of one field's column, floats[N] with NaN = missing or integers[N], PatientRecord would refuse."""
     if field.codes:
         found = column == column if field.nullable else np.ones(len(column), np.bool_)  # only NaN is not itself
         for code in field.codes:

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from patient.record import FIELDS
 
-Column = NDArray[np.float64]
-ROWS = 16_384  # in a chunk at most, where the format leaves the choice: its arrays stay in the cache
+Column = NDArray[np.float64 | np.integer]
+ROWS = 32_768  # in a chunk at most, where the format leaves the choice: its arrays stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Neighbouring rows.
 
-    numbers: the 13 fields in the record's order, float64[n] each; NaN = not taken, infinite = no number
+    numbers: the 13 fields in the record's order, each float64[n], NaN = not taken, infinite = no number; or integers[n]
     kept:    n rows of the columns that pass through
     broken:  rows that are no rows at all: what is wrong, (column, reason) each; their numbers mean nothing
     """
@@ -53,7 +53,7 @@ def chunks(batch: pa.RecordBatch, kept: pa.Schema) -> Iterator[Chunk]:
 
 
 def numbers(column: pa.Array) -> Column:
-    """A column of any type as float64[n]: null is NaN, and what PatientRecord takes for no number is infinite.
+    """A column of any type as a chunk's: null is NaN, and what PatientRecord takes for no number is infinite.
 
     It takes integers, floats and decimals of any width, and neither booleans nor strings. Without a copy where it can.
     """
@@ -65,7 +65,7 @@ def numbers(column: pa.Array) -> Column:
         column = pc.run_end_decode(column)
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        if kind != pa.float64():
+        if kind != pa.float64() and (column.null_count or not pa.types.is_integer(kind)):
             column = column.cast(pa.float64(), safe=False)  # not safe: 2**53 + 1 may round
         found: Column = column.to_numpy(zero_copy_only=False)
         return found

@@ -17,15 +17,15 @@ import pyarrow.csv as pv
 from numpy.typing import NDArray
 
 from patient.record import FIELDS
-from service.tables import columns
+from service.tables import columns, text
 from service.tables.chunk import Chunk, Column, Table
 from service.tables.faults import TableError, TooLarge
-from service.tables.ndjson import value_as_json
 from service.tables.source import PIECE, Limits, Source
 
 LONGEST = 2**20  # bytes of a row
 LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(?:\r\n|\r|\n|\Z)')
 QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # elsewhere in a cell a quote is but a character
+SPECIAL = r'[",\r\n]|^$'  # what needs quotes in a cell; an empty string is not null
 DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?i:nan|inf|infinity))$"
 
 
@@ -122,9 +122,9 @@ def _doubles(column: pa.Array) -> Column:
 
 def _numbers(column: pa.Array) -> Column:
     """Text as `_parse` would read it as float64, infinite where it is no number."""
-    text = pc.utf8_trim(column, " \t")
-    text = pc.if_else(pc.equal(text, ""), None, text)
-    number = pc.if_else(pc.match_substring_regex(text, DECIMAL), text, pa.scalar("inf"))
+    cells = pc.utf8_trim(column, " \t")
+    cells = pc.if_else(pc.equal(cells, ""), None, cells)
+    number = pc.if_else(pc.match_substring_regex(cells, DECIMAL), cells, pa.scalar("inf"))
     return _doubles(number.cast(pa.float64()))
 
 
@@ -134,30 +134,34 @@ def _spread(column: Column, whole: NDArray[np.bool_]) -> Column:
     return out
 
 
-def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
-    """The header and the rows, CRLF-free; `missing` is one cell such as "ca;thal" without its quotes."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(schema.names)
-    yield text.getvalue().encode()
+def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
+    """The header and the rows; `missing` is one cell such as ca;thal, and null an empty one."""
+    header = io.StringIO()
+    csv.writer(header, lineterminator="\n").writerow(schema.names)
+    yield header.getvalue().encode()
     for batch in batches:
-        yield _lines(pa.Table.from_arrays([_cells(column) for column in batch.columns], schema.names))
+        parts: list[Any] = []
+        for field, column in zip(schema, batch.columns, strict=True):
+            parts += [_cells(column, field), ","]
+        yield text.joined(*parts[:-1], "\n")
 
 
-def _cells(column: pa.Array) -> pa.Array:
-    """A column that pyarrow can write: lists of strings joined, other nested types as JSON."""
-    if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
+def _cells(column: pa.Array, field: pa.Field) -> pa.Array:
+    """A column as text, with quotes where a cell needs them."""
+    if field.name == "probability":
+        return text.probabilities(column)
+    if text.is_names(field.type):
         return pc.binary_join(column, ";")
-    if pa.types.is_nested(column.type):
-        return pa.array([value_as_json(value) for value in column.to_pylist()], pa.string())
-    return column
-
-
-def _lines(table: pa.Table) -> bytes:
-    for style in ("none", "needed"):  # "needed" quotes every string
-        out = io.BytesIO()
-        try:
-            pv.write_csv(table, out, pv.WriteOptions(include_header=False, quoting_style=style))
-        except pa.ArrowInvalid:
-            continue
-        break
-    return out.getvalue()
+    if pa.types.is_boolean(field.type) or pa.types.is_integer(field.type):
+        return column.cast(pa.string())
+    if pa.types.is_string(field.type):
+        cells = column
+    elif pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
+        cells = pa.array([text.as_json(value) for value in column.to_pylist()], pa.string())
+    else:
+        cells = column.cast(pa.string())
+    odd = pc.match_substring_regex(cells, SPECIAL)
+    if not pc.any(odd).as_py():
+        return cells
+    doubled = pc.replace_substring(cells, '"', '""')
+    return pc.if_else(odd, pc.binary_join_element_wise('"', doubled, '"', ""), cells)

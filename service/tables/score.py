@@ -7,14 +7,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from patient.record import FIELDS, measurements
-from patient.table import wrong
-from service.predictor import Predictor
+from patient.table import all_right, wrong
+from service.predictor import CHUNK, Predictor
 from service.tables.chunk import Chunk
 from service.tables.faults import LISTED, Fault, Refused, Tally
 
 DIGITS = 7  # of a probability: finer than float32 resolves near 1
-
-_NAMES = pa.array(FIELDS)
 
 
 def schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
@@ -48,6 +46,8 @@ def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
     """The bad rows of a chunk, each with all that is wrong with it in one string; also counts them."""
     found: dict[int, list[tuple[str, str]]] = {row: list(faults) for row, faults in chunk.broken.items()}
     for field, column in zip(measurements(), chunk.numbers, strict=True):
+        if all_right(field, column):
+            continue
         for row in np.flatnonzero(wrong(field, column)).tolist():
             if row not in chunk.broken:
                 found.setdefault(row, []).append((field.name, field.expected))
@@ -64,33 +64,49 @@ def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
 
 def _answer(chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema) -> pa.RecordBatch:
     count = len(chunk)
-    rows = np.empty((count, len(FIELDS)), np.float32)
-    with np.errstate(over="ignore"):  # a bad row may hold what float32 cannot
-        for i, column in enumerate(chunk.numbers):
-            rows[:, i] = column
-    valid = np.ones(count, np.bool_)
-    valid[list(bad)] = False
-    nothing = None if not bad else ~valid  # pyarrow: True is null
-    probability = np.zeros(count)
-    if valid.any():
-        probability[valid] = np.round(model(rows[valid] if bad else rows).astype(np.float64), DIGITS)
+    nothing = None  # where there is no answer; True is null to pyarrow
+    if bad:
+        nothing = np.zeros(count, np.bool_)
+        nothing[list(bad)] = True
+    probability = _probabilities(chunk, nothing, model)
     arrays = [
         *chunk.kept.columns,
         pa.array(probability, mask=nothing),
         pa.array(probability >= model.metadata.threshold, mask=nothing),
-        _missing(rows, nothing),
+        _missing(chunk, nothing),
     ]
     if "error" in out.names:
         arrays.append(pa.array([bad.get(row) for row in range(count)] if bad else pa.nulls(count), pa.string()))
     return pa.RecordBatch.from_arrays(arrays, schema=out)
 
 
-def _missing(rows: NDArray[np.float32], nothing: NDArray[np.bool_] | None) -> pa.Array:
+def _probabilities(chunk: Chunk, nothing: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
+    """float64[n]; 0 where there is no answer. Each run's rows are made just before it, and still in the cache."""
+    found = np.zeros(len(chunk))
+    rows = np.empty((min(CHUNK, len(chunk)), len(FIELDS)), np.float32)
+    for start in range(0, len(chunk), CHUNK):
+        part = slice(start, min(start + CHUNK, len(chunk)))
+        block = rows[: part.stop - start]
+        with np.errstate(over="ignore"):  # a bad row may hold what float32 cannot
+            for i, column in enumerate(chunk.numbers):
+                block[:, i] = column[part]
+        if nothing is None:
+            found[part] = model(block)
+        elif (valid := ~nothing[part]).any():
+            found[part][valid] = model(block[valid])
+    return found.round(DIGITS)
+
+
+def _missing(chunk: Chunk, nothing: NDArray[np.bool_] | None) -> pa.Array:
     """list<string>[n]: the fields that were not taken; null where there is no answer."""
-    absent = np.isnan(rows)
-    if nothing is not None:
-        absent[nothing] = False
-    ends = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum(absent.sum(axis=1), out=ends[1:])
-    names = _NAMES.take(pa.array(np.nonzero(absent)[1]))
+    count = len(chunk)
+    found = []  # (row, field) of each, as one number
+    for i, column in enumerate(chunk.numbers):
+        if column.dtype.kind == "f" and (absent := np.isnan(column)).any():
+            found.append(np.flatnonzero(absent if nothing is None else absent & ~nothing) * len(FIELDS) + i)
+    places = np.sort(np.concatenate(found)) if found else np.empty(0, np.intp)
+    rows, fields = np.divmod(places, len(FIELDS))
+    ends = np.zeros(count + 1, np.int32)
+    np.cumsum(np.bincount(rows, minlength=count), out=ends[1:])
+    names = pa.array(FIELDS).take(pa.array(fields))
     return pa.ListArray.from_arrays(ends, names, mask=None if nothing is None else pa.array(nothing))

@@ -12,7 +12,7 @@ import pyarrow.parquet
 from service.predictor import Predictor
 from service.tables import columns, formats
 from service.tables.faults import Tally
-from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
+from service.tables.formats import ARROW, CSV, JSON, NDJSON, PARQUET, Format
 from service.tables.score import schema, score
 from service.tables.source import Limits, opened
 
@@ -27,6 +27,8 @@ def packed(format_: Format, table: pa.Table, rows: int = 1000) -> bytes:
         pa.parquet.write_table(table, out, row_group_size=rows)
     elif format_ is CSV:
         pa.csv.write_csv(table, out)
+    elif format_ is JSON:
+        out.write(json.dumps(table.to_pylist()).encode())
     else:
         out.write("".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode())
     return out.getvalue()
@@ -38,6 +40,9 @@ def unpacked(format_: Format, body: bytes) -> list[dict[str, Any]]:
         return list(pa.ipc.open_stream(body).read_all().to_pylist())
     if format_ is PARQUET:
         return list(pa.parquet.read_table(io.BytesIO(body)).to_pylist())
+    if format_ is JSON:
+        answers: list[dict[str, Any]] = json.loads(body)["predictions"]
+        return answers
     if format_ is NDJSON:
         return [json.loads(line) for line in body.splitlines()]
     read = pa.csv.read_csv(io.BytesIO(body), parse_options=pa.csv.ParseOptions(newlines_in_values=True))
