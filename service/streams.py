@@ -20,7 +20,7 @@ from starlette.types import Receive
 
 from service.errors import Problem
 
-HIGH = 2**20  # bytes that wait on either side
+HIGH = 2**21  # bytes that wait on either side
 NICE = 5  # of the threads: on a busy core single records go first
 
 Buffer = bytes | memoryview

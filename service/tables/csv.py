@@ -20,9 +20,10 @@ from patient.record import FIELDS
 from service.tables import columns, text
 from service.tables.chunk import Chunk, Column, Table
 from service.tables.faults import TableError, TooLarge
-from service.tables.source import PIECE, Limits, Source
+from service.tables.source import Limits, Source
 
 LONGEST = 2**20  # bytes of a row
+BLOCK = 2**20  # bytes that are parsed at once
 LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(?:\r\n|\r|\n|\Z)')
 QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # elsewhere in a cell a quote is but a character
 SPECIAL = r'[",\r\n]|^$'  # what needs quotes in a cell; an empty string is not null
@@ -48,7 +49,7 @@ def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
 def _blocks(source: Source) -> Iterator[bytes]:
     """The source, cut after whole rows."""
     rest = b""
-    while data := source.read(PIECE):
+    while data := source.read(BLOCK):
         rest += data
         if end := _end(rest):
             yield rest[:end]
@@ -105,7 +106,7 @@ def _parse(block: bytes, header: list[str], kind: pa.DataType, skip: Callable[[A
         table = pv.read_csv(
             pa.BufferReader(block),
             pv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=header),
-            pv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+            pv.ParseOptions(newlines_in_values=b'"' in block, invalid_row_handler=skip),
             pv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
         )
     except pa.ArrowInvalid:
