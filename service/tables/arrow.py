@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from service.tables import columns
 from service.tables.chunk import Chunk, Table, chunks
-from service.tables.faults import TableError, TooLarge
+from service.tables.faults import DAMAGE, TableError, TooLarge
 from service.tables.sink import Sink
 from service.tables.source import Limits, Source, exactly
 
@@ -21,10 +21,10 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     messages = _Messages(source, limits.part)
     try:
         reader = pa.ipc.open_stream(pa.PythonFile(messages, "r"))
-    except (pa.ArrowException, OSError):
+        schema, header = reader.schema, reader.schema.names
+    except DAMAGE:
         raise TableError("Not an Arrow IPC stream.") from None
-    schema = reader.schema
-    kept = pa.schema([schema.field(name) for name in columns.kept(schema.names, keep)])
+    kept = pa.schema([schema.field(name) for name in columns.kept(header, keep)])
 
     def parts() -> Iterator[Chunk]:
         while True:
@@ -33,7 +33,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
                 batch.validate(full=True)  # what it says of its buffers is the sender's word
             except StopIteration:
                 break
-            except (pa.ArrowException, OSError):
+            except DAMAGE:
                 raise TableError(DAMAGED) from None
             yield from chunks(batch, kept)
         messages.check_end()

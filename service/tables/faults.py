@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import pyarrow as pa
+
+# What pyarrow raises at damaged data; its words are not repeated, they quote the data.
+DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
 LISTED = 100  # faults that are kept; the others are counted
 
 

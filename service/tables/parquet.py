@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from patient.record import FIELDS
 from service.tables import columns
 from service.tables.chunk import ROWS, Chunk, Table, chunks
-from service.tables.faults import TableError, TooLarge
+from service.tables.faults import DAMAGE, TableError, TooLarge
 from service.tables.sink import Sink
 from service.tables.source import PIECE, Limits, Source
 from service.tables.spool import contents, spooled
@@ -25,15 +25,11 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     """
     stream = cast(IO[bytes], source) if hasattr(source, "seek") else spooled(contents(source), limits.spool)
     try:
-        # A buffer ahead would in the end hold the whole file; without one, it is a page of each column.
-        file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=PIECE)
-    except (pa.ArrowException, OSError):
-        raise TableError(DAMAGED) from None
-    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    if sum(group.total_byte_size for group in groups) > limits.unpacked:
-        raise TooLarge(f"Unpacked, the table is larger than {limits.unpacked} bytes.")
-    schema = file.schema_arrow
-    names = columns.kept(schema.names, keep)
+        file, schema, header = _opened(stream, limits)
+        names = columns.kept(header, keep)
+    except BaseException:
+        stream.close()
+        raise
     kept = pa.schema([schema.field(name) for name in names])
 
     def parts() -> Iterator[Chunk]:
@@ -42,13 +38,25 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
             while True:
                 try:
                     batch = next(batches, None)
-                except (pa.ArrowException, OSError):
+                except DAMAGE:
                     raise TableError(DAMAGED) from None
                 if batch is None:
                     return
                 yield from chunks(batch, kept)
 
     return Table(kept, parts())
+
+
+def _opened(stream: IO[bytes], limits: Limits) -> tuple[pq.ParquetFile, pa.Schema, list[str]]:
+    try:
+        # A buffer ahead would in the end hold the whole file; without one, it is a page of each column.
+        file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=PIECE)
+        schema, header = file.schema_arrow, file.schema_arrow.names
+    except DAMAGE:
+        raise TableError(DAMAGED) from None
+    if sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)) > limits.unpacked:
+        raise TooLarge(f"Unpacked, the table is larger than {limits.unpacked} bytes.")
+    return file, schema, header
 
 
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
