@@ -134,11 +134,12 @@ class TableResponse(Response):
         except Gone:
             return
         except (TableError, Problem, TimeoutError) as error:
+            rest = None if answer and answer.body.ended else receive
             if begun:
                 log.warning("an answer was cut off after %d rows: %s", self.scoring.tally.rows, error or "nobody reads")
-                return
+                await _linger(rest)
+                return  # without an end: the server then breaks the connection
             refusal = error if isinstance(error, Problem) else problem(error, self.scoring.asked)
-            rest = None if answer and answer.body.ended else receive
             await _refuse(errors.response(refusal), rest, send)
 
     def _start(self) -> Message:
@@ -156,9 +157,14 @@ def _part(content: bytes, more: bool = True) -> Message:
 
 
 async def _refuse(response: Response, rest: Receive | None, send: Send) -> None:
-    """Send an error. What is left of the body is read first: a client that still sends would never see the answer."""
     await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
     await send(_part(bytes(response.body)))
+    await _linger(rest)
+    await send(_part(b"", more=False))
+
+
+async def _linger(rest: Receive | None) -> None:
+    """Read and drop what is left of a body: to close on a client that still sends would take the answer from it."""
     left = LINGER
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
@@ -167,7 +173,6 @@ async def _refuse(response: Response, rest: Receive | None, send: Send) -> None:
                 left -= len(message.get("body", b""))
                 if not message.get("more_body", False):
                     break
-    await send(_part(b"", more=False))
 
 
 def problem(error: Exception, asked: Asked | None = None) -> Problem:

@@ -248,7 +248,7 @@ def test_limits_are_413_and_named(predictor: Predictor, format_: Format) -> None
         (unpacked_most, small, "gzip"),
         ({"max_table_rows": 2, "max_rows": 2}, content, "identity"),
     ):
-        with TestClient(create_app(Settings(**limit), predictor)) as client:
+        with TestClient(create_app(Settings().model_copy(update=limit), predictor)) as client:
             details = problem(post(client, format_, sent, "?on_error=refuse", Content_Encoding=packing), 413)
             assert any(str(number) in details.detail for number in limit.values())
     if format_ is not JSON:
