@@ -1,12 +1,13 @@
 """Tables through HTTP: rows a second beside the floor of each format, and memory beside the number of rows.
 
-Usage: python -m benchmarks.batches [--rows N] [--rounds N] [--memory N]
+Usage: python -m benchmarks.batches [--rows N] [--rounds N] [--memory N] [--write]
 
 Speed: `--rows` patients (200,000) in one body, `--rounds` times (9), each format and its floor in turn, so that what
 slows the machine slows both; the medians are compared. The floor is what cannot be saved: pyarrow reads the same bytes
 in memory, ONNX Runtime alone scores the same rows in chunks of 4,096. Server and floors run on core 0, the client on
 core 1.
 Memory: with `--memory N`, tables of 100,000 and of N rows go through a new server each, and every answer is checked.
+`--write` puts both into benchmarks/RESULTS.md.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,14 +35,18 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from patient.artefact import FILE, versions
 from patient.encoding import Floats
 from patient.record import FIELDS
-from service.predictor import CHUNK, load
+from service.predictor import load
 from service.tables.formats import ARROW, CSV, JSON, NDJSON, PARQUET, Format
+from trainer.beside import beside
 from trainer.dataset import read
 
 ROOT = Path(__file__).parents[1]
 NAMES = {ARROW: "Arrow", PARQUET: "Parquet", CSV: "CSV", NDJSON: "NDJSON"}
+RESULTS = ROOT / "benchmarks/RESULTS.md"
+BEGIN, END = "<!-- make bench-batches writes from here -->", "<!-- make bench-batches writes to here -->"
 TUTORIAL_ROWS = 10_000
 BLOCK = 10_000  # rows that a long table repeats
 
@@ -90,7 +96,6 @@ def floors(pipe: Connection, bodies: dict[str, bytes], rows: Floats) -> None:
     pa.set_cpu_count(1)
     model = load(ROOT / "models/heart_disease", "cpu")
     kinds = {format_.media_type: format_ for format_ in NAMES}
-    assert CHUNK == 4096
     while kind := pipe.recv():
         begun = time.perf_counter(), time.process_time()
         bare(kinds[kind], bodies[kind])
@@ -101,12 +106,13 @@ def floors(pipe: Connection, bodies: dict[str, bytes], rows: Floats) -> None:
 class Server:
     """A server of its own on core 0."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, **environment: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         pinned = ["taskset", "-c", "0", sys.executable, "-m", *command, "--port", str(self.port)]
-        self.process = subprocess.Popen(pinned, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        null, variables = subprocess.DEVNULL, os.environ | environment
+        self.process = subprocess.Popen(pinned, cwd=ROOT, env=variables, stdout=null, stderr=null)
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
@@ -154,9 +160,9 @@ class Server:
 
 
 @contextmanager
-def serving(*command: str) -> Iterator[Server]:
+def serving(*command: str, **environment: str) -> Iterator[Server]:
     """A server for as long as the context."""
-    server = Server(*command)
+    server = Server(*command, **environment)
     try:
         yield server
     finally:
@@ -164,7 +170,18 @@ def serving(*command: str) -> Iterator[Server]:
 
 
 OURS = ("service", "--provider", "cpu", "--log-level", "error")
-TUTORIAL = ("uvicorn", "benchmarks.tutorial:create", "--factory")
+
+
+@contextmanager
+def tutorial() -> Iterator[Server]:
+    """The tutorial's service, with the part of our model that it wants."""
+    models = ROOT / "models/heart_disease"
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"BENCH_WORK": folder, "BENCH_MODEL": str(models / str(versions(models)[-1]) / FILE)}
+        cut = [sys.executable, "-m", "benchmarks.peers.tutorial_model"]
+        subprocess.run(cut, cwd=ROOT, check=True, env=os.environ | environment)
+        with serving("uvicorn", "benchmarks.peers.tutorial:app", **environment) as server:
+            yield server
 
 
 def speed(count: int, rounds: int) -> str:
@@ -179,7 +196,7 @@ def speed(count: int, rounds: int) -> str:
     pipe, other = mp.Pipe()
     process = mp.get_context("spawn").Process(target=floors, args=(other, bodies, rows), daemon=True)
     process.start()
-    with serving(*OURS) as server, serving(*TUTORIAL) as tutorial:
+    with serving(*OURS) as server, tutorial() as peer:
         for _ in range(rounds + 1):
             for format_ in NAMES:
                 pipe.send(format_.media_type)
@@ -187,7 +204,7 @@ def speed(count: int, rounds: int) -> str:
                 cpu = server.cpu()
                 seconds = timed(lambda: server.post(format_, bodies[format_.media_type]).read())  # noqa: B023
                 ours[format_].append((seconds, server.cpu() - cpu))
-            theirs.append(timed(lambda: tutorial.post(JSON, small).read()))
+            theirs.append(timed(lambda: peer.post(JSON, small).read()))
     pipe.send(None)
     lines = [
         f"| {count:,} rows in one body | MB | floor, rows/s | over HTTP, rows/s | ratio | ratio of CPU seconds "
@@ -294,12 +311,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--memory", type=int, default=0)
+    parser.add_argument("--write", action="store_true")
     flags = parser.parse_args()
     os.sched_setaffinity(0, {1})
-    if flags.rows:
-        sys.stdout.write(speed(flags.rows, flags.rounds) + "\n\n")
-    if flags.memory:
-        sys.stdout.write(memory([100_000, flags.memory]) + "\n")
+    tables = [speed(flags.rows, flags.rounds)] if flags.rows else []
+    tables += [memory([100_000, flags.memory])] if flags.memory else []
+    found = "\n\n".join(tables)
+    sys.stdout.write(found + "\n")
+    if flags.write:
+        before, _, rest = RESULTS.read_text().partition(BEGIN)
+        with beside(RESULTS) as hidden:
+            hidden.write_text(f"{before}{BEGIN}\n{found}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

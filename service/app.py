@@ -1,5 +1,6 @@
-"""create_app(settings, predictor=None): wiring and lifespan, nothing else."""
+"""create_app(settings): wiring and lifespan, nothing else."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +13,9 @@ from fastapi_offline import FastAPIOffline
 
 from patient.record import EXAMPLE, PatientRecord
 from service import errors
+from service.counts import Counts
 from service.predictor import Predictor, load
-from service.routes import batch, health, predict
+from service.routes import batch, health, metrics, predict
 from service.settings import Settings
 from service.state import State
 from service.streams import Streams
@@ -21,24 +23,26 @@ from service.streams import Streams
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, predictor: Predictor | None = None) -> FastAPI:
-    """The service as an ASGI app. Without a predictor it loads one when it starts."""
-    state = State(settings)
+def create_app(settings: Settings, predictor: Predictor | None = None, counts: Counts | None = None) -> FastAPI:
+    """The service as an ASGI app. Without a predictor it loads one when it starts; without counts it counts alone."""
+    state = State(settings, counts)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        state.model = predictor or load(settings.models, settings.provider)
+        state.model = predictor or load(settings.models, settings.provider, settings.gpu)
         announce(state.model)
+        gc.freeze()  # what is loaded stays: no collection need look at it again, for tens of milliseconds each time
         yield
         state.model = None
 
     app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.state.heart = state
-    app.state.streams = Streams(settings.max_streams)
+    app.state.streams = Streams(settings.max_streams, state.counts)
     app.include_router(predict.router)
     app.include_router(batch.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     errors.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app

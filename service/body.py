@@ -4,15 +4,18 @@ import json
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
+from msgspec.structs import astuple
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from patient.record import FIELDS, PatientRecord, measurements
 from service.errors import LISTED, FieldError, Problem
+from service.sieve import RECORD
 
 EXPECTED = {field.name: field for field in measurements()}
-BATCH = TypeAdapter(list[PatientRecord])
+Values = tuple[float | None, ...]  # in the order of FIELDS
 Location = tuple[int | str, ...]
 NAME = 64  # characters of an unknown field's name that an error repeats
 
@@ -44,30 +47,19 @@ def _too_large(limit: int) -> Problem:
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {limit} bytes.")
 
 
-def one(body: bytes) -> PatientRecord:
-    """A JSON object as a record. Raises Problem 400 or 422."""
+def one(body: bytes) -> Values:
+    """A JSON object as the 13 values of a record, None = missing. Raises Problem 400 or 422."""
     try:
-        record = PatientRecord.model_validate_json(body)
-    except ValidationError as error:
-        raise refusal(error) from None
-    refuse_doubled_keys(body, 1)
-    return record
-
-
-def many(body: bytes, limit: int) -> list[PatientRecord]:
-    """A JSON array as records, all of them valid. Raises Problem 400, 413 or 422."""
-    try:
-        records = BATCH.validate_json(body)
-    except ValidationError as error:
-        raise refusal(error) from None
-    if not records:
-        raise invalid([((), "The batch is empty: send at least one record")], 1)
-    if len(records) > limit:
-        raise Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The batch has {len(records)} records; the limit is {limit}."
-        )
-    refuse_doubled_keys(body, len(records))
-    return records
+        values: Values = astuple(RECORD.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            record = PatientRecord.model_validate_json(body)
+        except ValidationError as error:
+            raise refusal(error) from None
+        values = tuple(record.__dict__.values())
+    if body.count(b":") != len(FIELDS):
+        refuse_doubled_keys(body, 1)
+    return values
 
 
 def refusal(error: ValidationError) -> Problem:

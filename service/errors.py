@@ -13,6 +13,7 @@
     a table with other columns, or an odd query    422     one a column
     a fault of ours                                500     -
     no model is ready, or too many tables          503     -      with Retry-After
+    the GPU is lost, and only it may answer        503     -      until the process is restarted
 
 An answer to a table that has begun cannot fail so any more: it is cut off, which HTTP tells from an end.
 No answer, and no log line, repeats a value that was sent: these are patients.
@@ -25,6 +26,8 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+
+from service.provider import DeviceLost
 
 LISTED = 100  # errors that an answer lists; `total` counts them all
 MEDIA_TYPE = "application/problem+json"
@@ -81,6 +84,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(DeviceLost, _lost)
     app.add_exception_handler(Exception, _fault)
 
 
@@ -104,6 +108,15 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 async def _gone(_request: Request, _error: Exception) -> Response:
     """Nobody is left to read it, but it is no fault of ours either, and must not be logged as one."""
     return response(Problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."))
+
+
+def lost(error: Exception) -> Problem:
+    """A DeviceLost as a problem. Waiting does not help, so it names no time to come back."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+
+async def _lost(_request: Request, error: Exception) -> Response:
+    return response(lost(error))
 
 
 async def _fault(_request: Request, _error: Exception) -> Response:

@@ -4,34 +4,31 @@ FastAPI documents this route and would answer it alike (service/routes/predict.p
 several times the work that a request needs. Everything else goes to FastAPI.
 """
 
-import json
 import logging
 from http import HTTPStatus
 
+import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import body
-from service.errors import Problem, response
+from service.answers import Prediction, missing
+from service.errors import Problem, lost, response
+from service.provider import DeviceLost
 from service.state import State
 
 PATH = "/predict"
-DIGITS = 7  # of a probability: finer than float32 resolves near 1
+ENCODE = msgspec.json.Encoder().encode
 
 log = logging.getLogger(__name__)
 
 
 async def predict(state: State, scope: Scope, receive: Receive) -> bytes:
     """The answer to one record as JSON. Raises Problem."""
-    record = body.one(await body.read_json(scope, receive, state.settings.max_body))
-    model, probability = await state.runs.submit(record)
-    rounded, threshold = round(probability, DIGITS), model.metadata.threshold
-    missing = record.missing()
-    return (
-        f'{{"probability":{rounded!r},"heart_disease":{"true" if rounded >= threshold else "false"},'
-        f'"missing":{json.dumps(missing, separators=(",", ":")) if missing else "[]"},'
-        f'"threshold":{threshold!r},"model_version":"{model.version}"}}'
-    ).encode()
+    values = body.one(await body.read_json(scope, receive, state.settings.max_body))
+    model, probability = await state.runs.submit(values)
+    threshold = model.metadata.threshold
+    return ENCODE(Prediction(probability, probability >= threshold, missing(values), threshold, model.version))
 
 
 class Front:
@@ -49,6 +46,8 @@ class Front:
             content = await predict(self.state, scope, receive)
         except Problem as problem:
             await response(problem)(scope, receive, send)
+        except DeviceLost as error:
+            await response(lost(error))(scope, receive, send)
         except ClientDisconnect:
             return
         except Exception:

@@ -1,8 +1,6 @@
 """ONNX file -> probabilities. Knows no HTTP and no JSON."""
 
-import contextlib
-import ctypes
-import io
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,29 +10,36 @@ import onnxruntime as ort
 from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Metadata, versions
 from patient.encoding import Floats
 from patient.record import EXAMPLE, FIELDS
-from service.settings import Provider
+from service.crossover import crossover
+from service.provider import DeviceLost, Gpu, Provider, ProviderError, reason
+from service.rows import SIZES, Plain, Run, on_device
+from service.session import CPU, CUDA, on_cpu, on_gpu
 
-CHUNK = 4096  # rows a run: one run of 100,000 is half as fast, its intermediate arrays leave the cache
+__all__ = ["DeviceLost", "Predictor", "ProviderError", "load"]
 
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-CUDA_OPTIONS = {"arena_extend_strategy": "kSameAsRequested"}
+GPU = Gpu()  # as it is used by default
+TOLERANCE = 1e-5  # by which the GPU's answers may differ from the CPU's
 
-
-class ProviderError(Exception):
-    """The execution provider that was asked for is not to be had. The message is one line."""
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Predictor:
-    """A loaded model that has answered once.
+    """A loaded model that has answered once. Only the loss of its GPU ever changes it.
 
-    provider: the execution provider that runs it; fallback: why that is not the GPU although `auto` would take one
+    provider: the execution provider that runs it; fallback: why that is not the GPU although `auto` would take one;
+    crossover: rows from which on a run goes to the GPU, None without one; failure: what became of the GPU, once it is
+    lost and nothing may stand in for it. Without `gpu` the CPU runs all; without `cpu` the GPU does. A lost GPU's
+    session is kept: to take it down in its broken context can take the process along.
     """
 
-    session: ort.InferenceSession
     metadata: Metadata
     provider: str
+    cpu: Run | None
+    gpu: Run | None = None
     fallback: str | None = None
+    crossover: int | None = None
+    failure: str | None = None
 
     @property
     def version(self) -> str:
@@ -42,13 +47,63 @@ class Predictor:
         return self.metadata.version
 
     def __call__(self, rows: Floats) -> Floats:
-        """float32[N,13], NaN = missing, to float32[N] of probabilities. Thread-safe; releases the GIL."""
-        chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-        return np.concatenate([self.session.run([OUTPUT], {INPUT: chunk})[0] for chunk in chunks])[:, 0]
+        """float32[N,13], NaN = missing, to float32[N] of probabilities. Thread-safe; releases the GIL.
+
+        Raises DeviceLost from the moment on at which the GPU was lost, if only the GPU may answer.
+        """
+        crossover = self.crossover  # read once: another thread may find the GPU lost
+        if self.cpu is not None and (crossover is None or len(rows) < crossover):
+            return self.cpu(rows)
+        return self._on_gpu(rows)
+
+    def probe(self) -> None:
+        """Notice the loss of a GPU that nobody uses at the moment. Raises DeviceLost if only the GPU may answer."""
+        if self.crossover is not None:
+            self._on_gpu(EXAMPLES[:1])
+
+    def _on_gpu(self, rows: Floats) -> Floats:
+        assert self.gpu is not None
+        if self.failure is not None:
+            raise DeviceLost(self.failure)
+        try:
+            return self.gpu(rows)
+        except Exception as error:
+            if self._answers():
+                raise  # no room for this run, or a fault in these rows: the next may do
+            self._lose(reason(error))
+        assert self.cpu is not None
+        return self.cpu(rows)
+
+    def _answers(self) -> bool:
+        """Whether the GPU still does: a CUDA context that has failed fails every call until the process ends.
+
+        Asked, and not read from the error: ONNX Runtime has no type for it, and many words.
+        """
+        assert self.gpu is not None
+        try:
+            self.gpu(EXAMPLES[:1])
+        except Exception:
+            return False
+        return True
+
+    def _lose(self, what: str) -> None:
+        """Let the CPU answer from now on; raise DeviceLost where it must not. The first thread to notice says so."""
+        if self.cpu is None:
+            if self.failure is None:
+                self.failure = f"The GPU was lost ({what}); the service must be restarted."
+                log.error("%s", self.failure)
+            raise DeviceLost(self.failure)
+        if self.crossover is not None:
+            self.provider, self.crossover = CPU, None
+            self.fallback = f"the GPU was lost while it served: {what}"
+            log.warning("provider=auto falls back to the CPU: %s", self.fallback)
 
 
-def load(models: Path, provider: Provider) -> Predictor:
-    """Load the highest version in the folder, and let it answer once.
+EXAMPLES = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)], np.float32)
+
+
+def load(models: Path, provider: Provider, gpu: Gpu = GPU) -> Predictor:
+    """Load the highest version in the folder, and let it answer once, on a GPU once in every size.
 
     Raises ArtefactError for a file that is missing, unreadable, foreign, or made for other fields, and ProviderError
     where `cuda` was asked for and would not be what runs.
@@ -58,73 +113,57 @@ def load(models: Path, provider: Provider) -> Predictor:
         raise ArtefactError(f"{models}: no model here, expected <version>/{FILE}; `python -m trainer fit` makes one")
     file = models / str(known[-1]) / FILE
     try:
-        session, fallback = _open(file.read_bytes(), provider)
+        content = file.read_bytes()
+        session = on_cpu(content)
         metadata = Metadata.from_strings(session.get_modelmeta().custom_metadata_map)
         metadata.check()
         if metadata.version != file.parent.name:
             raise ArtefactError(f"it says that it is version {metadata.version}, its folder {file.parent.name}")
         _check_tensors(session)
-        predictor = Predictor(session, metadata, session.get_providers()[0], fallback)
-        _warm_up(predictor)
+        cpu = Plain(session)
+        _check_answers(cpu(EXAMPLES))
     except OSError as error:
         raise ArtefactError(f"{file}: {error.strerror}") from None
     except ArtefactError as error:
         raise ArtefactError(f"{file}: {error}") from None
-    return predictor
+    return _place(metadata, content, cpu, provider, gpu)
 
 
-def _open(content: bytes, provider: Provider) -> tuple[ort.InferenceSession, str | None]:
-    ort.set_default_logger_severity(4)  # its own complaint about a missing GPU is ten lines; ours is one
+def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: Gpu) -> Predictor:
+    """The model on what was asked for. It has answered on the CPU, which says what the GPU must answer."""
     if provider == "cpu":
-        return _session(content, [CPU]), None
+        return Predictor(metadata, CPU, cpu)
     try:
-        return _cuda_session(content), None
+        gpu = _warm(content, options, cpu)
     except ProviderError as error:
         if provider == "cuda":
             raise ProviderError(f"provider=cuda: {error}") from None
-        return _session(content, [CPU]), str(error)
+        return Predictor(metadata, CPU, cpu, fallback=str(error))
+    if provider == "cuda":
+        return Predictor(metadata, CUDA, None, gpu, crossover=0)
+    rows = options.crossover if options.crossover is not None else crossover(cpu, gpu)
+    if rows is None:
+        return Predictor(metadata, CPU, cpu, fallback="the CPU was faster than this GPU at every size tried")
+    return Predictor(metadata, CUDA, cpu, gpu, crossover=rows)
 
 
-def _cuda_session(content: bytes) -> ort.InferenceSession:
-    """A session of which every node runs on the GPU, or ProviderError: ONNX Runtime would fall back in silence."""
-    if CUDA not in ort.get_available_providers():
-        raise ProviderError("this build of ONNX Runtime has no CUDA execution provider")
-    if not has_driver():
-        raise ProviderError("there is no NVIDIA driver here (libcuda.so.1)")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot find
-        ort.preload_dlls(directory="")  # from the nvidia-* packages, which are on no library path
+def _warm(content: bytes, options: Gpu, cpu: Run) -> Run:
+    """The model on the GPU, run in every size until nothing is allocated or captured any more, and held to the CPU."""
+    session = on_gpu(content, options)
+    expected = cpu(EXAMPLES)
     try:
-        session = _session(content, [(CUDA, CUDA_OPTIONS)])
-    except ArtefactError:
-        _session(content, [CPU])  # a bad file is a bad file on either provider
-        raise ProviderError("ONNX Runtime found no usable CUDA device or libraries") from None
-    if session.get_providers()[0] != CUDA:
-        raise ProviderError("ONNX Runtime found no usable CUDA device or libraries")
-    return session
-
-
-def has_driver() -> bool:
-    """Whether a CUDA driver is installed. Asked first: ONNX Runtime's own attempt is slow and loud."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def _session(content: bytes, providers: list[str | tuple[str, dict[str, str]]]) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the graph is too small to share out
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if CPU not in providers:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
-    except Exception as error:  # ONNX Runtime's own exceptions share no other base
-        raise ArtefactError(f"ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from None
-    session.disable_fallback()
-    return session
+        gpu = on_device(session, options.mode)
+        for size in SIZES:
+            rows = np.resize(EXAMPLES, (size, len(FIELDS)))
+            for _ in range(3):  # a CUDA graph is captured in the third
+                difference = float(np.abs(gpu(rows) - np.resize(expected, size)).max())
+                if not difference <= TOLERANCE:  # NaN is not
+                    raise ProviderError(f"the GPU's answers differ from the CPU's by {difference:.1e} at {size} rows")
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise ProviderError(f"the GPU failed its first runs: {reason(error)}") from None
+    return gpu
 
 
 def _check_tensors(session: ort.InferenceSession) -> None:
@@ -135,9 +174,7 @@ def _check_tensors(session: ort.InferenceSession) -> None:
         raise ArtefactError(f"its inputs and outputs are {found}, expected {wanted}")
 
 
-def _warm_up(predictor: Predictor) -> None:
-    """The first run allocates; and a model that has no number for the worked example must not serve."""
-    example = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)], np.float32)
-    answers = predictor(example)
+def _check_answers(answers: Floats) -> None:
+    """A model that has no number for the worked example must not serve."""
     if not ((answers >= 0) & (answers <= 1)).all():
         raise ArtefactError("its answer to the worked example is not a probability")

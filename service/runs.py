@@ -8,48 +8,49 @@ import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
-from patient.encoding import as_rows
-from patient.record import PatientRecord
+import numpy as np
+
+from patient.encoding import as_array
+from service.answers import rounded
+from service.body import Values
+from service.counts import Counts
 from service.errors import Problem
 from service.predictor import Predictor
 
-Answer = tuple[Predictor, float]  # the model that answered, and its probability
+Answer = tuple[Predictor, float]  # the model that answered, and its rounded probability
 
 
 class Runs:
-    """A bounded queue of records in front of a model. Lives in one event loop.
+    """A bounded queue of records in front of a model. Lives in one event loop."""
 
-    runs and rows count what has gone through the model.
-    """
+    def __init__(self, model: Callable[[], Predictor], limit: int, counts: Counts) -> None:
+        self.model, self.limit, self.counts = model, limit, counts
+        self.waiting: list[tuple[Values, asyncio.Future[Answer]]] = []
 
-    def __init__(self, model: Callable[[], Predictor], limit: int) -> None:
-        self.model, self.limit = model, limit
-        self.waiting: list[tuple[PatientRecord, asyncio.Future[Answer]]] = []
-        self.runs = self.rows = 0
-
-    def submit(self, record: PatientRecord) -> asyncio.Future[Answer]:
+    def submit(self, values: Values) -> asyncio.Future[Answer]:
         """The record's answer, once its run is through. Raises Problem 503 when `limit` records wait already."""
         if len(self.waiting) >= self.limit:
+            self.counts.overload()
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests wait.", headers={"Retry-After": "1"})
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         if not self.waiting:
             loop.call_soon(self._run)
-        self.waiting.append((record, future))
+        self.waiting.append((values, future))
         return future
 
     def _run(self) -> None:
         waiting, self.waiting = self.waiting, []
         try:
             model = self.model()  # one for the whole run: no answer mixes two
-            probabilities = model(as_rows([record for record, _ in waiting])).tolist()
+            rows = as_array(values for values, _ in waiting).astype(np.float32)
+            probabilities = rounded(model(rows)).tolist()
         except Exception as error:  # each of those who wait gets it, or they would wait forever
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
             return
-        self.runs += 1
-        self.rows += len(waiting)
+        self.counts.ran("single", len(waiting))
         for (_, future), probability in zip(waiting, probabilities, strict=True):
             if not future.done():  # its client may have gone meanwhile
                 future.set_result((model, probability))

@@ -15,8 +15,8 @@ from service import body, errors
 from service.asked import Asked, of_type
 from service.errors import FieldError, Problem
 from service.form import Upload
-from service.predictor import Predictor
-from service.settings import Settings
+from service.provider import DeviceLost
+from service.state import State
 from service.streams import Body, Gone, Streams
 from service.tables.chunk import Chunk
 from service.tables.faults import ColumnsError, Refused, TableError, Tally, TooLarge
@@ -37,8 +37,10 @@ class Scoring:
     answer: the format of the answer, once the first piece of it is there
     """
 
-    def __init__(self, asked: Asked, model: Predictor, settings: Settings) -> None:
-        self.asked, self.model, self.settings = asked, model, settings
+    def __init__(self, asked: Asked, state: State) -> None:
+        """Raises Problem 503 while there is no model."""
+        self.asked, self.model = asked, state.ready_model()
+        self.settings, self.counts = state.settings, state.counts
         self.answer = NDJSON
         self.tally = Tally()
 
@@ -48,7 +50,8 @@ class Scoring:
         self.answer, report = self.asked.answer(came), self.asked.reports(came)
         limits = self._limits(came)
         table = came.read(opened(packed, packing, limits), self.asked.keep, limits)
-        batches = score(self._counted(table.chunks, limits), self.model, table.kept, report=report, tally=self.tally)
+        chunks = self._counted(table.chunks, limits, source.loop)
+        batches = score(chunks, self.model, table.kept, report=report, tally=self.tally)
         pieces = (memoryview(piece) for piece in self.answer.write(schema(table.kept, self.model, report), batches))
         if report:
             return self._reported(pieces)
@@ -74,11 +77,14 @@ class Scoring:
             return Limits(of.max_body, of.max_body, of.max_rows, of.max_body, of.max_spool, of.max_ratio)
         return Limits(of.max_table, of.max_unpacked, of.max_table_rows, of.max_part, of.max_spool, of.max_ratio)
 
-    def _counted(self, chunks: Iterable[Chunk], limits: Limits) -> Iterator[Chunk]:
+    def _counted(self, chunks: Iterable[Chunk], limits: Limits, loop: asyncio.AbstractEventLoop) -> Iterator[Chunk]:
         for chunk in chunks:
             if self.tally.rows + len(chunk) > limits.rows:
                 raise TooLarge(f"The table has more than {limits.rows} rows.")
+            before = self.tally.rows - self.tally.bad
             yield chunk
+            if scored := self.tally.rows - self.tally.bad - before:
+                loop.call_soon_threadsafe(self.counts.ran, "batch", scored)  # the counts are the loop's alone
 
     def _some(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
         """The pieces, but none of an answer to no rows."""
@@ -115,13 +121,13 @@ class Scoring:
 class TableResponse(Response):
     """The answer to a table. Reads the body itself: it may begin before that has ended."""
 
-    def __init__(self, scoring: Scoring, streams: Streams, settings: Settings) -> None:
-        self.scoring, self.streams, self.settings = scoring, streams, settings
+    def __init__(self, scoring: Scoring, streams: Streams) -> None:
+        self.scoring, self.streams = scoring, streams
         self.background = None
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse; once an answer has begun, a failure cuts it off: a whole one ends as HTTP says."""
-        settings, answer, begun = self.settings, None, False
+        settings, answer, begun = self.scoring.settings, None, False
         try:
             async with self.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds) as answer:
                 async for piece in answer:
@@ -133,7 +139,9 @@ class TableResponse(Response):
             await send(_part(b"", more=False))
         except Gone:
             return
-        except (TableError, Problem, TimeoutError) as error:
+        except (TableError, Problem, DeviceLost, TimeoutError) as error:
+            if isinstance(error, DeviceLost) and not begun:
+                raise  # a problem of the whole service, which has its own words
             rest = None if answer and answer.body.ended else receive
             if begun:
                 log.warning("an answer was cut off after %d rows: %s", self.scoring.tally.rows, error or "nobody reads")

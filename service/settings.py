@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp
 
-Provider = Literal["auto", "cuda", "cpu"]
+from service.provider import Gpu, Mode, Provider
 
 
 class SettingsError(Exception):
@@ -20,6 +20,11 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     provider: Provider = Field("auto", description="cuda: GPU or no start; cpu; auto: GPU if there is one, and says so")
+    gpu_mode: Mode = Field("iobinding", description="how rows reach the GPU: plain, iobinding or graphs (CUDA graphs)")
+    gpu_memory: int = Field(256, ge=64, description="MiB of the GPU that runs may take, beside CUDA's own some hundred")
+    crossover: int | None = Field(
+        None, ge=0, description="rows from which auto takes the GPU; 0: always; None: measured"
+    )
     max_body: int = Field(4 * 2**20, ge=1, description="bytes of a request body; above it 413")
     max_rows: int = Field(10_000, ge=1, description="records in one JSON batch; above it 413")
     max_table: int = Field(2**36, ge=1, description="bytes of a table, as sent; above it 413")
@@ -32,7 +37,14 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
     max_stall: float = Field(60, gt=0, description="seconds that a table waits for its client; above it 408")
     max_seconds: float = Field(3600, gt=0, description="seconds that a table may take; above it 408")
     max_waiting: int = Field(1024, ge=1, description="single records that may wait for a run; above it 503")
+    max_batches: int = Field(64, ge=1, description="JSON batches that may wait for their turn; above it 503")
+    workers: int = Field(1, ge=1, le=256, description="processes that serve; a killed one is replaced")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+
+    @property
+    def gpu(self) -> Gpu:
+        """What `load` is told of the GPU."""
+        return Gpu(self.gpu_mode, self.gpu_memory, self.crossover)
 
 
 def from_command_line(arguments: list[str] | None = None) -> Settings:

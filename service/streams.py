@@ -18,6 +18,7 @@ from http import HTTPStatus
 
 from starlette.types import Receive
 
+from service.counts import Counts
 from service.errors import Problem
 
 HIGH = 2**21  # bytes that wait on either side
@@ -158,8 +159,8 @@ class Answer:
 class Streams:
     """The threads in which streams are computed, `limit` of them."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.running = limit, 0
+    def __init__(self, limit: int, counts: Counts) -> None:
+        self.limit, self.counts, self.running = limit, counts, 0
         self.threads = ThreadPoolExecutor(limit, "stream", _yield_to_others)
         _keep_memory()
 
@@ -171,6 +172,7 @@ class Streams:
         wait for the client, and how long all of it may take.
         """
         if self.running >= self.limit:
+            self.counts.overload()
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many tables at once.", headers={"Retry-After": "1"})
         self.running += 1
         body = Body(receive, stall, time.monotonic() + seconds)

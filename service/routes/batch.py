@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from patient.record import EXAMPLE
-from service import body
+from service import array, body
 from service.asked import FORM, ON_ERROR, Asked, asked
 from service.errors import documented
-from service.routes.predict import FAILURES, RECORD, BatchPrediction, predict_batch
+from service.routes.predict import FAILURES, RECORD, BatchPrediction
 from service.scoring import Scoring, TableResponse, problem
 from service.state import State
 from service.tables.faults import TableError
@@ -75,8 +75,7 @@ async def batch(request: Request) -> Response:
             return await _array(request, state, wanted)
     except TableError as error:
         raise problem(error) from None
-    scoring = Scoring(wanted, state.ready_model(), state.settings)
-    return TableResponse(scoring, request.app.state.streams, state.settings)
+    return TableResponse(Scoring(wanted, state), request.app.state.streams)
 
 
 async def _array(request: Request, state: State, wanted: Asked) -> Response:
@@ -87,4 +86,4 @@ async def _array(request: Request, state: State, wanted: Asked) -> Response:
         limits = Limits(limit, limit, ratio=state.settings.max_ratio)
         source = opened(io.BytesIO(content), wanted.packing, limits)
         content = await run_in_threadpool(lambda: b"".join(contents(source)))
-    return await predict_batch(state, content)
+    return Response(await array.answer(state, content), media_type="application/json")

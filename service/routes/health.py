@@ -3,10 +3,12 @@
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from patient.artefact import Metadata
-from service.errors import documented
+from service.errors import Problem, documented, lost
+from service.provider import DeviceLost
 from service.state import State
 
 router = APIRouter(tags=["health and model"])
@@ -27,7 +29,11 @@ class Ready(BaseModel):
     status: str = Field("ready", examples=["ready"])
     model_version: str = Field(examples=["1"])
     provider: str = Field(description="the execution provider that runs the model", examples=["CPUExecutionProvider"])
-    fallback: str | None = Field(description="why `auto` did not take the GPU", examples=[None])
+    fallback: str | None = Field(description="why `auto` did not take the GPU, or left it", examples=[None])
+    crossover: int | None = Field(
+        description="rows from which on a run goes to the GPU; null without one", examples=[None]
+    )
+    workers: int = Field(description="processes that serve", examples=[1])
 
 
 @router.get("/health/live")
@@ -38,9 +44,29 @@ async def live() -> Live:
 
 @router.get("/health/ready", responses=NOT_READY)
 async def ready(request: Request) -> Ready:
-    """Whether the service can answer, and with what."""
-    model = State.of(request).ready_model()
-    return Ready(model_version=model.version, provider=model.provider, fallback=model.fallback)
+    """Whether the service can answer, and with what: not while one of its processes that take requests cannot.
+
+    A GPU answers one record first, because it may be lost while nobody asks.
+    """
+    state = State.of(request)
+    model = state.ready_model()
+    try:
+        if model.crossover is not None:
+            await run_in_threadpool(model.probe)
+    except DeviceLost as error:
+        state.counts.ready(False)
+        raise lost(error) from None
+    workers, able = state.counts.workers()
+    if able < workers:
+        detail = f"{workers - able} of {workers} worker processes cannot answer."
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+    return Ready(
+        model_version=model.version,
+        provider=model.provider,
+        fallback=model.fallback,
+        crossover=model.crossover,
+        workers=workers,
+    )
 
 
 @router.get("/model", responses=NOT_READY)

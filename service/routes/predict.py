@@ -1,19 +1,14 @@
-"""POST /predict and POST /predict/batch: patient records as JSON in, probabilities as JSON out."""
+"""POST /predict: a patient record as JSON in, a probability as JSON out; and what its answers look like."""
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from patient.encoding import as_rows
-from patient.record import EXAMPLE, PatientRecord
-from service import body, front
+from patient.record import EXAMPLE
+from service import front
 from service.errors import documented
-from service.predictor import Predictor
 from service.state import State
 
 router = APIRouter(tags=["prediction"])
@@ -72,33 +67,3 @@ async def predict(request: Request) -> Response:
     """
     content = await front.predict(State.of(request), request.scope, request.receive)
     return Response(content, media_type="application/json")
-
-
-async def predict_batch(state: State, content: bytes) -> Response:
-    """The answer to a JSON array of records, in the order sent. Raises Problem."""
-
-    def work() -> Response:
-        records = body.many(content, state.settings.max_rows)
-        model = state.ready_model()
-        predictions = answers(model, records)
-        threshold, version = model.metadata.threshold, model.version
-        return _json({"model_version": version, "threshold": threshold, "predictions": predictions})
-
-    return await run_in_threadpool(work)  # so that probes and single records need not wait for a large batch
-
-
-def answers(model: Predictor, records: list[PatientRecord]) -> list[dict[str, object]]:
-    """One Answer a record, in order."""
-    probabilities = np.round(model(as_rows(records)).astype(np.float64), front.DIGITS)
-    return [
-        {
-            "probability": probability,
-            "heart_disease": probability >= model.metadata.threshold,
-            "missing": record.missing(),
-        }
-        for probability, record in zip(probabilities.tolist(), records, strict=True)
-    ]
-
-
-def _json(content: object) -> Response:
-    return Response(json.dumps(content, separators=(",", ":")), media_type="application/json")

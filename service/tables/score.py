@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from patient.record import FIELDS, measurements
 from patient.table import all_right, wrong
-from service.predictor import CHUNK, Predictor
+from service.answers import rounded
+from service.predictor import Predictor
+from service.rows import CHUNK
 from service.tables.chunk import Chunk
 from service.tables.faults import LISTED, Fault, Refused, Tally
-
-DIGITS = 7  # of a probability: finer than float32 resolves near 1
 
 
 def schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
@@ -82,10 +82,11 @@ def _answer(chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema)
 
 def _probabilities(chunk: Chunk, nothing: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
     """float64[n]; 0 where there is no answer. Each run's rows are made just before it, and still in the cache."""
-    found = np.zeros(len(chunk))
-    rows = np.empty((min(CHUNK, len(chunk)), len(FIELDS)), np.float32)
-    for start in range(0, len(chunk), CHUNK):
-        part = slice(start, min(start + CHUNK, len(chunk)))
+    found = np.zeros(len(chunk), np.float32)
+    most = CHUNK if model.crossover is None else len(chunk)  # a GPU likes them all at once
+    rows = np.empty((min(most, len(chunk)), len(FIELDS)), np.float32)
+    for start in range(0, len(chunk), most):
+        part = slice(start, min(start + most, len(chunk)))
         block = rows[: part.stop - start]
         with np.errstate(over="ignore"):  # a bad row may hold what float32 cannot
             for i, column in enumerate(chunk.numbers):
@@ -94,7 +95,7 @@ def _probabilities(chunk: Chunk, nothing: NDArray[np.bool_] | None, model: Predi
             found[part] = model(block)
         elif (valid := ~nothing[part]).any():
             found[part][valid] = model(block[valid])
-    return found.round(DIGITS)
+    return rounded(found)
 
 
 def _missing(chunk: Chunk, nothing: NDArray[np.bool_] | None) -> pa.Array:

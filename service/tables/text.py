@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.tables.score import DIGITS
+from service.answers import DIGITS
 
 
 def probabilities(column: pa.Array) -> pa.Array:

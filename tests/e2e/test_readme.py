@@ -2,15 +2,9 @@
 
 import io
 import json
-import os
 import re
 import shlex
-import signal
-import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +18,7 @@ from patient.record import FIELDS
 from service.settings import Settings
 from service.tables.formats import FORMATS
 from tests.conftest import ROOT
+from tests.e2e.serving import serving
 from tests.service.tables.conftest import packed
 from trainer.dataset import Dataset
 
@@ -36,22 +31,8 @@ PYTHON = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """`make serve`, the README's first command, on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-    server = subprocess.Popen(["make", "serve", f"PORT={number}"], cwd=ROOT, start_new_session=True)
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{number}/health/ready").close()
-                break
-            except urllib.error.URLError:
-                assert server.poll() is None
-                time.sleep(0.1)
+    with serving(command=("make", "serve", "PORT={port}")) as (number, _):
         yield number
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
 
 
 def test_there_are_examples() -> None:

@@ -159,7 +159,10 @@ def test_a_batch_over_the_limit_of_rows_is_413(predictor: Predictor) -> None:
     """The limit is a setting, and named."""
     with TestClient(create_app(Settings(max_rows=2), predictor)) as client:
         assert post(client, f"[{GOOD},{GOOD}]", "/predict/batch").status_code == 200
-        assert "limit is 2" in problem(post(client, f"[{GOOD},{GOOD},{GOOD}]", "/predict/batch"), 413).detail
+        assert (
+            "the limit of a JSON array is 2. Send more as a stream"
+            in problem(post(client, f"[{GOOD},{GOOD},{GOOD}]", "/predict/batch"), 413).detail
+        )
 
 
 def test_before_a_model_is_loaded_everything_that_needs_one_is_503() -> None:

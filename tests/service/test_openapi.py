@@ -21,14 +21,17 @@ def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> 
         "/health/live": ["200"],
         "/health/ready": ["200", "503"],
         "/model": ["200", "503"],
+        "/metrics": ["200"],
     }
     for path, operations in paths.items():
-        tables = [format_.media_type for format_ in FORMATS] if path == "/predict/batch" else ["application/json"]
+        good = ["text/plain"] if path == "/metrics" else ["application/json"]
+        if path == "/predict/batch":
+            good = [format_.media_type for format_ in FORMATS]
         for operation in operations.values():
             assert operation["summary"]
             assert operation["description"]
             for status, response in operation["responses"].items():
-                assert list(response["content"]) == (tables if status == "200" else ["application/problem+json"])
+                assert list(response["content"]) == (good if status == "200" else ["application/problem+json"])
 
 
 def test_a_table_is_described_with_its_formats_and_its_options(client: TestClient) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,17 @@ import onnxruntime as ort
 import pytest
 
 from patient.artefact import ArtefactError, fingerprint, schema
+from patient.encoding import Floats
 from service import predictor as module
+from service import session
 from service.__main__ import main
 from service.predictor import Predictor, ProviderError, load
-from service.settings import Provider
+from service.provider import Gpu, Mode, Provider
+from service.rows import CHUNK, SIZES, Buckets, Run
 from tests.conftest import MODELS
 from trainer.dataset import Dataset
 
-NO_GPU = not module.has_driver()
+NO_GPU = not session.has_driver()
 
 
 @pytest.fixture
@@ -127,7 +131,7 @@ def test_a_model_that_has_no_number_for_the_example_is_refused(models: Path) -> 
 def test_many_rows_are_the_same_as_a_few(predictor: Predictor, cleveland: Dataset) -> None:
     """Chunking changes nothing, also where the last chunk is not full."""
     rows = np.tile(cleveland.rows, (30, 1))
-    assert len(rows) > 2 * module.CHUNK
+    assert len(rows) > 2 * CHUNK
     assert predictor(rows) == pytest.approx(np.tile(predictor(cleveland.rows), 30), abs=1e-6)
 
 
@@ -161,7 +165,7 @@ def test_cuda_without_a_gpu_refuses_to_start() -> None:
 @pytest.mark.parametrize("provider", ["cuda", "auto"])
 def test_a_driver_without_usable_device_is_no_gpu_either(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime would fall back to the CPU in silence here; this does not."""
-    monkeypatch.setattr(module, "has_driver", lambda: True)
+    monkeypatch.setattr(session, "has_driver", lambda: True)
     if provider == "cuda":
         with pytest.raises(ProviderError, match="no usable CUDA device"):
             load(MODELS, provider)
@@ -185,13 +189,104 @@ def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         load(MODELS, "cuda")
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(NO_GPU, reason="needs a CUDA device")
-def test_the_gpu_answers_as_the_cpu_does(predictor: Predictor, cleveland: Dataset) -> None:
-    """Within 1e-5, on all records."""
-    gpu = load(MODELS, "cuda")
-    assert gpu.provider == "CUDAExecutionProvider"
-    assert gpu(cleveland.rows) == pytest.approx(predictor(cleveland.rows), abs=1e-5)
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """A second session on the CPU in the GPU's place: what is made of a GPU's session is the same for both."""
+    made: list[Run] = []
+
+    def run(gpu: ort.InferenceSession, _mode: str) -> Run:
+        made.append(Buckets(gpu, "cpu"))
+        return made[-1]
+
+    monkeypatch.setattr(module, "on_gpu", lambda content, _gpu: session.on_cpu(content))
+    monkeypatch.setattr(module, "on_device", run)
+    return made
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_cuda_keeps_no_session_on_the_cpu(predictor: Predictor, cleveland: Dataset) -> None:
+    """There is nothing that could answer in the GPU's place."""
+    model = load(MODELS, "cuda")
+    assert (model.provider, model.cpu, model.crossover, model.fallback) == ("CUDAExecutionProvider", None, 0, None)
+    assert model(cleveland.rows) == pytest.approx(predictor(cleveland.rows), abs=1e-6)
+
+
+def test_auto_shares_runs_out_between_cpu_and_gpu(
+    stand_in: list[Run], predictor: Predictor, cleveland: Dataset
+) -> None:
+    """From the crossover that was set on, on the GPU; both answer alike."""
+    model = load(MODELS, "auto", Gpu(crossover=200))
+    assert (model.provider, model.gpu, model.crossover) == ("CUDAExecutionProvider", stand_in[0], 200)
+    for count in (1, 199, 200, 303):
+        rows = cleveland.rows[:count]
+        assert model(rows) == pytest.approx(predictor(rows), abs=1e-6)
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("measured", [0, 77, None])
+def test_auto_measures_the_crossover_where_none_is_set(measured: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And lets a GPU go that never pays."""
+    monkeypatch.setattr(module, "crossover", lambda _cpu, _gpu: measured)
+    model = load(MODELS, "auto")
+    assert model.crossover == measured
+    if measured is None:
+        assert model.provider == "CPUExecutionProvider"
+        assert model.fallback == "the CPU was faster than this GPU at every size tried"
+    for set_ in (0, 5):
+        assert load(MODELS, "auto", Gpu(crossover=set_)).crossover == set_
+
+
+def test_two_real_sessions_can_be_measured(stand_in: list[Run]) -> None:
+    """Whichever is faster: the result is one that can be used."""
+    model = load(MODELS, "auto")
+    assert stand_in
+    assert (model.crossover is None) == (model.provider == "CPUExecutionProvider")
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda answers: answers + 2e-5, "answers differ from the CPU's by 2.0e-05 at 1 rows"),
+        (lambda answers: answers * np.nan, "answers differ from the CPU's by nan at 1 rows"),
+        (lambda answers: answers[:, 9], "failed its first runs: too many indices"),
+    ],
+    ids=["too far", "no number", "failure"],
+)
+def test_a_gpu_that_answers_otherwise_does_not_serve(
+    spoil: Callable[[Floats], Floats], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must answer the worked example as the CPU does, in every size, before anybody asks."""
+
+    def run(gpu: ort.InferenceSession, _mode: Mode) -> Run:
+        way = Buckets(gpu, "cpu")
+        return lambda rows: spoil(way(rows))
+
+    monkeypatch.setattr(module, "on_device", run)
+    with pytest.raises(ProviderError, match="provider=cuda: the GPU"):
+        load(MODELS, "cuda")
+    model = load(MODELS, "auto")
+    assert model.provider == "CPUExecutionProvider"
+    assert words in str(model.fallback)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_every_size_is_warm_before_anybody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times each: a CUDA graph is captured in the third run."""
+    sizes: list[int] = []
+
+    def run(gpu: ort.InferenceSession, _mode: Mode) -> Run:
+        way = Buckets(gpu, "cpu")
+
+        def listen(rows: Floats) -> Floats:
+            sizes.append(len(rows))
+            return way(rows)
+
+        return listen
+
+    monkeypatch.setattr(module, "on_device", run)
+    load(MODELS, "cuda")
+    assert sizes == [size for size in SIZES for _ in range(3)]
 
 
 def test_the_metadata_name_these_fields(predictor: Predictor) -> None:

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from patient.encoding import Floats
-from patient.record import EXAMPLE, FIELDS, PatientRecord
+from patient.record import EXAMPLE, FIELDS
+from service.body import Values
+from service.counts import Counts
 from service.errors import Problem
 from service.predictor import Predictor
 from service.runs import Runs
 
 
-def patient(age: float) -> PatientRecord:
+def patient(age: float) -> Values:
     """The worked example, at another age and without `ca`."""
-    return PatientRecord.model_validate(EXAMPLE | {"age": age, "ca": None})
+    return tuple((EXAMPLE | {"age": age, "ca": None}).values())
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -33,11 +35,11 @@ def test_records_of_one_moment_share_a_run_and_keep_their_order(predictor: Predi
     rows[:, 0] = ages
 
     async def work() -> tuple[Runs, list[Any]]:
-        runs = Runs(lambda: predictor, 100)
+        runs = Runs(lambda: predictor, 100, Counts())
         return runs, await asyncio.gather(*(runs.submit(patient(age)) for age in ages))
 
     runs, answers = run(work())
-    assert (runs.runs, runs.rows) == (1, 20)
+    assert (runs.counts.total("runs/single"), runs.counts.total("rows/single")) == (1, 20)
     assert [probability for _, probability in answers] == pytest.approx(predictor(rows), abs=1e-7)
     assert all(model is predictor for model, _ in answers)
 
@@ -46,7 +48,7 @@ def test_a_lone_record_runs_at_once(predictor: Predictor) -> None:
     """In the very next turn of the event loop."""
 
     async def work() -> bool:
-        future = Runs(lambda: predictor, 100).submit(patient(50))
+        future = Runs(lambda: predictor, 100, Counts()).submit(patient(50))
         await asyncio.sleep(0)
         return future.done()
 
@@ -57,7 +59,7 @@ def test_beyond_its_limit_the_queue_refuses(predictor: Predictor) -> None:
     """With 503 and when to come back; those who wait already are served, and the next turn has room again."""
 
     async def work() -> None:
-        runs = Runs(lambda: predictor, 3)
+        runs = Runs(lambda: predictor, 3, Counts())
         waiting = [runs.submit(patient(50)) for _ in range(3)]
         with pytest.raises(Problem) as caught:
             runs.submit(patient(50))
@@ -72,7 +74,7 @@ def test_a_client_that_has_gone_harms_nobody(predictor: Predictor) -> None:
     """Its answer is dropped; the others get theirs."""
 
     async def work() -> Any:
-        runs = Runs(lambda: predictor, 10)
+        runs = Runs(lambda: predictor, 10, Counts())
         first, gone, last = (runs.submit(patient(50)) for _ in range(3))
         gone.cancel()
         return await asyncio.gather(first, last)
@@ -91,13 +93,13 @@ def test_a_run_that_fails_tells_everybody_who_waits(predictor: Predictor) -> Non
             return predictor(rows)
 
     async def work() -> None:
-        runs = Runs(lambda: cast(Predictor, Model()), 10)  # as much of one as a run needs
+        runs = Runs(lambda: cast(Predictor, Model()), 10, Counts())  # as much of one as a run needs
         waiting = [runs.submit(patient(50)) for _ in range(2)]
         waiting[1].cancel()
         with pytest.raises(RuntimeError, match="device lost"):
             await waiting[0]
         broken.append(False)
         await runs.submit(patient(50))
-        assert (runs.runs, runs.rows) == (1, 1)
+        assert (runs.counts.total("runs/single"), runs.counts.total("rows/single")) == (1, 1)
 
     run(work())

@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.provider import Gpu
 from service.settings import Settings, SettingsError, from_command_line
 
 
@@ -26,6 +27,9 @@ def test_flags_before_environment_before_defaults(monkeypatch: pytest.MonkeyPatc
     [
         (["--port", "70000"], "--port or HEART_PORT: Input should be less than or equal to 65535"),
         (["--max-body", "x"], "--max-body or HEART_MAX_BODY: Input should be a valid integer"),
+        (["--gpu-memory", "1"], "--gpu-memory or HEART_GPU_MEMORY: Input should be greater than or equal to 64"),
+        (["--gpu-mode", "fast"], "--gpu-mode or HEART_GPU_MODE: Input should be 'plain', 'iobinding' or 'graphs'"),
+        (["--crossover", "-1"], "--crossover or HEART_CROSSOVER: Input should be greater than or equal to 0"),
     ],
 )
 def test_a_wrong_flag_names_itself(flags: list[str], words: str) -> None:
@@ -34,6 +38,13 @@ def test_a_wrong_flag_names_itself(flags: list[str], words: str) -> None:
         from_command_line(flags)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_said_of_the_gpu_is_told_to_it() -> None:
+    """A crossover of 0 is not one that was left to be measured; the defaults are the same in both places."""
+    assert from_command_line([]).gpu == Gpu()
+    flags = ["--gpu-mode", "graphs", "--gpu-memory", "512", "--crossover", "0"]
+    assert from_command_line(flags).gpu == Gpu("graphs", 512, 0)
 
 
 def test_a_wrong_variable_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,114 @@
+"""A JSON array of records -> their answers, in parts, so that probes and single records are served in between."""
+
+import asyncio
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import msgspec
+import numpy as np
+import pydantic_core
+from msgspec.structs import astuple
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from patient.encoding import as_array, as_rows
+from patient.record import FIELDS, PatientRecord
+from patient.table import refused
+from service import body
+from service.answers import NOTHING, Answer, names, rounded
+from service.body import Location, invalid, words
+from service.errors import LISTED, Problem
+from service.predictor import Predictor
+from service.sieve import NUMBERS
+from service.state import State
+
+PART = 1000  # records that are worked on in one turn of the event loop: some 2 ms
+
+
+async def answer(state: State, content: bytes) -> bytes:
+    """The answers to a JSON array, in order, as JSON. Raises Problem 400, 413, 422 or 503."""
+    async with state.turns:
+        model = state.ready_model()  # one for all parts: no answer mixes two
+        values = await _sieve(content, state.settings.max_rows)
+        if values is None:
+            values = await _verdict(content, state.settings.max_rows)
+        predictions: list[bytes] = []
+        for start in range(0, len(values), PART):
+            predictions.append(msgspec.json.encode(_answers(model, values[start : start + PART]))[1:-1])
+            state.counts.ran("batch", min(PART, len(values) - start))
+            await asyncio.sleep(0)
+    head = f'{{"model_version":"{model.version}","threshold":{model.metadata.threshold!r},"predictions":['
+    return b"".join((head.encode(), b",".join(predictions), b"]}"))
+
+
+async def _sieve(content: bytes, limit: int) -> NDArray[np.float64] | None:
+    """float64[N,13], NaN = missing, of an array that is certainly valid, or None."""
+    try:
+        rows = NUMBERS.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    _check_length(len(rows), limit)
+    values = np.empty((len(rows), len(FIELDS)), order="F")
+    for start in range(0, len(rows), PART):
+        values[start : start + PART] = as_array(map(astuple, rows[start : start + PART]))
+        await asyncio.sleep(0)
+    if refused(values).any() or content.count(b":") != len(rows) * len(FIELDS):
+        return None
+    return values
+
+
+async def _verdict(content: bytes, limit: int) -> NDArray[np.float64]:
+    """What Pydantic says of an array that the sieve held back: its values, or the Problem that names what is wrong."""
+    try:
+        rows = pydantic_core.from_json(content, allow_inf_nan=True)
+    except ValueError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid JSON: {error}.") from None
+    if not isinstance(rows, list):
+        raise invalid([((), words("list_type", ()))], 1)
+    _check_length(len(rows), limit)
+    records: list[PatientRecord] = []
+    listed: list[tuple[Location, str]] = []
+    total = 0
+    for start in range(0, len(rows), PART // 10):
+        for row, value in enumerate(rows[start : start + PART // 10], start):
+            try:
+                records.append(PatientRecord.model_validate(value))
+            except ValidationError as error:
+                total += error.error_count()
+                if len(listed) < LISTED:
+                    listed += _faults(error, row)
+        await asyncio.sleep(0)
+    if total:
+        raise invalid(listed[:LISTED], total)
+    if content.count(b":") != len(rows) * len(FIELDS):
+        await asyncio.to_thread(body.refuse_doubled_keys, content, len(rows))  # its callbacks let other threads run
+    return as_rows(records).astype(np.float64)
+
+
+def _faults(error: ValidationError, row: int) -> Iterator[tuple[Location, str]]:
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        yield (row, *fault["loc"]), words(fault["type"], fault["loc"])
+
+
+def _check_length(rows: int, limit: int) -> None:
+    if not rows:
+        raise invalid([((), "The batch is empty: send at least one record")], 1)
+    if rows > limit:
+        detail = f"The batch has {rows} records; the limit of a JSON array is {limit}. {STREAMS}"
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+
+STREAMS = (
+    "Send more as a stream, of any length: application/x-ndjson, text/csv or application/vnd.apache.arrow.stream;"
+    " or as application/vnd.apache.parquet."
+)
+
+
+def _answers(model: Predictor, values: NDArray[np.float64]) -> list[Answer]:
+    """One answer a row of float64[N,13]."""
+    probabilities = rounded(model(values.astype(np.float32, order="C")))
+    gaps = np.isnan(values)
+    missing = [NOTHING] * len(values)
+    for row in np.flatnonzero(gaps.any(axis=1)).tolist():
+        missing[row] = names(gaps[row].tobytes())
+    return list(map(Answer, probabilities.tolist(), (probabilities >= model.metadata.threshold).tolist(), missing))

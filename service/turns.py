@@ -1,0 +1,32 @@
+"""Batches take turns: one works at a time, a bounded number waits."""
+
+import asyncio
+from http import HTTPStatus
+from types import TracebackType
+
+from service.counts import Counts
+from service.errors import Problem
+
+
+class Turns:
+    """A lock with a bounded queue: however many batches there are, the event loop meets one part of one at a time."""
+
+    def __init__(self, limit: int, counts: Counts) -> None:
+        self.limit, self.counts = limit, counts
+        self.waiting, self.lock = 0, asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        """Wait for the turn, first come first served. Raises Problem 503 when `limit` wait already."""
+        if self.waiting >= self.limit:
+            self.counts.overload()
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many batches wait.", headers={"Retry-After": "1"})
+        self.waiting += 1
+        try:
+            await self.lock.acquire()
+        finally:
+            self.waiting -= 1
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lock.release()

@@ -1,0 +1,69 @@
+"""One process that serves, or several on one socket: Uvicorn's supervisor replaces one that was killed."""
+
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from patient.artefact import ArtefactError
+from service.app import create_app
+from service.counts import Counts
+from service.front import Front
+from service.predictor import Predictor, ProviderError, load
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, predictor: Predictor) -> None:
+    """Serve until a signal. Several workers load the model each for itself."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # which Uvicorn raises again when it has stopped: exit with 0
+    if settings.workers == 1:
+        app = create_app(settings, predictor)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(_config(settings, Front(app, app.state.heart))).run()
+        return
+    with TemporaryDirectory(prefix="heart-") as folder:
+        config = _config(settings, partial(_worker, settings, Path(folder)), factory=True)
+        Multiprocess(config, [config.bind_socket()]).run()
+
+
+def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: bool = False) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nobody asks who the client was
+    )
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """One line an event."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+
+
+def _worker(settings: Settings, folder: Path) -> Front:
+    """Called in each process. One that cannot load the model ends, and is tried again while the others serve."""
+    log_to_stderr(settings)
+    try:
+        predictor = load(settings.models, settings.provider, settings.gpu)
+    except (ArtefactError, ProviderError) as error:
+        log.error("a worker will not start: %s", error)
+        sys.exit(1)
+    app = create_app(settings, predictor, Counts(folder))
+    return Front(app, app.state.heart)

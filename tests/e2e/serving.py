@@ -1,0 +1,100 @@
+"""The service as a process of its own, and clients that speak HTTP to it over real connections."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.conftest import ROOT
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+        return number
+
+
+COMMAND = (sys.executable, "-m", "service", "--provider", "cpu", "--port", "{port}")
+
+
+@contextmanager
+def serving(*flags: str, command: tuple[str, ...] = COMMAND) -> Iterator[tuple[int, int]]:
+    """Port and process number of a service that is ready; it is stopped afterwards, and must stop cleanly."""
+    port = free_port()
+    server = subprocess.Popen([*(word.format(port=port) for word in command), *flags], cwd=ROOT, start_new_session=True)
+    try:
+        wait_until_ready(port, server)
+        yield port, server.pid
+        os.killpg(server.pid, signal.SIGTERM)
+        assert server.wait(30) == 0 or command[0] == "make"  # which says that it was interrupted
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Returns once /health/ready answers 200."""
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready").close()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            assert server.poll() is None
+            time.sleep(0.05)
+    raise AssertionError("the service did not become ready")
+
+
+def get(port: int, path: str) -> str:
+    """The body of a GET, over a connection of its own."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
+        text: str = response.read().decode()
+        return text
+
+
+def request(path: str, content: object) -> bytes:
+    """A POST of JSON as it goes over the wire."""
+    body = json.dumps(content).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class Connection:
+    """One keep-alive connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def to(cls, port: int) -> "Connection":
+        """Open one."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def post(self, path: str, content: object) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and parsed body of one POST."""
+        self.writer.write(request(path, content))
+        return await self.answer()
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """The next answer on this connection."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
+        body = await self.reader.readexactly(int(headers["content-length"]))
+        return int(head[0].split()[1]), headers, json.loads(body)
+
+    def close(self) -> None:
+        """Leave at once."""
+        self.writer.transport.abort()
