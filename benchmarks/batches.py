@@ -196,6 +196,7 @@ def speed(count: int, rounds: int) -> str:
     pipe, other = mp.Pipe()
     process = mp.get_context("spawn").Process(target=floors, args=(other, bodies, rows), daemon=True)
     process.start()
+    other.close()  # or nobody would notice its end
     with serving(*OURS) as server, tutorial() as peer:
         for _ in range(rounds + 1):
             for format_ in NAMES:

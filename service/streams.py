@@ -70,6 +70,17 @@ class Body:
 
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes, as soon as there are any; none at the end. Raises Gone, and Problem 408."""
+        return b"".join(self._take(size))
+
+    def readinto(self, view: memoryview, /) -> int:
+        """The same into memory that is there already; returns how many bytes it were."""
+        done = 0
+        for piece in self._take(len(view)):
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+        return done
+
+    def _take(self, size: int) -> list[memoryview]:
         taken: list[memoryview] = []
         with self.changed:
             ready = self.changed.wait_for(lambda: self.pieces or self.ended or self.gone, self._patience())
@@ -88,7 +99,7 @@ class Body:
             was_full, self.waiting = self.waiting > HIGH, self.waiting - (size - left)
             if was_full and self.waiting <= HIGH:
                 self.loop.call_soon_threadsafe(self.room.set)
-        return taken[0].tobytes() if len(taken) == 1 else b"".join(taken)
+        return taken
 
     def _patience(self) -> float:
         return max(0.0, min(self.stall, self.deadline - time.monotonic()))

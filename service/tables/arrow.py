@@ -9,8 +9,9 @@ from service.tables import columns
 from service.tables.chunk import Chunk, Table, chunks
 from service.tables.faults import DAMAGE, TableError, TooLarge
 from service.tables.sink import Sink
-from service.tables.source import Limits, Source, exactly
+from service.tables.source import Limits, Source, exactly, fill
 
+LARGE = 2**16  # bytes that are worth the trouble of reading them into place
 RECORDS, DICTIONARY = 3, 2  # kinds of message that have a body
 FILE = b"ARROW1\0\0"
 DAMAGED = "The Arrow stream is damaged or cut off."
@@ -58,12 +59,16 @@ class _Messages:
         self.latest = [b"", b""]
         self.buffers: list[tuple[int, int]] = []  # offset and length of the compressed buffers in the next body
 
-    def read(self, size: int, /) -> bytes:
+    def read(self, size: int, /) -> bytes | pa.Buffer:
         """Exactly `size` bytes. Raises TableError."""
         if size > self.limit:
             raise _too_large(self.limit)
-        data, self.start = self.start[:size], self.start[size:]
-        data += exactly(self.source, size - len(data))
+        data: bytes | pa.Buffer
+        if size >= LARGE:
+            data = _filled(self.source, size)
+        else:
+            data, self.start = self.start[:size], self.start[size:]
+            data += exactly(self.source, size - len(data))
         try:
             if self.buffers:
                 unpacked = sum(struct.unpack_from("<q", data, offset)[0] for offset, _ in self.buffers)
@@ -71,10 +76,10 @@ class _Messages:
                 if unpacked > self.limit:
                     raise _too_large(self.limit)
             elif size > 4 and self.latest[0] == b"\xff" * 4:
-                self.buffers = _compressed(data)
+                self.buffers = _compressed(bytes(data))
         except (struct.error, IndexError):
             raise TableError(DAMAGED) from None
-        self.latest = [self.latest[1], data]
+        self.latest = [self.latest[1], data if size == 4 else b""]
         return data
 
     def check_end(self) -> None:
@@ -86,6 +91,15 @@ class _Messages:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+def _filled(source: Source, size: int) -> pa.Buffer:
+    """What `exactly` gives, with one copy less."""
+    buffer = pa.allocate_buffer(size)
+    view, done = memoryview(buffer).cast("B"), 0
+    while done < size and (read := fill(source, view[done:])):
+        done += read
+    return buffer.slice(0, done)
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -34,7 +34,7 @@ class Limits:
 
 
 class Source(Protocol):
-    """What a table is read from."""
+    """What a table is read from. It may have a `readinto`, which spares a copy."""
 
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes, as soon as there are any; none at the end."""
@@ -53,6 +53,14 @@ class Counted:
         if self.count > self.limit:
             raise TooLarge(self.what.format(self.limit))
         return data
+
+    def readinto(self, view: memoryview, /) -> int:
+        """See `fill`. Raises TooLarge."""
+        size = fill(self.source, view)
+        self.count += size
+        if self.count > self.limit:
+            raise TooLarge(self.what.format(self.limit))
+        return size
 
 
 class Unpacked:
@@ -131,6 +139,15 @@ def opened(source: Source, packing: str | None, limits: Limits) -> Source:
     """The bytes of the table itself, from a source that may be packed: `gzip`, `zstd` or None."""
     counted = Counted(source, limits.packed)
     return Unpacked(counted, limits, PACKINGS[packing]) if packing else counted
+
+
+def fill(source: Source, view: memoryview) -> int:
+    """Read up to as many bytes as a view holds into it, as soon as there are any; 0 at the end."""
+    if readinto := getattr(source, "readinto", None):
+        return int(readinto(view))
+    data = source.read(len(view))
+    view[: len(data)] = data
+    return len(data)
 
 
 def exactly(source: Source, size: int) -> bytes:
