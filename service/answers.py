@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from patient.encoding import Floats
 from patient.record import FIELDS
 
-SCALE = 1e7  # 7 digits of a probability: finer than float32 resolves near 1
+DIGITS = 7  # of a probability: finer than float32 resolves near 1
+SCALE = 10.0**DIGITS
 NOTHING = msgspec.Raw(b"[]")
 
 
