@@ -87,7 +87,7 @@ class Body:
             if self.gone:
                 raise Gone
             if not ready or time.monotonic() > self.deadline:
-                raise _late(self.deadline)
+                raise _late(self.deadline, "The body stopped coming.")
             left = size
             while self.pieces and left:
                 piece = self.pieces.popleft()
@@ -105,9 +105,9 @@ class Body:
         return max(0.0, min(self.stall, self.deadline - time.monotonic()))
 
 
-def _late(deadline: float) -> Problem:
+def _late(deadline: float, stalled: str) -> Problem:
     whole = time.monotonic() >= deadline
-    return Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long." if whole else "The body stopped coming.")
+    return Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long." if whole else stalled)
 
 
 class Answer:
@@ -141,7 +141,7 @@ class Answer:
             if self.body.gone:
                 raise Gone
             if not room or time.monotonic() > self.body.deadline:
-                raise _late(self.body.deadline)
+                raise _late(self.body.deadline, "Nobody reads the answer.")
             self.pieces.append(piece)
             self.waiting += len(piece)
         self._wake()
