@@ -56,16 +56,10 @@ class _Pipe:
 
 
 class InTurn:
-    """An Executor: one part after the other, in this process. A context manager, as others are."""
+    """An Executor: one part after the other, in this process."""
 
     def __init__(self, engine: Engine, job: Job) -> None:
         self.engine, self.job, self.identity = engine, job, engine.identity
-
-    def __enter__(self) -> "InTurn":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """There is nothing to stop."""
 
     def attempts(self, found: Plan, parts: list[Part], folder: str, tick: Tick) -> Iterator[Outcome]:
         """See Executor."""

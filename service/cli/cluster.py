@@ -4,6 +4,7 @@ An actor writes a hidden file and says its name. This process alone gives files 
 attempts fail or are made twice.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from service.cli.attempt import attempt
 from service.cli.job import Job, Outcome, Part, Tick
 from service.cli.local import Local
 from service.cli.plan import Plan
+from service.cli.show import say
 from service.cli.store import remove
 from service.predictor import CPU, CUDA, ProviderError, load
 from service.settings import Provider
@@ -65,39 +67,42 @@ def _unseen(_read: int, _rows: int) -> None:
     """No bar reaches as far as here."""
 
 
-class Cluster:
-    """An Executor on a cluster that is joined, or started here and stopped in the end. A context manager."""
+@contextlib.contextmanager
+def joined(engine: Local, provider: Provider, address: str | None, workers: int | None) -> Iterator["Cluster"]:
+    """A cluster that is joined, or started here and stopped in the end.
 
-    def __init__(self, engine: Local, provider: Provider, address: str | None, workers: int | None) -> None:
-        self.engine, self.address, self.workers = engine, address, workers
-        self.provider = provider
-
-    def __enter__(self) -> "Cluster":
-        """Raises TableError where no cluster answers, and ProviderError where it lacks the GPUs that are asked for."""
-        rooms = [str(Path(room.__path__[0])) for room in (patient, service)]
-        own: dict[str, Any] = {"object_store_memory": STORE, "num_cpus": self.workers, "include_dashboard": False}
+    Raises TableError where no cluster answers, and ProviderError where it lacks the GPUs that are asked for.
+    """
+    rooms = [str(Path(room.__path__[0])) for room in (patient, service)]
+    own: dict[str, Any] = {"object_store_memory": STORE, "num_cpus": workers, "include_dashboard": False}
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123  # Ray prints there
         try:
-            ray.init(
-                address=self.address or "local",
-                runtime_env={"py_modules": rooms},
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                **({} if self.address else own),
-            )
+            with _silent():
+                ray.init(
+                    address=address or "local",
+                    runtime_env={"py_modules": rooms},
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    **({} if address else own),
+                )
         except (OSError, RuntimeError, ValueError) as error:
-            raise TableError(f"No Ray cluster at {self.address or 'hand'}: {_first_line(error)}") from None
-        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        gpus = 0 if self.provider == "cpu" else int(there.get("GPU", 0))
-        if self.provider == "cuda" and not gpus:
+            raise TableError(f"No Ray cluster at {address or 'hand'}: {_first_line(error)}") from None
+        try:
+            there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            gpus = 0 if provider == "cpu" else int(there.get("GPU", 0))
+            if provider == "cuda" and not gpus:
+                raise ProviderError("provider=cuda: the cluster has no GPU")
+            yield Cluster(engine, bool(gpus), workers or gpus or int(there.get("CPU", 1)))
+        finally:
             ray.shutdown()
-            raise ProviderError("provider=cuda: the cluster has no GPU")
-        self.provider, self.gpus = ("cuda", 1) if gpus else ("cpu", 0)
-        self.workers = self.workers or gpus or int(there.get("CPU", 1))
-        self.identity = self.engine.identity_on(CUDA if gpus else CPU)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        ray.shutdown()
+
+class Cluster:
+    """An Executor: so many models, each on a GPU of its own or on a CPU."""
+
+    def __init__(self, engine: Local, on_gpus: bool, workers: int) -> None:
+        self.engine, self.on_gpus, self.workers = engine, on_gpus, workers
+        self.identity = engine.identity_on(CUDA if on_gpus else CPU)
 
     def attempts(self, found: Plan, parts: list[Part], folder: str, _tick: Tick) -> Iterator[Outcome]:
         """See Executor. Raises TableError where the cluster fails."""
@@ -107,19 +112,17 @@ class Cluster:
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         engine = self.engine
-        model = (engine.predictor.version, engine.content, self.provider)
+        model = (engine.predictor.version, engine.content, "cuda" if self.on_gpus else "cpu")
         items = [{"part": json.dumps(asdict(part))} for part in parts]
         outcomes = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             Scorer,
             fn_constructor_args=(*model, engine.job, [found.source, found.target], folder),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(
-                size=min(self.workers or 1, len(items)), max_tasks_in_flight_per_actor=1
-            ),
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(items)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
-            num_gpus=self.gpus,
+            num_gpus=int(self.on_gpus),
         )
-        left = {part.name for part in parts}
+        left, nodes = {part.name for part in parts}, _nodes()
         try:
             for row in outcomes.iter_rows():
                 outcome = Outcome.from_dict(json.loads(row["outcome"]))
@@ -130,8 +133,28 @@ class Cluster:
                     remove(found.target, outcome.hidden)
         except ray.exceptions.RayError as error:
             raise TableError(f"The cluster failed: {_first_line(error)}; finished parts stay, run it again.") from None
+        if (lost := nodes - _nodes()) > 0:
+            say(f"{lost} of the cluster's {nodes} nodes were lost; their parts were made by others")
         for name in sorted(left):
             yield Outcome(name, failure="The cluster lost it: run it again.")
+
+
+def _nodes() -> int:
+    return sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without what Ray's own core, below Python, greets with on stderr."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _first_line(error: BaseException) -> str:

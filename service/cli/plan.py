@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import pyarrow as pa
 from pyarrow import fs
 
-from service.cli.job import Kind, Part, Usage
+from service.cli.job import Kind, Outcome, Part, Tick, Usage
 
 MAGIC = frozenset("*?[")
 PIPE = "-"
@@ -26,6 +27,15 @@ class Plan:
     target: fs.FileSystem
     folder: str | None
     others: list[str]
+
+
+class Executor(Protocol):
+    """What makes parts. identity: of the model, so that the parts of another are made anew."""
+
+    identity: str
+
+    def attempts(self, found: Plan, parts: list[Part], folder: str, tick: Tick, /) -> Iterator[Outcome]:
+        """What comes of each part, once a part, in any order, when it is known; the answers lie hidden in `folder`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import pyarrow as pa
+from pydantic import ValidationError
 
 from patient.artefact import Metadata
 from service.cli.job import Buffer, Job, Kind, Part, Usage
@@ -40,7 +41,10 @@ class Remote:
         self.path, self.job = found.path.rstrip("/"), job
         with self._asked("GET", "/model", {}, None) as response:
             content = response.read()
-        self.version = Metadata.model_validate_json(content).version
+        try:
+            self.version = Metadata.model_validate_json(content).version
+        except ValidationError:
+            raise TableError(f"{self.host}: no service of this kind.") from None
         self.identity = f"version {self.version}, {hashlib.sha256(content).hexdigest()}, behind HTTP"
 
     def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
@@ -243,7 +247,7 @@ def _refusal(answered: Answered, tally: Tally | None, where: str) -> TableError:
         detail, errors, total = str(problem["detail"]), problem.get("errors") or [], problem.get("total") or 0
         places = [(error["pointer"].split("/")[1:], str(error["detail"])) for error in errors]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return TableError(f"{where} is no such service: it answers {status} without a problem+json.")
+        return TableError(f"{where}: no service of this kind, it answers {status} without a problem+json.")
     if (bad := BAD.match(detail)) and tally is not None:
         tally.bad, tally.rows, tally.total = int(bad[1]), int(bad[2]), total
         tally.faults = [Fault(int(row), _unescaped(*rest), reason) for (row, *rest), reason in places]

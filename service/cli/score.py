@@ -3,23 +3,21 @@
 import argparse
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from patient.artefact import ArtefactError
 from service.cli import show, store
 from service.cli.attempt import InTurn, said
 from service.cli.job import KINDS, Job, Kind, Outcome, Usage
 from service.cli.local import Local
-from service.cli.plan import Plan, plan
+from service.cli.plan import Executor, Plan, plan
 from service.cli.remote import Remote
 from service.predictor import ProviderError
 from service.settings import Provider, Settings, SettingsError, from_command_line
 from service.tables import columns
 from service.tables.faults import ColumnsError, TableError
-
-if TYPE_CHECKING:
-    from service.cli.cluster import Cluster
 
 GOOD, FAILED, USAGE, BAD_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -125,18 +123,18 @@ def _run(asked: argparse.Namespace) -> int:
     return BAD_ROWS if any(outcome.bad for outcome in outcomes) else GOOD
 
 
-def _executor(asked: argparse.Namespace, job: Job) -> "InTurn | Cluster":
+def _executor(asked: argparse.Namespace, job: Job) -> AbstractContextManager[Executor]:
     if asked.url:
-        return InTurn(Remote(asked.url, job), job)
+        return nullcontext(InTurn(Remote(asked.url, job), job))
     models, provider = asked.models or asked.settings.models, asked.provider or asked.settings.provider
     if asked.engine == "local":
-        return InTurn(Local.load(models, provider, job), job)
-    from service.cli.cluster import Cluster  # Ray is an extra
+        return nullcontext(InTurn(Local.load(models, provider, job), job))
+    from service.cli.cluster import joined  # Ray is an extra
 
-    return Cluster(Local.load(models, "cpu", job), provider, asked.ray_address, asked.workers)
+    return joined(Local.load(models, "cpu", job), provider, asked.ray_address, asked.workers)
 
 
-def _one(found: Plan, executor: "InTurn | Cluster", quiet: bool) -> Outcome:
+def _one(found: Plan, executor: Executor, quiet: bool) -> Outcome:
     """A single table, into a file or stdout."""
     [part] = found.parts
     folder = part.target.rpartition("/")[0]
@@ -149,7 +147,7 @@ def _one(found: Plan, executor: "InTurn | Cluster", quiet: bool) -> Outcome:
     return outcome
 
 
-def _parts(found: Plan, path: str, executor: "InTurn | Cluster", job: Job, quiet: bool) -> tuple[list[Outcome], int]:
+def _parts(found: Plan, path: str, executor: Executor, job: Job, quiet: bool) -> tuple[list[Outcome], int]:
     """A folder of parts: what came of each, in order, and how many were there before."""
     with store.Folder(found.target, path, job, executor.identity) as folder:
         outcomes = {part.name: folder.finished(part) for part in found.parts}

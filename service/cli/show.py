@@ -57,9 +57,11 @@ def bar(total: int | None, quiet: bool) -> Iterator[Bar]:
 def summary(outcomes: Sequence[Outcome], before: int, quiet: bool) -> None:
     """The first bad rows, what failed, and the counts."""
     several = len(outcomes) > 1
-    for outcome in outcomes:
-        if outcome.failure:
-            say(f"{outcome.name}: {outcome.failure}")
+    failed = [outcome for outcome in outcomes if outcome.failure]
+    for outcome in failed[:LISTED]:
+        say(f"{outcome.name}: {outcome.failure}")
+    if len(failed) > LISTED:
+        say(f"and {len(failed) - LISTED:,} more parts have failed")
     listed = [(outcome.name, fault) for outcome in outcomes for fault in outcome.faults][:LISTED]
     for name, fault in listed:
         place = ", ".join(filter(None, (f"row {fault.row}", fault.column)))
@@ -67,8 +69,8 @@ def summary(outcomes: Sequence[Outcome], before: int, quiet: bool) -> None:
     bad, total = (sum(getattr(outcome, what) for outcome in outcomes) for what in ("bad", "total"))
     if total > len(listed):
         say(f"  and {total - len(listed):,} more")
-    made = [outcome for outcome in outcomes if not outcome.failure]
-    if bad or not quiet:
+    made = len(outcomes) - len(failed)
+    if several or (made and (bad or not quiet)):
         rows = sum(outcome.rows for outcome in outcomes)
-        parts = f" in {len(made):,} of {len(outcomes):,} parts, {before:,} of them made before" if several else ""
+        parts = f" in {made:,} of {len(outcomes):,} parts, {before:,} of them made before" if several else ""
         say(f"{rows:,} rows{parts}, {bad:,} bad")
