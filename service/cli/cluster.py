@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -30,6 +31,7 @@ from service.settings import Provider
 from service.tables.faults import TableError
 
 STORE = 80 * 2**20  # bytes of the object store of a cluster that is started here: no rows go through it
+CONNECT = 10.0  # seconds
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 for _name, _value in QUIET.items():
@@ -77,6 +79,7 @@ def joined(engine: Local, provider: Provider, address: str | None, workers: int 
     own: dict[str, Any] = {"object_store_memory": STORE, "num_cpus": workers, "include_dashboard": False}
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123  # Ray prints there
         try:
+            _reach(address)
             with _silent():
                 ray.init(
                     address=address or "local",
@@ -137,6 +140,13 @@ class Cluster:
             say(f"{lost} of the cluster's {nodes} nodes were lost; their parts were made by others")
         for name in sorted(left):
             yield Outcome(name, failure="The cluster lost it: run it again.")
+
+
+def _reach(address: str | None) -> None:
+    """Raise OSError where nobody listens at an address: Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
 
 
 def _nodes() -> int:

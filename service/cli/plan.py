@@ -177,8 +177,8 @@ def _glob(system: fs.FileSystem, folder: str, pattern: list[str]) -> Iterator[fs
     head, *rest = pattern
     if head == "**":
         below = system.get_file_info(fs.FileSelector(folder, allow_not_found=True, recursive=True))
-        folders = [folder, *(info.path for info in below if info.type == fs.FileType.Directory)]
-        for each in folders:
+        folders = [info.path for info in below if info.type == fs.FileType.Directory]
+        for each in (folder, *(path for path in folders if "/." not in path[len(folder) :])):
             yield from _glob(system, each, rest or ["*"])
         return
     for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):

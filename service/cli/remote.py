@@ -253,7 +253,9 @@ def _refusal(answered: Answered, tally: Tally | None, where: str) -> TableError:
         tally.faults = [Fault(int(row), _unescaped(*rest), reason) for (row, *rest), reason in places]
         return Refused(tally)
     said = "; ".join(": ".join(filter(None, (_unescaped(*place), reason))) for place, reason in places)
-    return TableError(said or f"The service answers {status}: {detail}")
+    if status != http.client.BAD_REQUEST:  # which says what is wrong with the table, and no more
+        detail = f"The service answers {status}: {detail}"
+    return TableError(said or detail)
 
 
 def _unescaped(pointer: str = "", *_: str) -> str:

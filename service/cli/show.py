@@ -70,7 +70,7 @@ def summary(outcomes: Sequence[Outcome], before: int, quiet: bool) -> None:
     if total > len(listed):
         say(f"  and {total - len(listed):,} more")
     made = len(outcomes) - len(failed)
-    if several or (made and (bad or not quiet)):
+    if made and (failed or bad or not quiet):
         rows = sum(outcome.rows for outcome in outcomes)
         parts = f" in {made:,} of {len(outcomes):,} parts, {before:,} of them made before" if several else ""
         say(f"{rows:,} rows{parts}, {bad:,} bad")

@@ -83,6 +83,7 @@ class Folder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                self.lock.close()
                 raise Usage(f"{self.path}: another run is writing there") from None
         sweep(self.system, self.notes)
         return self
