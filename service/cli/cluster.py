@@ -26,8 +26,9 @@ from service.cli.local import Local
 from service.cli.plan import Plan
 from service.cli.show import say
 from service.cli.store import remove
-from service.predictor import CPU, CUDA, ProviderError, load
-from service.settings import Provider
+from service.predictor import load
+from service.provider import Gpu, Provider, ProviderError
+from service.session import CPU, CUDA
 from service.tables.faults import TableError
 
 STORE = 80 * 2**20  # bytes of the object store of a cluster that is started here: no rows go through it
@@ -49,12 +50,18 @@ class Scorer:
     """An actor: holds a model, and attempts the parts it is given."""
 
     def __init__(
-        self, version: str, content: bytes, provider: Provider, job: Job, systems: list[fs.FileSystem], folder: str
+        self,
+        model: tuple[str, bytes],
+        provider: tuple[Provider, Gpu],
+        job: Job,
+        systems: list[fs.FileSystem],
+        folder: str,
     ) -> None:
+        version, content = model
         with tempfile.TemporaryDirectory() as models:  # the very model that the driver has, wherever this runs
             Path(models, version).mkdir()
             Path(models, version, FILE).write_bytes(content)
-            self.engine = Local(load(Path(models), provider), content, job)
+            self.engine = Local(load(Path(models), *provider), content, job)
         self.job, self.systems, self.folder = job, systems, folder
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -70,7 +77,9 @@ def _unseen(_read: int, _rows: int) -> None:
 
 
 @contextlib.contextmanager
-def joined(engine: Local, provider: Provider, address: str | None, workers: int | None) -> Iterator["Cluster"]:
+def joined(
+    engine: Local, provider: Provider, gpu: Gpu, address: str | None, workers: int | None
+) -> Iterator["Cluster"]:
     """A cluster that is joined, or started here and stopped in the end.
 
     Raises TableError where no cluster answers, and ProviderError where it lacks the GPUs that are asked for.
@@ -95,7 +104,7 @@ def joined(engine: Local, provider: Provider, address: str | None, workers: int 
             gpus = 0 if provider == "cpu" else int(there.get("GPU", 0))
             if provider == "cuda" and not gpus:
                 raise ProviderError("provider=cuda: the cluster has no GPU")
-            yield Cluster(engine, bool(gpus), workers or gpus or int(there.get("CPU", 1)))
+            yield Cluster(engine, gpu if gpus else None, workers or gpus or int(there.get("CPU", 1)))
         finally:
             ray.shutdown()
 
@@ -103,9 +112,9 @@ def joined(engine: Local, provider: Provider, address: str | None, workers: int 
 class Cluster:
     """An Executor: so many models, each on a GPU of its own or on a CPU."""
 
-    def __init__(self, engine: Local, on_gpus: bool, workers: int) -> None:
-        self.engine, self.on_gpus, self.workers = engine, on_gpus, workers
-        self.identity = engine.identity_on(CUDA if on_gpus else CPU)
+    def __init__(self, engine: Local, gpu: Gpu | None, workers: int) -> None:
+        self.engine, self.gpu, self.workers = engine, gpu, workers
+        self.identity = engine.identity_on(CUDA if gpu else CPU)
 
     def attempts(self, found: Plan, parts: list[Part], folder: str, _tick: Tick) -> Iterator[Outcome]:
         """See Executor. Raises TableError where the cluster fails."""
@@ -115,15 +124,16 @@ class Cluster:
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         engine = self.engine
-        model = (engine.predictor.version, engine.content, "cuda" if self.on_gpus else "cpu")
+        model = (engine.predictor.version, engine.content)
+        provider = ("cuda", self.gpu) if self.gpu else ("cpu", Gpu())
         items = [{"part": json.dumps(asdict(part))} for part in parts]
         outcomes = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             Scorer,
-            fn_constructor_args=(*model, engine.job, [found.source, found.target], folder),
+            fn_constructor_args=(model, provider, engine.job, [found.source, found.target], folder),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(items)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
-            num_gpus=int(self.on_gpus),
+            num_gpus=int(bool(self.gpu)),
         )
         left, nodes = {part.name for part in parts}, _nodes()
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from patient.artefact import FILE
 from service.cli.job import LIMITS, Buffer, Job, Kind, Part
 from service.predictor import Predictor, load
-from service.settings import Provider
+from service.provider import Gpu, Provider
 from service.tables.faults import Tally
 from service.tables.formats import PARQUET
 from service.tables.score import schema, score
@@ -26,9 +26,9 @@ class Local:
         return f"version {self.predictor.version}, {hashlib.sha256(self.content).hexdigest()}, {provider}"
 
     @classmethod
-    def load(cls, models: Path, provider: Provider, job: Job) -> "Local":
+    def load(cls, models: Path, provider: Provider, gpu: Gpu, job: Job) -> "Local":
         """With the highest version. Raises ArtefactError and ProviderError."""
-        predictor = load(models, provider)
+        predictor = load(models, provider, gpu)
         return cls(predictor, (models / predictor.version / FILE).read_bytes(), job)
 
     def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:

@@ -14,8 +14,8 @@ from service.cli.job import KINDS, Job, Kind, Outcome, Usage
 from service.cli.local import Local
 from service.cli.plan import Executor, Plan, plan
 from service.cli.remote import Remote
-from service.predictor import ProviderError
-from service.settings import Provider, Settings, SettingsError, from_command_line
+from service.provider import DeviceLost, Provider, ProviderError
+from service.settings import Settings, SettingsError, from_command_line
 from service.tables import columns
 from service.tables.faults import ColumnsError, TableError
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     except (Usage, ColumnsError, SettingsError) as error:
         show.say(str(error))
         return USAGE
-    except (ArtefactError, ProviderError, TableError) as error:
+    except (ArtefactError, DeviceLost, ProviderError, TableError) as error:
         show.say(str(error))
         return FAILED
     except BrokenPipeError:  # who read stdout has had enough
@@ -127,11 +127,12 @@ def _executor(asked: argparse.Namespace, job: Job) -> AbstractContextManager[Exe
     if asked.url:
         return nullcontext(InTurn(Remote(asked.url, job), job))
     models, provider = asked.models or asked.settings.models, asked.provider or asked.settings.provider
+    gpu = asked.settings.gpu
     if asked.engine == "local":
-        return nullcontext(InTurn(Local.load(models, provider, job), job))
+        return nullcontext(InTurn(Local.load(models, provider, gpu, job), job))
     from service.cli.cluster import joined  # Ray is an extra
 
-    return joined(Local.load(models, "cpu", job), provider, asked.ray_address, asked.workers)
+    return joined(Local.load(models, "cpu", gpu, job), provider, gpu, asked.ray_address, asked.workers)
 
 
 def _one(found: Plan, executor: Executor, quiet: bool) -> Outcome:

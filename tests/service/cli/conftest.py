@@ -112,7 +112,8 @@ def score(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 def started(*arguments: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
     """The same as a process of its own; a context manager."""
     command = [sys.executable, "-m", "service", "score", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, **pipes | options)
 
 
 def run(*arguments: str | Path, **options: Any) -> tuple[int, bytes, str]:

@@ -44,8 +44,8 @@ def test_a_node_that_is_killed_costs_nothing(tmp_path: Path, score: Command) -> 
 def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
     """In a line."""
     write(tmp_path / "in/a.csv", patients(3))
-    asked = [tmp_path / "in", tmp_path / "out", "--keep", "*", "--engine", "ray", "--ray-address", "127.0.0.1:1"]
-    with started(*asked) as done:
+    ray = ("--engine", "ray", "--ray-address", "127.0.0.1:1")
+    with started(tmp_path / "in", tmp_path / "out", *KEEP, *ray) as done:
         said = done.communicate()[1].decode()
     assert done.returncode == 1
     assert said.startswith("score: No Ray cluster at 127.0.0.1:1: ")

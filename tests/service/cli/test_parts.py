@@ -98,7 +98,7 @@ def test_another_input_option_or_model_makes_it_again(folder: Path, tmp_path: Pa
     out, inputs = tmp_path / "out", folder / "*.csv"
     models = tmp_path / "models"
     shutil.copytree(MODELS / "1", models / "1")
-    asked = [*KEEP, "--models", models]
+    asked: list[str | Path] = [*KEEP, "--models", models]
     assert score(inputs, out, *asked) == 0
     first = read(out / "a.csv")
     write(folder / "a.csv", patients(301))
@@ -116,7 +116,7 @@ def test_another_input_option_or_model_makes_it_again(folder: Path, tmp_path: Pa
 def test_a_second_run_tells_the_bad_rows_of_the_first(folder: Path, tmp_path: Path, score: Command) -> None:
     """The status and the list are of all parts, whoever made them; no value is in any note."""
     write(folder / "a.csv", spoiled(patients(300), chol={5: 4321.5}))
-    asked = [folder, tmp_path / "out", *KEEP, "--on-error", "report"]
+    asked: list[str | Path] = [folder, tmp_path / "out", *KEEP, "--on-error", "report"]
     assert score(*asked) == 3
     first = score.said
     assert "a.csv row 5, chol: " in first
@@ -173,7 +173,7 @@ def test_a_killed_run_is_finished_by_the_next(parts: int, tmp_path: Path) -> Non
     whole = {f"p{i}.csv": patients(100_000 if i == parts else 2000, seed=i) for i in range(8)}
     for name, table in whole.items():
         write(tmp_path / "in" / name, table)
-    asked = [tmp_path / "in", tmp_path / "out.parquet", *KEEP, "--quiet"]
+    asked: list[str | Path] = [tmp_path / "in", tmp_path / "out.parquet", *KEEP, "--quiet"]
     with started(*asked) as first:
         hidden = tmp_path / "out.parquet/.parts"
         while not (len(list(hidden.glob("*.json"))) == parts and any(hidden.glob(".writing-*"))):

@@ -4,10 +4,7 @@ import contextlib
 import http.server
 import json
 import socket
-import subprocess
-import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +16,7 @@ from hypothesis import strategies as st
 
 from service.cli import remote
 from service.tables.faults import Fault, Tally
-from tests.conftest import ROOT
+from tests.e2e.serving import serving
 from tests.service.cli.conftest import KINDS, Command, patients, read, run, spoiled, write
 
 KEEP = ("--keep", "*")
@@ -28,23 +25,8 @@ KEEP = ("--keep", "*")
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """A service, as `python -m service` starts one."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        where = f"http://127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "service", "--log-level", "error", "--provider", "cpu", "--port"]
-    server = subprocess.Popen([*command, where.rpartition(":")[2]], cwd=ROOT)
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{where}/health/ready").close()
-                break
-            except urllib.error.URLError:
-                assert server.poll() is None
-                time.sleep(0.1)
-        yield where
-    finally:
-        server.terminate()
-        server.wait(30)
+    with serving("--log-level", "error") as (port, _):
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager
@@ -86,7 +68,7 @@ def test_it_writes_the_same_bytes(came: str, to: str, report: str, tmp_path: Pat
     if report == "report":
         table = spoiled(table, age={0: 7, 2400: None}, ca={9: 1.5, 2499: 9})
     source = write(tmp_path / f"in.{came}", table)
-    asked = [*KEEP, "--on-error", report]
+    asked: list[str | Path] = [*KEEP, "--on-error", report]
     status = score(source, tmp_path / f"here.{to}", *asked)
     said = score.said
     assert status == (3 if report == "report" else 0)
@@ -116,7 +98,7 @@ def test_folders_and_pipes_go_through_a_service_too(tmp_path: Path, score: Comma
     """And what is finished is not sent again."""
     for name in ("a.csv", "b.ndjson"):
         write(tmp_path / "in" / name, patients(1000))
-    asked = [tmp_path / "in", tmp_path / "out.parquet", *KEEP, "--url", url]
+    asked: list[str | Path] = [tmp_path / "in", tmp_path / "out.parquet", *KEEP, "--url", url]
     assert score(*asked) == 0
     assert score(*asked) == 0
     assert "2,000 rows in 2 of 2 parts, 2 of them made before" in score.said
@@ -224,7 +206,7 @@ def test_ndjson_is_counted_wherever_it_is_cut(errors: list[str | None], data: st
 
 def test_the_address_of_a_service_behind_a_path_is_kept(tmp_path: Path, score: Command) -> None:
     """As behind a proxy."""
-    asked = []
+    asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
