@@ -3,8 +3,8 @@
 Usage: python -m benchmarks.score [--rows N] [--write]
 
 `--rows` patients (1,000,000) as `python -m trainer generate` makes them, in one file of each format, scored into the
-same format; and four times as many in 40 CSV files, scored into Parquet by one process and by Ray. `--write` puts the tables into
-benchmarks/RESULTS.md.
+same format; and four times as many in 40 CSV files, scored into Parquet by one process and by Ray. `--write` puts the
+tables into benchmarks/RESULTS.md.
 """
 
 import argparse
