@@ -123,9 +123,10 @@ def packed(pieces: Iterator[Buffer], packing: str | None) -> Iterator[Buffer]:
     yield sink.taken()
 
 
-def said(error: OSError) -> str:
-    """What an operating or file system says, in one line."""
-    return error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+def said(error: Exception) -> str:
+    """What an operating or file system, or a connection, says went wrong: a line without its stop."""
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
 
 
 def _opened(part: Part, system: fs.FileSystem) -> Metered:

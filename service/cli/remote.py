@@ -8,11 +8,8 @@ import hashlib
 import http.client
 import json
 import re
-import select
-import ssl
 from collections.abc import Iterator
-from io import BufferedReader, RawIOBase
-from typing import Any
+from io import BytesIO
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -20,13 +17,16 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from patient.artefact import Metadata
-from service.cli.job import Buffer, Job, Kind, Part, Usage
+from service.cli.attempt import said
+from service.cli.duplex import Answered
+from service.cli.job import LIMITS, Buffer, Job, Kind, Part, Usage
 from service.tables.faults import LISTED, Fault, Refused, TableError, Tally
 from service.tables.formats import ARROW, NDJSON
-from service.tables.source import PIECE, Source
+from service.tables.score import schema
+from service.tables.source import PIECE, Source, opened
 
 CONNECT = 10.0  # seconds
-PATIENCE = 3600.0  # seconds in which nothing goes either way: a service that spools answers late
+EMPTY = "The batch is empty"  # how the service's refusal begins
 BAD = re.compile(r"(\d+) of (\d+) rows are bad\.")
 
 
@@ -42,13 +42,28 @@ class Remote:
         with self._asked("GET", "/model", {}, None) as response:
             content = response.read()
         try:
-            self.version = Metadata.model_validate_json(content).version
+            self.metadata = Metadata.model_validate_json(content)
         except ValidationError:
             raise TableError(f"{self.host}: no service of this kind.") from None
+        self.version = self.metadata.version
         self.identity = f"version {self.version}, {hashlib.sha256(content).hexdigest()}, behind HTTP"
 
     def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         """See Engine."""
+        seen = _Seen(source)
+        try:
+            yield from self._answer(seen, part, tally)
+        except TableError as error:
+            if not str(error).startswith(EMPTY):
+                raise
+            # The service refuses a table without rows; a folder may well hold one.
+            came, limits = Kind(part.came), LIMITS
+            table = came.format.read(opened(BytesIO(seen.first), came.packing, limits), self.job.keep, limits)
+            list(table.chunks)  # none, but a temporary file may be closed only then
+            out = schema(table.kept, self, self.job.report)  # type: ignore[arg-type]  # which asks but for what we know
+            yield from Kind(part.to).write(out, [], pipe=part.target == "-")
+
+    def _answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         came, to = Kind(part.came), Kind(part.to)
         answer = NDJSON if came.format.json and to.format.json else ARROW
         query = {"on_error": "report" if self.job.report else "refuse", "keep": ",".join(self.job.keep)}
@@ -66,8 +81,8 @@ class Remote:
             if to.format is NDJSON:
                 yield from lines
                 return
-            said = [json.dumps(self.version), response.headers["X-Threshold"]]
-            yield b'{"model_version":%s,"threshold":%s,"predictions":[' % tuple(word.encode() for word in said)
+            model = f'"model_version":{json.dumps(self.version)},"threshold":{response.headers["X-Threshold"]}'
+            yield f'{{{model},"predictions":['.encode()
             first = True
             for block in lines:
                 yield (b"" if first else b",") + block.removesuffix(b"\n").replace(b"\n", b",")
@@ -89,85 +104,25 @@ class Remote:
             answered = Answered(connection, method, body)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise TableError(f"No service answers at {where}: {_said(error)}.") from None
+            raise TableError(f"No service answers at {where}: {said(error)}.") from None
         if answered.response.status != http.client.OK:
             with answered:
                 raise _refusal(answered, tally, where)
         return answered
 
 
-class Answered:
-    """A response while it comes, as a file for pyarrow; whoever reads it sends the request's body meanwhile."""
+class _Seen:
+    """A source whose first bytes are remembered."""
 
-    closed = False
+    def __init__(self, source: Source) -> None:
+        self.source, self.first = source, b""
 
-    def __init__(self, connection: http.client.HTTPConnection, method: str, body: Source | None) -> None:
-        self.connection = connection
-        self.response = http.client.HTTPResponse(_Duplex(connection.sock, body), method=method)  # type: ignore[arg-type]
-        self.response.begin()
-        self.headers = self.response.headers
-
-    def read(self, size: int | None = None, /) -> bytes:
-        """As of a file. Raises TableError where the answer ends before its end."""
-        try:
-            return self.response.read(size)
-        except (OSError, http.client.HTTPException) as error:
-            raise TableError(f"The service broke its answer off: {_said(error)}.") from None
-
-    def close(self) -> None:
-        """Nothing that comes after is wanted."""
-        self.connection.close()
-
-    def __enter__(self) -> "Answered":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _Duplex(RawIOBase):
-    """A connected socket to read from, which sends a body, in HTTP's chunks, whenever there is nothing to read."""
-
-    def __init__(self, sock: Any, body: Source | None) -> None:
-        self.sock, self.body = sock, body
-        self.rest = memoryview(b"")
-        sock.setblocking(False)
-
-    def makefile(self, _mode: str) -> BufferedReader:
-        """As http.client asks a socket."""
-        return BufferedReader(self, PIECE)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, into: Any, /) -> int:
-        while True:
-            try:
-                return int(self.sock.recv_into(into))
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                self._wait()
-
-    def _wait(self) -> None:
-        """Until there may be something to read; sends what the other side takes."""
-        self._fill()
-        readable, writable, _ = select.select([self.sock], [self.sock] if self.rest else [], [], PATIENCE)
-        if not readable and not writable:
-            raise TimeoutError("it has stopped answering")
-        if writable:
-            try:
-                self.rest = self.rest[self.sock.send(self.rest) :]
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                pass
-            except (BrokenPipeError, ConnectionResetError):  # it has heard enough, and has perhaps said why
-                self.body, self.rest = None, memoryview(b"")
-
-    def _fill(self) -> None:
-        if self.rest or not self.body:
-            return
-        data = self.body.read(PIECE)
-        if not data:
-            self.body = None
-        self.rest = memoryview(b"%x\r\n%b\r\n" % (len(data), data))
+    def read(self, size: int, /) -> bytes:
+        """See Source."""
+        data = self.source.read(size)
+        if len(self.first) < PIECE:
+            self.first += data
+        return data
 
 
 def _batches(response: Answered, tally: Tally) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -212,9 +167,8 @@ def _lines(response: Answered, tally: Tally) -> Iterator[bytes]:
 def _block(block: bytes, tally: Tally) -> Iterator[bytes]:
     body, _, last = block[:-1].rpartition(b"\n")
     if last.startswith(b'{"summary":'):
-        said = msgspec.json.decode(last)["summary"]
-        if "cut" in said:
-            raise TableError(said["cut"])
+        if cut := msgspec.json.decode(last)["summary"].get("cut"):
+            raise TableError(cut)
         if not body:
             return
         block = body + b"\n"
@@ -252,15 +206,11 @@ def _refusal(answered: Answered, tally: Tally | None, where: str) -> TableError:
         tally.bad, tally.rows, tally.total = int(bad[1]), int(bad[2]), total
         tally.faults = [Fault(int(row), _unescaped(*rest), reason) for (row, *rest), reason in places]
         return Refused(tally)
-    said = "; ".join(": ".join(filter(None, (_unescaped(*place), reason))) for place, reason in places)
+    listed = "; ".join(": ".join(filter(None, (_unescaped(*place), reason))) for place, reason in places)
     if status != http.client.BAD_REQUEST:  # which says what is wrong with the table, and no more
         detail = f"The service answers {status}: {detail}"
-    return TableError(said or detail)
+    return TableError(listed or detail)
 
 
 def _unescaped(pointer: str = "", *_: str) -> str:
     return pointer.replace("~1", "/").replace("~0", "~")
-
-
-def _said(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0].rstrip(".")

@@ -94,6 +94,15 @@ def test_refusals_are_the_same(kind: str, tmp_path: Path, score: Command, url: s
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "ndjson", "json", "arrow", "parquet"])
+def test_no_rows_give_no_rows_there_too(kind: str, tmp_path: Path, score: Command, url: str) -> None:
+    """The same bytes as here."""
+    source = write(tmp_path / f"in.{kind}", patients(0))
+    assert score(source, tmp_path / f"here.{kind}", *KEEP) == 0
+    assert score(source, tmp_path / f"there.{kind}", *KEEP, "--url", url) == 0
+    assert (tmp_path / f"there.{kind}").read_bytes() == (tmp_path / f"here.{kind}").read_bytes()
+
+
 def test_folders_and_pipes_go_through_a_service_too(tmp_path: Path, score: Command, url: str) -> None:
     """And what is finished is not sent again."""
     for name in ("a.csv", "b.ndjson"):
