@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from service.cli import remote
 from service.tables.faults import Fault, Tally
 from tests.e2e.serving import serving
-from tests.service.cli.conftest import KINDS, Command, patients, read, run, spoiled, write
+from tests.service.cli.conftest import KINDS, Command, patients, run, spoiled, write
 
 KEEP = ("--keep", "*")
 
@@ -121,8 +123,12 @@ def test_more_than_any_buffer_holds_goes_both_ways(tmp_path: Path, score: Comman
     """Answers come before the table has ended: who did not read them while it sends would wait forever."""
     source = write(tmp_path / "in.csv", patients(400_000))
     assert source.stat().st_size > 2**24
-    assert score(source, tmp_path / "out.parquet", *KEEP, "--on-error", "report", "--url", url) == 0
-    assert len(read(tmp_path / "out.parquet")) == 400_000
+    asked: list[str | Path] = [*KEEP, "--on-error", "report"]
+    assert score(source, tmp_path / "here.parquet", *asked) == 0
+    assert score(source, tmp_path / "there.parquet", *asked, "--url", url) == 0
+    here, there = (pa.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("here", "there"))
+    assert there.equals(here, check_metadata=True)
+    assert len(there) == 400_000
 
 
 def test_a_refusal_is_heard_while_the_table_is_still_sent(tmp_path: Path, score: Command, url: str) -> None:
