@@ -49,7 +49,7 @@ bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers (3 GB, ab
 bench-batches: $(VENV)/dev ## tables over HTTP beside the floor of their format, and memory at 10 million rows, into benchmarks/RESULTS.md (about 12 minutes)
 	@$(BIN)/python -m benchmarks.batches --memory 10000000 --write
 
-bench-score: $(VENV)/dev ## the command for files in each format and on Ray with 1 and 2 workers, into benchmarks/RESULTS.md (about 3 minutes)
+bench-score: $(VENV)/dev ## the command for files in each format and on Ray with 1 and 2 workers, into benchmarks/RESULTS.md (about 4 minutes)
 	@$(BIN)/python -m benchmarks.score --write
 
 bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit and pyarrow (about 6 minutes)

@@ -12,13 +12,13 @@ from tests.conftest import ROOT
 from tests.service.cli.conftest import Command, patients, spoiled, started, write
 
 KEEP = ("--keep", "*", "--on-error", "report")
-PARTS = 16
+PARTS = 12
 
 
 def test_a_node_that_is_killed_costs_nothing(tmp_path: Path, score: Command) -> None:
     """Two raylets, one killed after the first parts: each part is there once, and equal to that of one process."""
     for i in range(PARTS):
-        table = spoiled(patients(60_000, seed=i), chol={i: 7.5}, age={100 * i: 17})
+        table = spoiled(patients(40_000, seed=i), chol={i: 7.5}, age={100 * i: 17})
         write(tmp_path / "in" / f"p{i:02}.{'csv' if i % 2 else 'parquet'}", table)
     command = [sys.executable, "-m", "tests.service.cli.cluster", str(tmp_path / "in"), str(tmp_path / "ray.parquet")]
     done = subprocess.run([*command, *KEEP], cwd=ROOT, capture_output=True, text=True, check=True)
