@@ -9,7 +9,7 @@ PIP := $(BIN)/$(INSTALL)
 PEERS := bentoml litserve mlserver ray mlflow triton
 RUNTIME := onnxruntime uvloop httptools
 
-.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-gpu driver lock lock-peers
+.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu driver lock lock-peers
 .SECONDARY:
 .DEFAULT_GOAL := help
 
@@ -48,6 +48,9 @@ bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers (3 GB, ab
 
 bench-batches: $(VENV)/dev ## tables over HTTP beside the floor of their format, and memory at 10 million rows, into benchmarks/RESULTS.md (about 12 minutes)
 	@$(BIN)/python -m benchmarks.batches --memory 10000000 --write
+
+bench-score: $(VENV)/dev ## the command for files in each format and on Ray with 1 and 2 workers, into benchmarks/RESULTS.md (about 4 minutes)
+	@$(BIN)/python -m benchmarks.score --write
 
 bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit and pyarrow (about 6 minutes)
 	@$(BIN)/python -m benchmarks.training

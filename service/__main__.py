@@ -1,4 +1,4 @@
-"""`python -m service`: read the settings, load the model, serve."""
+"""`python -m service`: read the settings, load the model, serve; `python -m service score`: score files instead."""
 
 import logging
 import sys
@@ -13,6 +13,10 @@ log = logging.getLogger("service")
 
 def main(arguments: list[str] | None = None) -> int | str:
     """Serve until a signal; returns what the process exits with."""
+    if (arguments := sys.argv[1:] if arguments is None else arguments)[:1] == ["score"]:
+        from service.cli.score import main as score
+
+        return score(arguments[1:])
     try:
         settings = from_command_line(arguments)
         workers.log_to_stderr(settings)

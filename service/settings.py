@@ -14,7 +14,10 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m service", cli_kebab_case=True):
-    """Serve heart disease probabilities over HTTP. The environment sets flags too: --max-body is HEART_MAX_BODY."""
+    """Serve heart disease probabilities over HTTP. The environment sets flags too: --max-body is HEART_MAX_BODY.
+
+    `python -m service score --help`: probabilities for files instead.
+    """
 
     models: Path = Field(Path("models/heart_disease"), description="folder of the model's versions; the highest serves")
     host: str = Field("127.0.0.1", description="address to listen on")

@@ -1,0 +1,4 @@
+"""`python -m service score`: files, folders and object stores through the model, without HTTP or through a service.
+
+plan -> parts -> an engine (local.py, remote.py, cluster.py) -> files that are whole -> summary, exit status
+"""

@@ -1,0 +1,42 @@
+"""Tables through a model of this process."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from patient.artefact import FILE
+from service.cli.job import LIMITS, Buffer, Job, Kind, Part
+from service.predictor import Predictor, load
+from service.provider import Gpu, Provider
+from service.tables.faults import Tally
+from service.tables.formats import PARQUET
+from service.tables.score import schema, score
+from service.tables.source import Source, opened
+
+
+class Local:
+    """An Engine. content: the model's file, from which `load` has made the predictor."""
+
+    def __init__(self, predictor: Predictor, content: bytes, job: Job) -> None:
+        self.predictor, self.content, self.job = predictor, content, job
+        self.identity = self.identity_on(predictor.provider)
+
+    def identity_on(self, provider: str) -> str:
+        """What the same model is on this execution provider: another may round the last digit otherwise."""
+        return f"version {self.predictor.version}, {hashlib.sha256(self.content).hexdigest()}, {provider}"
+
+    @classmethod
+    def load(cls, models: Path, provider: Provider, gpu: Gpu, job: Job) -> "Local":
+        """With the highest version. Raises ArtefactError and ProviderError."""
+        predictor = load(models, provider, gpu)
+        return cls(predictor, (models / predictor.version / FILE).read_bytes(), job)
+
+    def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
+        """See Engine."""
+        came, job = Kind(part.came), self.job
+        if came.format is not PARQUET or came.packing:  # which is read where it is, if it can be
+            source = opened(source, came.packing, LIMITS)
+        table = came.format.read(source, job.keep, LIMITS)
+        out = schema(table.kept, self.predictor, job.report)
+        batches = score(table.chunks, self.predictor, table.kept, report=job.report, tally=tally)
+        return Kind(part.to).write(out, batches, pipe=part.target == "-")

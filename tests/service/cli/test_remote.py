@@ -1,0 +1,240 @@
+"""The same command through a running service: the same files, words and statuses, and clear ones where it fails."""
+
+import contextlib
+import http.server
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.cli import remote
+from service.tables.faults import Fault, Tally
+from tests.e2e.serving import serving
+from tests.service.cli.conftest import KINDS, Command, patients, run, spoiled, write
+
+KEEP = ("--keep", "*")
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A service, as `python -m service` starts one."""
+    with serving("--log-level", "error") as (port, _):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def answering(*answers: bytes) -> Iterator[str]:
+    """A server that gives one raw answer a connection, whatever it is asked, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for answer in answers:
+                with contextlib.suppress(OSError):
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(2**20)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    thread.join()
+
+
+def ok(url: str) -> bytes:
+    """What the service says of its model, as a raw answer."""
+    with urllib.request.urlopen(f"{url}/model") as response:
+        body: bytes = response.read()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("came", "to"),
+    [(kind, "parquet") for kind in KINDS]
+    + [("parquet", kind) for kind in KINDS]
+    + [("ndjson", "ndjson"), ("ndjson", "json"), ("json", "ndjson"), ("json", "json"), ("csv", "csv")],
+)
+@pytest.mark.parametrize("report", ["report", "refuse"])
+def test_it_writes_the_same_bytes(came: str, to: str, report: str, tmp_path: Path, score: Command, url: str) -> None:
+    """As the model in this process: kept columns, missing ones, bad rows and all."""
+    table = patients(2500)
+    if report == "report":
+        table = spoiled(table, age={0: 7, 2400: None}, ca={9: 1.5, 2499: 9})
+    source = write(tmp_path / f"in.{came}", table)
+    asked: list[str | Path] = [*KEEP, "--on-error", report]
+    status = score(source, tmp_path / f"here.{to}", *asked)
+    said = score.said
+    assert status == (3 if report == "report" else 0)
+    assert score(source, tmp_path / f"there.{to}", *asked, "--url", url) == status
+    assert score.said == said
+    assert (tmp_path / f"there.{to}").read_bytes() == (tmp_path / f"here.{to}").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson", "parquet"])
+def test_refusals_are_the_same(kind: str, tmp_path: Path, score: Command, url: str) -> None:
+    """Bad rows, wrong columns and damaged files, in the same words."""
+    bad = write(tmp_path / f"bad.{kind}", spoiled(patients(2500), chol={7: 9999.5}, age={2000: 17}))
+    columns = write(tmp_path / f"columns.{kind}", patients(20).drop(["chol"]))
+    cut = write(tmp_path / f"cut.{kind}", patients(2500))
+    with cut.open("r+b") as file:
+        file.truncate(cut.stat().st_size // 2)
+    for source in (bad, columns, cut):
+        said = []
+        for flags in ([], ["--url", url]):
+            assert score(source, tmp_path / "out.csv", *KEEP, *flags) == 1
+            said.append(score.said)
+        assert said[1] == said[0]
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "ndjson", "json", "arrow", "parquet"])
+def test_no_rows_give_no_rows_there_too(kind: str, tmp_path: Path, score: Command, url: str) -> None:
+    """The same bytes as here."""
+    source = write(tmp_path / f"in.{kind}", patients(0))
+    assert score(source, tmp_path / f"here.{kind}", *KEEP) == 0
+    assert score(source, tmp_path / f"there.{kind}", *KEEP, "--url", url) == 0
+    assert (tmp_path / f"there.{kind}").read_bytes() == (tmp_path / f"here.{kind}").read_bytes()
+
+
+def test_folders_and_pipes_go_through_a_service_too(tmp_path: Path, score: Command, url: str) -> None:
+    """And what is finished is not sent again."""
+    for name in ("a.csv", "b.ndjson"):
+        write(tmp_path / "in" / name, patients(1000))
+    asked: list[str | Path] = [tmp_path / "in", tmp_path / "out.parquet", *KEEP, "--url", url]
+    assert score(*asked) == 0
+    assert score(*asked) == 0
+    assert "2,000 rows in 2 of 2 parts, 2 of them made before" in score.said
+    with (tmp_path / "in/a.csv").open("rb") as source:
+        status, out, said = run("-", "-", "--format", "csv", "--to", "ndjson", *KEEP, "--url", url, stdin=source)
+    assert (status, said) == (0, "score: 1,000 rows, 0 bad\n")
+    assert len(out.splitlines()) == 1000
+
+
+def test_more_than_any_buffer_holds_goes_both_ways(tmp_path: Path, score: Command, url: str) -> None:
+    """Answers come before the table has ended: who did not read them while it sends would wait forever."""
+    source = write(tmp_path / "in.csv", patients(400_000))
+    assert source.stat().st_size > 2**24
+    asked: list[str | Path] = [*KEEP, "--on-error", "report"]
+    assert score(source, tmp_path / "here.parquet", *asked) == 0
+    assert score(source, tmp_path / "there.parquet", *asked, "--url", url) == 0
+    here, there = (pa.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("here", "there"))
+    assert there.equals(here, check_metadata=True)
+    assert len(there) == 400_000
+
+
+def test_a_refusal_is_heard_while_the_table_is_still_sent(tmp_path: Path, score: Command, url: str) -> None:
+    """A wrong column is known from the first line."""
+    source = write(tmp_path / "in.csv", patients(400_000))
+    assert score(source, tmp_path / "out.parquet", "--url", url) == 1
+    assert "mrn: Not a field of a patient record" in score.said
+
+
+def test_limits_of_the_service_are_told(tmp_path: Path, score: Command, url: str) -> None:
+    """Which no file has when no service is asked."""
+    source = write(tmp_path / "in.json", patients(30_000))
+    assert score(source, tmp_path / "out.csv", *KEEP) == 0
+    assert score(source, tmp_path / "out.csv", *KEEP, "--url", url) == 1
+    assert "The service answers 413: " in score.said
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope", "no service of this kind, it answers 404"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "no service of this kind"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "No service answers at 127.0.0.1:"),
+        (b"", "No service answers at 127.0.0.1:"),
+    ],
+)
+def test_what_is_no_service_is_told_from_one(answer: bytes, said: str, tmp_path: Path, score: Command) -> None:
+    """In a line, before anything is sent."""
+    source = write(tmp_path / "in.csv", patients(3))
+    with answering(answer) as url:
+        assert score(source, tmp_path / "out.csv", *KEEP, "--url", url) == 1
+    assert said in score.said
+    assert score.said.count("\n") == 1
+
+
+def test_a_service_that_is_away_is_told(tmp_path: Path, score: Command) -> None:
+    """In a line."""
+    source = write(tmp_path / "in.csv", patients(3))
+    assert score(source, tmp_path / "out.csv", *KEEP, "--url", "http://127.0.0.1:1") == 1
+    assert score.said == "score: No service answers at 127.0.0.1:1: Connection refused.\n"
+
+
+@pytest.mark.parametrize("to", ["csv", "ndjson"])
+def test_an_answer_that_breaks_off_is_no_answer(to: str, tmp_path: Path, score: Command, url: str) -> None:
+    """A killed service, a proxy that gives up: nothing is written."""
+    source = write(tmp_path / "in.ndjson", patients(3))
+    version = json.loads(ok(url).partition(b"\r\n\r\n")[2])["version"].encode()
+    begun = b'HTTP/1.1 200 OK\r\nX-Model-Version: %b\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n{"a":1\r\n' % version
+    with answering(ok(url), begun) as broken:
+        assert score(source, tmp_path / f"out.{to}", *KEEP, "--url", broken) == 1
+    assert "score: in.ndjson: The service" in score.said
+    assert [file.name for file in tmp_path.iterdir()] == ["in.ndjson"]
+
+
+def test_another_model_in_the_middle_is_told(tmp_path: Path, score: Command, url: str) -> None:
+    """Parts of two models never lie in one folder as if they were of one."""
+    write(tmp_path / "in/a.csv", patients(3))
+    begun = b"HTTP/1.1 200 OK\r\nX-Model-Version: other\r\nContent-Length: 0\r\n\r\n"
+    with answering(ok(url), begun) as changed:
+        assert score(tmp_path / "in", tmp_path / "out", *KEEP, "--url", changed) == 1
+    assert "a.csv: The service has another model than when this began" in score.said
+
+
+class Pieces:
+    """An answer that comes in these pieces."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+
+    def read(self, _size: int) -> bytes:
+        """The next one."""
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+@given(st.lists(st.sampled_from([None, "age: bad", "age: bad | ca: bad", "Not JSON"]), min_size=1), st.data())
+def test_ndjson_is_counted_wherever_it_is_cut(errors: list[str | None], data: st.DataObject) -> None:
+    """Bad rows keep their numbers, the summary is no row, and not a byte changes."""
+    rows = [b'{"error":%b}\n' % json.dumps(error).encode() for error in errors]
+    text = b"".join(rows)
+    whole = text + b'{"summary": {"rows": 1}}\n'
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1))))
+    pieces = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    tally = Tally()
+    assert b"".join(remote._lines(Pieces(pieces), tally)) == text  # type: ignore[arg-type]
+    assert (tally.rows, tally.bad) == (len(errors), sum(error is not None for error in errors))
+    parts = [(row, part.rpartition(": ")) for row, error in enumerate(errors) if error for part in error.split(" | ")]
+    assert tally.total == len(parts)
+    assert tally.faults == [Fault(row, column, reason) for row, (column, _, reason) in parts][:100]
+
+
+def test_the_address_of_a_service_behind_a_path_is_kept(tmp_path: Path, score: Command) -> None:
+    """As behind a proxy."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        where = f"http://127.0.0.1:{server.server_port}/heart/"
+        assert score(write(tmp_path / "in.csv", patients(3)), tmp_path / "out.csv", *KEEP, "--url", where) == 1
+        thread.join()
+    assert asked == ["/heart/model"]
