@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MODELS := models/heart_disease
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --require-hashes
 
-.PHONY: help install serve train test test-gpu check bench-trainer bench-gpu driver lock
+.PHONY: help install serve train test test-gpu check bench-trainer bench-gpu containers driver lock
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,7 +26,7 @@ test: $(VENV)/dev ## run every test
 test-gpu: driver $(VENV)/dev $(VENV)/service-cuda ## what only a CUDA device can show; fails where there is none
 	@$(BIN)/python -m pytest -m gpu tests/gpu
 
-check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage
+check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage; hadolint, docker compose, promtool where they are
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -39,6 +39,9 @@ bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit 
 
 bench-gpu: driver $(VENV)/service-cuda ## CUDA in each mode beside the CPU, into benchmarks/RESULTS.md (about a minute)
 	@$(BIN)/python -m benchmarks.gpu
+
+containers: ## build the images, bring docker-compose.yml up, and test what it promises (needs a Docker engine; minutes)
+	@deploy/verify.sh
 
 lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 	@for extra in dev trainer trainer-cuda service service-cuda ray; do \

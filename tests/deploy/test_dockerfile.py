@@ -50,7 +50,8 @@ def test_an_image_says_what_it_is(target: str) -> None:
     labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', " ".join(of(target, "LABEL"))))
     assert labels.pop("title") == f"heart-{target}"
     assert set(labels) == {"description", "version"}
-    assert of(target, "ARG") == [f"VERSION={tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert of(target, "ARG") == [f"VERSION={project['version']}"]
 
 
 @pytest.mark.parametrize("target", ["trainer", "service"])

@@ -22,7 +22,8 @@ from tests.e2e.serving import free_port, get, request, serving
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 CONFIG = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
-ALERTS = [rule for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+GROUPS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+ALERTS = [rule for group in GROUPS for rule in group["rules"]]
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/heart.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = {f"{panel['title']} {target['refId']}": target["expr"] for panel in PANELS for target in panel["targets"]}
