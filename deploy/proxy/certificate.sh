@@ -2,11 +2,17 @@
 # certificate.sh FOLDER: a self-signed certificate for localhost, and for $HEART_NAME if it is set, unless the folder has one.
 set -eu
 cd "$1"
+refuse() { echo "certificate.pem: $1" >&2; exit 1; }
 if [ -e certificate.pem ]; then
+    for file in certificate.pem certificate.pem.key; do
+        [ -r "$file" ] || refuse "user $(id -u) cannot read $file"
+    done
+    openssl x509 -in certificate.pem -noout || refuse "not a certificate"
     openssl x509 -in certificate.pem -noout -checkend 0 > /dev/null ||
-        { echo "certificate.pem has expired: remove it (a self-signed one is then made) or put a new one in its place" >&2; exit 1; }
+        refuse "it has expired: put a new one in its place, or remove it, and a self-signed one is made"
     exit 0
 fi
+[ -w . ] || refuse "there is none, and user $(id -u) cannot make one"
 umask 077
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj "/CN=${HEART_NAME:-localhost}" \
     -addext "subjectAltName=DNS:localhost,IP:127.0.0.1${HEART_NAME:+,DNS:$HEART_NAME}" \

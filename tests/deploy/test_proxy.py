@@ -166,6 +166,12 @@ def test_answers_come_through_as_they_are(both: tuple[Proxy, int]) -> None:
     assert "max-age" in headers["strict-transport-security"]
 
 
+def test_a_large_batch_comes_through(both: tuple[Proxy, int]) -> None:
+    """Larger than any buffer on the way, in both directions."""
+    status, _, body = both[0].ask("POST", "/predict/batch", [EXAMPLE] * 10_000)
+    assert (status, len(json.loads(body)["predictions"])) == (200, 10_000)
+
+
 def test_who_does_not_speak_tls_gets_nothing(both: tuple[Proxy, int]) -> None:
     """Not a redirect either, after which the record would have been sent in the clear already."""
     with socket.create_connection(("127.0.0.1", both[0].port)) as plain:
@@ -210,6 +216,15 @@ def test_a_certificate_is_made_once_and_never_over_another(tmp_path: Path) -> No
     (tmp_path / "certificate.pem").write_text(
         run("openssl", "x509", "-in", paths[0], "-signkey", paths[1], "-days", "-1")
     )
-    refused = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert refused.returncode == 1
-    assert "has expired" in refused.stderr
+    assert "has expired" in refused(script)
+    (tmp_path / "certificate.pem").write_text("no certificate")
+    assert "not a certificate" in refused(script)
+    (tmp_path / "certificate.pem.key").unlink()
+    assert "cannot read certificate.pem.key" in refused(script)
+
+
+def refused(script: list[str]) -> str:
+    """What the script says when it fails, as it must."""
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr
