@@ -116,7 +116,9 @@ case ${1:-all} in
     checks) checks ;;
     all)
         export COMPOSE_PROJECT_NAME=heart-verify
-        trap 'docker compose down --volumes --rmi local --remove-orphans; rm -rf "$FILES"' EXIT
+        { docker compose version && docker info; } > "$FILES/engine" || fail 'this needs a Docker engine and docker compose'
+        trap '[ $? = 0 ] || docker compose logs --tail 50
+            docker compose down --volumes --rmi local --remove-orphans; rm -rf "$FILES"' EXIT
         say build; docker compose build
         say up; up
         docker image ls --filter 'reference=heart-verify-*' --format '{{.Repository}} {{.Size}}'
