@@ -3,9 +3,14 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 MODELS := models/heart_disease
-PIP := $(BIN)/pip --disable-pip-version-check --quiet install --require-hashes
+INSTALL := pip --disable-pip-version-check --quiet install --require-hashes
+PIP := $(BIN)/$(INSTALL)
+# The servers beside which ours is measured, each in an environment of its own: they want different versions.
+PEERS := bentoml litserve mlserver ray mlflow triton
+RUNTIME := onnxruntime uvloop httptools
 
-.PHONY: help install serve train test test-gpu check bench-trainer bench-gpu containers driver lock
+.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-gpu containers driver lock lock-peers
+.SECONDARY:
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +38,17 @@ check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage; hadolint, d
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report
 
+bench: $(VENV)/dev .peers/orjson/made ## measure the service, its ceiling and the peers, into benchmarks/RESULTS.md (about 10 minutes)
+	@$(BIN)/python -m benchmarks.serving
+
+bench-quick: $(VENV)/dev .peers/orjson/made ## the same in under two minutes, coarser, fewer peers, and only shown
+	@$(BIN)/python -m benchmarks.serving --quick
+
+bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers (3 GB, about 6 minutes), so that bench measures them too
+
+bench-batches: $(VENV)/dev ## tables over HTTP beside the floor of their format, and memory at 10 million rows, into benchmarks/RESULTS.md (about 12 minutes)
+	@$(BIN)/python -m benchmarks.batches --memory 10000000 --write
+
 bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit and pyarrow (about 6 minutes)
 	@$(BIN)/python -m benchmarks.training
 	@$(BIN)/python -m benchmarks.reading
@@ -49,6 +65,15 @@ lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 			$$([ $$extra = dev ] || echo --constraint locks/dev.txt) --extra $$extra pyproject.toml --output-file locks/$$extra.txt || exit; \
 	done
 
+lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (needs uv)
+	@resolve() { \
+		echo "$$2" | tr ' ' '\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-header --no-annotate - --output-file benchmarks/peers/locks/$$1.txt; \
+	}; \
+	resolve orjson orjson && resolve ray 'ray[serve] $(RUNTIME)' && resolve mlflow 'mlflow onnx $(RUNTIME)' && \
+	resolve triton 'nvidia-pytriton onnxruntime pydantic' && \
+	for peer in bentoml litserve mlserver; do resolve $$peer "$$peer $(RUNTIME)" || exit; done
+
 # Asked before gigabytes of CUDA libraries are installed.
 driver:
 	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2> /dev/null || { echo "This needs a CUDA device, and there is no NVIDIA driver (libcuda.so.1) here."; exit 1; }
@@ -63,4 +88,11 @@ $(VENV)/pip:
 $(VENV)/service $(VENV)/service-cuda $(VENV)/trainer $(VENV)/dev: $(VENV)/%: locks/%.txt | $(VENV)/pip
 	@echo "Installing the $* packages into $(VENV) (once)"
 	@$(PIP) --requirement $<
+	@touch $@
+
+.peers/%/made: benchmarks/peers/locks/%.txt
+	@echo "Installing the $* packages into .peers/$*"
+	@rm -rf .peers/$*
+	@$(PYTHON) -m venv .peers/$*
+	@.peers/$*/bin/$(INSTALL) --requirement $<
 	@touch $@

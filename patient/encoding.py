@@ -3,6 +3,8 @@
 The model file carries this encoding inside its graph; the reference is what tests hold that graph against.
 """
 
+import math
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -43,6 +45,23 @@ def layout() -> Layout:
         onehot=np.array([i for i, _ in pairs]),
         codes=np.array([code for _, code in pairs], np.float32),
     )
+
+
+_ROW = struct.Struct(f"{len(PatientRecord.model_fields)}f")
+ROW_BYTES = _ROW.size
+
+
+def as_bytes(values: Iterable[float | None]) -> bytes:
+    """A row of float32[N,13] as it lies in memory, NaN for None: numpy takes three times as long for one record."""
+    try:
+        return _ROW.pack(*values)
+    except struct.error:
+        return _ROW.pack(*(math.nan if value is None else value for value in values))
+
+
+def from_bytes(rows: Iterable[bytes]) -> Floats:
+    """float32[N,13] of such rows."""
+    return np.frombuffer(b"".join(rows), np.float32).reshape(-1, len(PatientRecord.model_fields))
 
 
 def as_array(records: Iterable[Iterable[float | None]]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from patient.encoding import Floats
 from patient.record import FIELDS
 
 DIGITS = 7  # of a probability: finer than float32 resolves near 1
+SCALE = 10.0**DIGITS
 NOTHING = msgspec.Raw(b"[]")
 
 
@@ -29,9 +30,15 @@ class Prediction(Answer, gc=False):
     model_version: str
 
 
-def rounded(probabilities: Floats) -> NDArray[np.float64]:
-    """As they are told, and as they are held against the threshold."""
-    return probabilities.astype(np.float64).round(DIGITS)
+def rounded(probability: float) -> float:
+    """As it is told, and as it is held against the threshold."""
+    return round(probability * SCALE) / SCALE
+
+
+def all_rounded(probabilities: Floats) -> NDArray[np.float64]:
+    """The same of float32[N]."""
+    rounded: NDArray[np.float64] = np.rint(probabilities.astype(np.float64) * SCALE) / SCALE
+    return rounded
 
 
 @lru_cache(maxsize=4096)

@@ -5,6 +5,7 @@ several times the work that a request needs. Everything else goes to FastAPI.
 """
 
 import logging
+from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
@@ -59,6 +60,7 @@ class Front:
             await send({"type": "http.response.body", "body": content})
 
 
+@lru_cache
 def _start(length: int) -> Message:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
     return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -1,6 +1,7 @@
 """ONNX file -> probabilities. Knows no HTTP and no JSON."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 import onnxruntime as ort
 
 from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Metadata, versions
-from patient.encoding import Floats
+from patient.encoding import Floats, from_bytes
 from patient.record import EXAMPLE, FIELDS
 from service.crossover import crossover
+from service.few import LARGEST, Few
 from service.provider import DeviceLost, Gpu, Provider, ProviderError, reason
 from service.rows import SIZES, Plain, Run, on_device
 from service.session import CPU, CUDA, on_cpu, on_gpu
@@ -41,6 +43,9 @@ class Predictor:
     crossover: int | None = None
     failure: str | None = None
 
+    def __post_init__(self) -> None:
+        self._few = Few(self.cpu.session) if isinstance(self.cpu, Plain) else None
+
     @property
     def version(self) -> str:
         """The version that every answer names."""
@@ -55,6 +60,14 @@ class Predictor:
         if self.cpu is not None and (crossover is None or len(rows) < crossover):
             return self.cpu(rows)
         return self._on_gpu(rows)
+
+    def few(self, rows: Sequence[bytes]) -> list[float]:
+        """The same for some rows as patient.encoding.as_bytes makes them; for one thread, the event loop's."""
+        crossover = self.crossover
+        if self._few is not None and len(rows) <= LARGEST and (crossover is None or len(rows) < crossover):
+            return self._few(rows)
+        answers: list[float] = self(from_bytes(rows)).tolist()
+        return answers
 
     def probe(self) -> None:
         """Notice the loss of a GPU that nobody uses at the moment. Raises DeviceLost if only the GPU may answer."""

@@ -1,16 +1,14 @@
 """Records that wait at the same moment go through the model together, without any timer.
 
 A lone record runs at once: the run is the next thing that the event loop does. Under load the loop first reads what all
-ready connections have sent, and then one run serves them all.
+ready connections have sent, twice, and then one run serves them all.
 """
 
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
-import numpy as np
-
-from patient.encoding import as_array
+from patient.encoding import as_bytes
 from service.answers import rounded
 from service.body import Values
 from service.counts import Counts
@@ -25,26 +23,32 @@ class Runs:
 
     def __init__(self, model: Callable[[], Predictor], limit: int, counts: Counts) -> None:
         self.model, self.limit, self.counts = model, limit, counts
-        self.waiting: list[tuple[Values, asyncio.Future[Answer]]] = []
+        self.waiting: list[tuple[bytes, asyncio.Future[Answer]]] = []
 
     def submit(self, values: Values) -> asyncio.Future[Answer]:
         """The record's answer, once its run is through. Raises Problem 503 when `limit` records wait already."""
         if len(self.waiting) >= self.limit:
             self.counts.overload()
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests wait.", headers={"Retry-After": "1"})
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
         if not self.waiting:
-            loop.call_soon(self._run)
-        self.waiting.append((values, future))
+            self.loop = asyncio.get_running_loop()  # asked once a run: it costs a system call
+            self.loop.call_soon(self._gather)
+        future: asyncio.Future[Answer] = self.loop.create_future()
+        self.waiting.append((as_bytes(values), future))
         return future
+
+    def _gather(self) -> None:
+        """A lone record runs now; where several came in one turn of the loop, those of the next turn join them."""
+        if len(self.waiting) > 1:
+            self.loop.call_soon(self._run)
+        else:
+            self._run()
 
     def _run(self) -> None:
         waiting, self.waiting = self.waiting, []
         try:
             model = self.model()  # one for the whole run: no answer mixes two
-            rows = as_array(values for values, _ in waiting).astype(np.float32)
-            probabilities = rounded(model(rows)).tolist()
+            probabilities = model.few([row for row, _ in waiting])
         except Exception as error:  # each of those who wait gets it, or they would wait forever
             for _, future in waiting:
                 if not future.done():
@@ -53,4 +57,4 @@ class Runs:
         self.counts.ran("single", len(waiting))
         for (_, future), probability in zip(waiting, probabilities, strict=True):
             if not future.done():  # its client may have gone meanwhile
-                future.set_result((model, probability))
+                future.set_result((model, rounded(probability)))

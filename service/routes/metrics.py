@@ -1,12 +1,7 @@
 """GET /metrics: what the service has done, all its processes together, as Prometheus reads it."""
 
-from collections.abc import Iterator
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from service.state import State
 
@@ -16,27 +11,6 @@ router = APIRouter(tags=["health and model"])
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Counts over all worker processes, whichever of them answers."""
-    registry = CollectorRegistry()
-    registry.register(_Reading(State.of(request)))
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    from service.exposition import MEDIA_TYPE, exposition  # when it is asked for: start-up need not wait for it
 
-
-class _Reading(Collector):
-    def __init__(self, state: State) -> None:
-        self.state = state
-
-    def collect(self) -> Iterator[Metric]:
-        counts, model = self.state.counts, self.state.model
-        for name, help_text in (("runs", "Runs of the model."), ("rows", "Records that went through the model.")):
-            family = CounterMetricFamily(f"heart_{name}", help_text, labels=["way"])
-            for way in ("single", "batch"):
-                family.add_metric([way], counts.total(f"{name}/{way}"))
-            yield family
-        yield CounterMetricFamily("heart_overloads", "Requests sent away for a full queue.", counts.total("overloads"))
-        workers, ready = counts.workers()
-        yield GaugeMetricFamily("heart_workers", "Processes that live.", workers)
-        yield GaugeMetricFamily("heart_workers_ready", "Processes that can answer.", ready)
-        if model:
-            yield InfoMetricFamily(
-                "heart_model", "What serves.", {"version": model.version, "provider": model.provider}
-            )
+    return Response(exposition(State.of(request)), media_type=MEDIA_TYPE)

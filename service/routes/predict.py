@@ -1,4 +1,4 @@
-"""POST /predict and POST /predict/batch: patient records as JSON in, probabilities as JSON out."""
+"""POST /predict: a patient record as JSON in, a probability as JSON out; and what its answers look like."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from patient.record import EXAMPLE
-from service import array, body, front
+from service import front
 from service.errors import documented
 from service.state import State
 
@@ -67,20 +67,3 @@ async def predict(request: Request) -> Response:
     """
     content = await front.predict(State.of(request), request.scope, request.receive)
     return Response(content, media_type="application/json")
-
-
-@router.post(
-    "/predict/batch",
-    response_model=BatchPrediction,
-    responses=FAILURES,
-    openapi_extra=takes({"type": "array", "items": RECORD, "minItems": 1}, [EXAMPLE, {**EXAMPLE, "ca": None}]),
-)
-async def predict_batch(request: Request) -> Response:
-    """The probabilities for an array of patients, in the order sent.
-
-    One bad record refuses the whole batch.
-    """
-    state = State.of(request)
-    content = await body.read_json(request.scope, request.receive, state.settings.max_body)
-
-    return Response(await array.answer(state, content), media_type="application/json")

@@ -137,11 +137,13 @@ def test_beyond_the_queue_requests_are_sent_away_and_the_rest_is_served() -> Non
 
 def test_probes_and_single_records_are_served_while_large_batches_run(port: int) -> None:
     """Good batches and bad ones, four at a time: whoever asks meanwhile is answered before they are through."""
-    good, bad = [EXAMPLE] * 10_000, [{**EXAMPLE, "chol": "high"}] * 10_000
+    good = request("/predict/batch", [EXAMPLE] * 10_000)
+    bad = request("/predict/batch", [{**EXAMPLE, "chol": "high"}] * 10_000)
 
-    async def batch(content: object, status: int) -> None:
+    async def batch(content: bytes, status: int) -> None:
         connection = await Connection.to(port)
-        assert (await connection.post("/predict/batch", content))[0] == status
+        connection.writer.write(content)
+        assert (await connection.answer())[0] == status
         connection.close()
 
     async def work() -> int:

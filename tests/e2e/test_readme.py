@@ -1,20 +1,31 @@
 """What the README says, done as it says it."""
 
+import io
 import json
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from patient.record import FIELDS
 from service.settings import Settings
+from service.tables.formats import FORMATS
 from tests.conftest import ROOT
 from tests.e2e.serving import serving
+from tests.service.tables.conftest import packed
+from trainer.dataset import Dataset
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"```sh\n(curl .*?)```\n\n```json\n(.*?)\n```", README, re.DOTALL)
+TABLES = re.findall(r"^\| [\w ,]+ \| `((?:gzip|curl) .*?)` \| (?:`(.*?)` )?\| .* \|$", README, re.MULTILINE)
+PYTHON = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +53,60 @@ def test_a_curl_command_gives_the_answer_beneath_it(port: int, command: str, ans
         assert got["probability"] == pytest.approx(expected.pop("probability"), abs=1e-6)
         del got["probability"]
     assert got == expected
+
+
+@pytest.fixture
+def patients(cleveland: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, the current one, with the files that the README's examples send: 20 patients."""
+    columns = zip(FIELDS, cleveland.rows[:20].astype(np.float64).T, strict=True)
+    table = pa.table({name: pa.array(column, from_pandas=True) for name, column in columns})
+    for format_ in FORMATS:
+        (tmp_path / f"patients{format_.suffixes[0]}").write_bytes(packed(format_, table))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(answer: bytes) -> int:
+    """How many patients are in an answer, whatever its format."""
+    if answer.startswith(b"PAR1"):
+        return int(pa.parquet.read_table(io.BytesIO(answer)).num_rows)
+    if answer.startswith(b"\xff\xff\xff\xff"):
+        return int(pa.ipc.open_stream(answer).read_all().num_rows)
+    if answer.startswith(b"{"):
+        return answer.count(b'"probability"')
+    return len(answer.splitlines()) - 1
+
+
+def test_there_are_examples_of_every_format() -> None:
+    """With curl, and with Python."""
+    assert len(TABLES) == len(FORMATS) + 3
+    for format_ in FORMATS:
+        assert any(format_.media_type in command and format_.media_type in python for command, python in TABLES)
+
+
+@pytest.mark.parametrize("command", [command for command, _ in TABLES])
+@pytest.mark.usefixtures("patients")
+def test_a_table_goes_through_curl(port: int, command: str) -> None:
+    """Every patient comes back."""
+    line = command.replace("\\|", "|").replace(" URL", f" http://127.0.0.1:{port}/predict/batch")
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
+    assert rows(done.stdout) == 20, done.stdout
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file")  # the examples are short
+@pytest.mark.usefixtures("patients")
+def test_the_python_examples_run(port: int) -> None:
+    """The ten lines for pandas and polars, and then the table's cells."""
+    pytest.importorskip("polars")
+    scope: dict[str, Any] = {"URL": f"http://127.0.0.1:{port}/predict/batch"}
+    exec(PYTHON, scope)
+    assert 0 < len(scope["sick"]) < 20
+    assert {*FIELDS, "probability"} <= {*scope["sick"].columns}
+    assert len(scope["frame"]) == 20
+    for _, python in TABLES:
+        if python:
+            found = eval(python, scope)
+            assert len(found["predictions"] if isinstance(found, dict) else found) in (20, 21)
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

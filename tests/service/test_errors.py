@@ -182,7 +182,7 @@ def test_a_bug_of_ours_is_a_500_without_details(monkeypatch: pytest.MonkeyPatch,
     def bug(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(Predictor, "__call__", bug)
+    monkeypatch.setattr(Predictor, "few", bug)
     response = client.post("/predict", json=EXAMPLE)
     problem(response, 500)
     assert "secret" not in response.text

@@ -6,6 +6,8 @@ import re
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE, FIELDS
+from service.asked import QUERY
+from service.tables.formats import FORMATS
 
 
 def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> None:
@@ -15,19 +17,28 @@ def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> 
     taking = ["200", "400", "413", "415", "422", "500", "503"]
     assert statuses == {
         "/predict": taking,
-        "/predict/batch": taking,
+        "/predict/batch": sorted([*taking, "406", "408"]),
         "/health/live": ["200"],
         "/health/ready": ["200", "503"],
         "/model": ["200", "503"],
         "/metrics": ["200"],
     }
     for path, operations in paths.items():
-        good = "text/plain" if path == "/metrics" else "application/json"
+        good = ["text/plain"] if path == "/metrics" else ["application/json"]
+        if path == "/predict/batch":
+            good = [format_.media_type for format_ in FORMATS]
         for operation in operations.values():
             assert operation["summary"]
             assert operation["description"]
             for status, response in operation["responses"].items():
-                assert list(response["content"]) == [good if status == "200" else "application/problem+json"]
+                assert list(response["content"]) == (good if status == "200" else ["application/problem+json"])
+
+
+def test_a_table_is_described_with_its_formats_and_its_options(client: TestClient) -> None:
+    """What may be sent, and which query goes with it."""
+    batch = client.get("/openapi.json").json()["paths"]["/predict/batch"]["post"]
+    assert {*batch["requestBody"]["content"]} == {*(format_.media_type for format_ in FORMATS), "multipart/form-data"}
+    assert {parameter["name"] for parameter in batch["parameters"]} == {*QUERY}
 
 
 def test_the_record_is_a_component_with_units_labels_and_the_worked_example(client: TestClient) -> None:

@@ -7,7 +7,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from patient.encoding import Floats
 from patient.record import EXAMPLE, FIELDS
 from service.body import Values
 from service.counts import Counts
@@ -87,10 +86,10 @@ def test_a_run_that_fails_tells_everybody_who_waits(predictor: Predictor) -> Non
     broken = [True]
 
     class Model:
-        def __call__(self, rows: Floats) -> Floats:
+        def few(self, rows: list[bytes]) -> list[float]:
             if broken.pop():
                 raise RuntimeError("device lost")
-            return predictor(rows)
+            return predictor.few(rows)
 
     async def work() -> None:
         runs = Runs(lambda: cast(Predictor, Model()), 10, Counts())  # as much of one as a run needs

@@ -1,0 +1,113 @@
+"""Chunks of patients -> their answers, row for row: whatever is wrong with a row, it keeps its place."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from patient.record import FIELDS, measurements
+from patient.table import all_right, wrong
+from service.answers import all_rounded
+from service.predictor import Predictor
+from service.rows import CHUNK
+from service.tables.chunk import Chunk
+from service.tables.faults import LISTED, Fault, Refused, Tally
+
+
+def schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
+    """The answers' columns: those that pass through, then the model's; which model it was stands in the metadata."""
+    answer = {"probability": pa.float64(), "heart_disease": pa.bool_(), "missing": pa.list_(pa.string())}
+    if report:
+        answer["error"] = pa.string()
+    said = {"model_version": model.version, "threshold": repr(model.metadata.threshold)}
+    return pa.schema([*kept, *(pa.field(name, kind) for name, kind in answer.items())], said)
+
+
+def score(
+    chunks: Iterable[Chunk], model: Predictor, kept: pa.Schema, *, report: bool, tally: Tally
+) -> Iterator[pa.RecordBatch]:
+    """One batch of answers a chunk, in order, while `tally` counts what goes by.
+
+    report: a bad row answers null, with an `error`. Otherwise the first bad row ends the answers; the rest is read and
+    counted, and then Refused raised.
+    """
+    out = schema(kept, model, report)
+    for chunk in chunks:
+        bad = _judge(chunk, tally)
+        tally.rows += len(chunk)
+        if report or not tally.bad:
+            yield _answer(chunk, bad, model, out)
+    if tally.bad and not report:
+        raise Refused(tally)
+
+
+def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
+    """The bad rows of a chunk, each with all that is wrong with it in one string; also counts them."""
+    found: dict[int, list[tuple[str, str]]] = {row: list(faults) for row, faults in chunk.broken.items()}
+    for field, column in zip(measurements(), chunk.numbers, strict=True):
+        if all_right(field, column):
+            continue
+        for row in np.flatnonzero(wrong(field, column)).tolist():
+            if row not in chunk.broken:
+                found.setdefault(row, []).append((field.name, field.expected))
+    if not found:
+        return {}
+    for row in sorted(found):
+        tally.total += len(found[row])
+        if len(tally.faults) < LISTED:
+            room = LISTED - len(tally.faults)
+            tally.faults += [Fault(tally.rows + row, *fault) for fault in found[row][:room]]
+    tally.bad += len(found)
+    return {row: " | ".join(": ".join(filter(None, fault)) for fault in faults) for row, faults in found.items()}
+
+
+def _answer(chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema) -> pa.RecordBatch:
+    count = len(chunk)
+    nothing = None  # where there is no answer; True is null to pyarrow
+    if bad:
+        nothing = np.zeros(count, np.bool_)
+        nothing[list(bad)] = True
+    probability = _probabilities(chunk, nothing, model)
+    arrays = [
+        *chunk.kept.columns,
+        pa.array(probability, mask=nothing),
+        pa.array(probability >= model.metadata.threshold, mask=nothing),
+        _missing(chunk, nothing),
+    ]
+    if "error" in out.names:
+        arrays.append(pa.array([bad.get(row) for row in range(count)] if bad else pa.nulls(count), pa.string()))
+    return pa.RecordBatch.from_arrays(arrays, schema=out)
+
+
+def _probabilities(chunk: Chunk, nothing: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
+    """float64[n]; 0 where there is no answer. Each run's rows are made just before it, and still in the cache."""
+    found = np.zeros(len(chunk), np.float32)
+    most = CHUNK if model.crossover is None else len(chunk)  # a GPU likes them all at once
+    rows = np.empty((min(most, len(chunk)), len(FIELDS)), np.float32)
+    for start in range(0, len(chunk), most):
+        part = slice(start, min(start + most, len(chunk)))
+        block = rows[: part.stop - start]
+        with np.errstate(over="ignore"):  # a bad row may hold what float32 cannot
+            for i, column in enumerate(chunk.numbers):
+                block[:, i] = column[part]
+        if nothing is None:
+            found[part] = model(block)
+        elif (valid := ~nothing[part]).any():
+            found[part][valid] = model(block[valid])
+    return all_rounded(found)
+
+
+def _missing(chunk: Chunk, nothing: NDArray[np.bool_] | None) -> pa.Array:
+    """list<string>[n]: the fields that were not taken; null where there is no answer."""
+    count = len(chunk)
+    found = []  # (row, field) of each, as one number
+    for i, column in enumerate(chunk.numbers):
+        if column.dtype.kind == "f" and (absent := np.isnan(column)).any():
+            found.append(np.flatnonzero(absent if nothing is None else absent & ~nothing) * len(FIELDS) + i)
+    places = np.sort(np.concatenate(found)) if found else np.empty(0, np.intp)
+    rows, fields = np.divmod(places, len(FIELDS))
+    ends = np.zeros(count + 1, np.int32)
+    np.cumsum(np.bincount(rows, minlength=count), out=ends[1:])
+    names = pa.array(FIELDS).take(pa.array(fields))
+    return pa.ListArray.from_arrays(ends, names, mask=None if nothing is None else pa.array(nothing))

@@ -1,0 +1,37 @@
+"""What must be held as a whole before it can be used: in memory at first, then in a temporary file."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, cast
+
+from service.tables.faults import TooLarge
+from service.tables.source import PIECE, Source
+
+MEMORY = 2**23  # bytes that are held there
+
+
+def spooled(pieces: Iterable[Any], limit: int) -> IO[bytes]:
+    """The bytes as an open file, at its start; who gets it closes it. Raises TooLarge."""
+    file = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115
+    try:
+        for piece in pieces:
+            file.write(piece)
+            if file.tell() > limit:
+                raise TooLarge(f"More than {limit} bytes would have to be set aside before the answer can begin.")
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return cast(IO[bytes], file)
+
+
+def held(pieces: Iterable[Any], limit: int) -> Iterator[bytes]:
+    """The same bytes, the first of them only when there are no more to come. Raises TooLarge."""
+    with spooled(pieces, limit) as file:
+        yield from contents(file)
+
+
+def contents(source: Source) -> Iterator[bytes]:
+    """All that a source gives."""
+    while data := source.read(PIECE):
+        yield data

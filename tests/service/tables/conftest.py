@@ -1,0 +1,90 @@
+"""Tables in every format, and the whole way through them."""
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from service.predictor import Predictor
+from service.tables import columns, formats
+from service.tables.faults import Tally
+from service.tables.formats import ARROW, CSV, JSON, NDJSON, PARQUET, Format
+from service.tables.score import schema, score
+from service.tables.source import Limits, opened
+
+
+def packed(format_: Format, table: pa.Table, rows: int = 1000) -> bytes:
+    """A typed table as a body of this format; NDJSON and CSV as others write them."""
+    out = io.BytesIO()
+    if format_ is ARROW:
+        with pa.ipc.new_stream(out, table.schema) as writer:
+            writer.write_table(table, max_chunksize=rows)
+    elif format_ is PARQUET:
+        pa.parquet.write_table(table, out, row_group_size=rows)
+    elif format_ is CSV:
+        pa.csv.write_csv(table, out)
+    elif format_ is JSON:
+        out.write(json.dumps(table.to_pylist()).encode())
+    else:
+        out.write("".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode())
+    return out.getvalue()
+
+
+def unpacked(format_: Format, body: bytes) -> list[dict[str, Any]]:
+    """An answer as rows."""
+    if format_ is ARROW:
+        return list(pa.ipc.open_stream(body).read_all().to_pylist())
+    if format_ is PARQUET:
+        return list(pa.parquet.read_table(io.BytesIO(body)).to_pylist())
+    if format_ is JSON:
+        answers: list[dict[str, Any]] = json.loads(body)["predictions"]
+        return answers
+    if format_ is NDJSON:
+        return [json.loads(line) for line in body.splitlines()]
+    read = pa.csv.read_csv(io.BytesIO(body), parse_options=pa.csv.ParseOptions(newlines_in_values=True))
+    rows: list[dict[str, Any]] = read.to_pylist()
+    return [row | {"missing": row["missing"].split(";") if row["missing"] else []} for row in rows]
+
+
+class Pieces:
+    """A source that gives its pieces as they are."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.pieces, self.rest = iter(pieces), b""
+
+    def read(self, size: int, /) -> bytes:
+        """See Source."""
+        while not self.rest:
+            piece = next(self.pieces, None)
+            if piece is None:
+                return b""
+            self.rest = piece
+        out, self.rest = self.rest[:size], self.rest[size:]
+        return out
+
+
+def through(
+    source: Format,
+    body: bytes | Iterable[bytes],
+    model: Predictor,
+    *,
+    report: bool = True,
+    keep: Sequence[str] = (),
+    answer: Format | None = None,
+    limits: Limits = Limits(),  # noqa: B008  # it cannot change
+    packing: str | None = None,
+) -> tuple[bytes, Tally]:
+    """A body all the way to its answer."""
+    pieces = Pieces([body] if isinstance(body, bytes) else body)
+    table = source.read(opened(pieces, packing, limits), columns.keep(",".join(keep)), limits)
+    tally = Tally()
+    batches = score(table.chunks, model, table.kept, report=report, tally=tally)
+    written = (answer or source).write(schema(table.kept, model, report), batches)
+    return b"".join(bytes(piece) for piece in written), tally
+
+
+FORMATS = formats.FORMATS

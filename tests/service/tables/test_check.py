@@ -1,0 +1,115 @@
+"""Tables are held to PatientRecord's rules, with its words: cell for cell, in every format."""
+
+import json
+import math
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from patient.record import FIELDS, Measurement, PatientRecord, measurements
+from service.body import words
+from service.predictor import Predictor
+from service.tables.faults import Fault
+from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
+from tests.service.tables.conftest import packed, through, unpacked
+
+Row = dict[str, Any]
+
+
+def by_record(rows: list[Row]) -> list[Fault]:
+    """What PatientRecord says of rows, one by one, as JSON."""
+    found = []
+    for number, row in enumerate(rows):
+        try:
+            PatientRecord.model_validate_json(json.dumps(row))
+        except ValidationError as error:
+            found += [Fault(number, str(e["loc"][0]), words(e["type"], e["loc"])) for e in error.errors()]
+    return found
+
+
+def numbers(field: Measurement) -> st.SearchStrategy[Any]:
+    """What may stand in a field's cell: right, wrong by the least or by far, or missing; whole, or a float."""
+    edges = [float(edge) for edge in (field.low, field.high, *field.codes)]
+    near = [math.nextafter(edge, to) for edge in edges for to in (-math.inf, math.inf)]
+    odd = [-0.0, 0.5, 1.5, 1e308, 5e-324, 2.0**53 + 2, 2.0**64, 10**40, -(10**18), 2**63]
+    whole = st.integers(int(field.low), int(field.high)) | st.integers()
+    right = st.sampled_from([*field.codes]) if field.codes else st.floats(field.low, field.high)
+    return st.one_of(
+        right,
+        right,
+        right,
+        st.none(),
+        whole,
+        st.sampled_from(edges + near + odd),
+        st.floats(allow_nan=False, allow_infinity=False),
+    )
+
+
+ROWS = st.lists(st.fixed_dictionaries({field.name: numbers(field) for field in measurements()}), min_size=1, max_size=7)
+CELLS = {
+    "numbers": ROWS,
+    "anything": st.lists(
+        st.fixed_dictionaries(
+            {
+                field.name: st.one_of(
+                    numbers(field), st.booleans(), st.text(), st.sampled_from(["63", "1", ""]), st.lists(st.none())
+                )
+                for field in measurements()
+            }
+        ),
+        min_size=1,
+        max_size=7,
+    ),
+}
+
+
+def judged(format_: Format, body: bytes, model: Predictor, rows: int) -> list[Fault]:
+    """The faults that were found; that the answers tell the same story is checked on the way."""
+    answer, tally = through(format_, body, model)
+    answers = unpacked(NDJSON, through(format_, body, model, answer=NDJSON)[0])
+    assert len(unpacked(format_, answer)) == len(answers) == tally.rows == rows
+    bad = {fault.row for fault in tally.faults}
+    assert [row for row, found in enumerate(answers) if found["error"]] == sorted(bad)
+    for row, found in enumerate(answers):
+        assert (found["probability"] is None) == (found["heart_disease"] is None) == (row in bad)
+        said = [f"{fault.column}: {fault.reason}" for fault in tally.faults if fault.row == row]
+        assert (found["error"] or "") == " | ".join(said)
+    assert (tally.bad, tally.total) == (len(bad), len(tally.faults))
+    return tally.faults
+
+
+@pytest.mark.parametrize("cells", CELLS)
+def test_ndjson_is_judged_as_the_record_judges(predictor: Predictor, cells: str) -> None:
+    """Whatever JSON can hold, whether the neighbours are good or not."""
+
+    @given(CELLS[cells])
+    @settings(deadline=None)
+    def check(rows: list[Row]) -> None:
+        body = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        assert judged(NDJSON, body, predictor, len(rows)) == by_record(rows)
+
+    check()
+
+
+@given(ROWS)
+@settings(deadline=None)
+def test_csv_is_judged_as_the_record_judges(predictor: Predictor, rows: list[Row]) -> None:
+    """The same numbers, as text; an empty cell is null."""
+    lines = [",".join("" if row[name] is None else repr(row[name]) for name in FIELDS) for row in rows]
+    body = "\n".join([",".join(FIELDS), *lines]).encode()
+    assert judged(CSV, body, predictor, len(rows)) == by_record(rows)
+
+
+@pytest.mark.parametrize("format_", [ARROW, PARQUET], ids=["arrow", "parquet"])
+@given(ROWS)
+@settings(deadline=None)
+def test_doubles_are_judged_as_the_record_judges(predictor: Predictor, format_: Format, rows: list[Row]) -> None:
+    """In either format of columns."""
+    rows = [{name: None if cell is None else float(cell) for name, cell in row.items()} for row in rows]
+    table = pa.table({name: pa.array([row[name] for row in rows], pa.float64()) for name in FIELDS})
+    assert judged(format_, packed(format_, table), predictor, len(rows)) == by_record(rows)

@@ -1,0 +1,386 @@
+"""Every format, however it is cut, spelled or broken: no row is lost, and what cannot be read is said."""
+
+import contextlib
+import datetime
+import io
+import json
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patient.record import EXAMPLE, FIELDS, measurements
+from service.predictor import Predictor
+from service.tables import columns
+from service.tables.faults import ColumnsError, TableError, TooLarge
+from service.tables.formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format, of_name
+from service.tables.source import Limits
+from tests.service.tables.conftest import packed, through, unpacked
+from trainer.dataset import Dataset
+
+LINE = json.dumps(EXAMPLE).encode()
+HEADER = ",".join(FIELDS).encode()
+CELLS = ",".join(str(EXAMPLE[name]) for name in FIELDS).encode()
+each = pytest.mark.parametrize("format_", FORMATS, ids=lambda f: f.media_type.rpartition("/")[2])
+
+
+@pytest.fixture(scope="module")
+def table(cleveland: Dataset) -> pa.Table:
+    """The 303 records, shuffled columns, with two columns more."""
+    fields = {
+        name: pa.array(column.astype(float), from_pandas=True)
+        for name, column in zip(FIELDS, cleveland.rows.T, strict=True)
+    }
+    shuffled = dict(sorted(fields.items()))
+    return pa.table(
+        {"mrn": [f"Nº {i}" for i in range(303)], **shuffled, "a,b": [None if i % 7 else f'"{i}\n' for i in range(303)]}
+    )
+
+
+@each
+@pytest.mark.parametrize("answer", FORMATS, ids=lambda f: f.media_type.rpartition("/")[2])
+def test_every_format_is_answered_in_every_format(
+    table: pa.Table, cleveland: Dataset, predictor: Predictor, format_: Format, answer: Format
+) -> None:
+    """The model's own probabilities, row for row, and the kept columns unchanged."""
+    body, tally = through(format_, packed(format_, table, 100), predictor, report=False, keep=["*"], answer=answer)
+    rows = unpacked(answer, body)
+    assert (tally.rows, tally.bad, len(rows)) == (303, 0, 303)
+    expected = predictor(cleveland.rows)
+    assert [row["probability"] for row in rows] == pytest.approx(expected, abs=2e-7)
+    assert [row["heart_disease"] for row in rows] == [row["probability"] >= 0.5 for row in rows]
+    assert [row["missing"] for row in rows] == [
+        [name for name, cell in zip(FIELDS, row, strict=True) if np.isnan(cell)] for row in cleveland.rows
+    ]
+    for name in ("mrn", "a,b"):
+        empty = "" if answer is CSV else None  # CSV knows no null
+        assert [row[name] or empty for row in rows] == [cell or empty for cell in table[name].to_pylist()]
+    assert list(rows[0]) == ["mrn", "a,b", "probability", "heart_disease", "missing"]
+
+
+@each
+@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=30))
+@settings(deadline=None, max_examples=20)
+def test_the_pieces_of_a_body_do_not_matter(
+    predictor: Predictor, format_: Format, sizes: list[int], table: pa.Table
+) -> None:
+    """Wherever the network cuts it, in a cell, a quote or a header: the answer is the same."""
+    body = packed(format_, table.slice(0, 12), 5)
+    pieces, start = [], 0
+    for size in sizes * (len(body) // sum(sizes) + 1):
+        pieces.append(body[start : start + size])
+        start += size
+    whole = unpacked(NDJSON, through(format_, body, predictor, keep=["*"], answer=NDJSON)[0])
+    cut = unpacked(NDJSON, through(format_, [p for p in pieces if p], predictor, keep=["*"], answer=NDJSON)[0])
+    assert [row | {"probability": pytest.approx(row["probability"], abs=2e-7)} for row in whole] == cut
+
+
+TYPES: list[tuple[pa.Array, bool]] = [
+    *(
+        (pa.array([63], kind), True)
+        for kind in (pa.int8(), pa.uint8(), pa.int16(), pa.uint32(), pa.int64(), pa.uint64())
+    ),
+    *((pa.array([63.0], kind), True) for kind in (pa.float16(), pa.float32(), pa.float64())),
+    (pa.array([Decimal("63.0")]), True),
+    (pa.array([63]).dictionary_encode(), True),
+    (pa.RunEndEncodedArray.from_arrays(pa.array([1], pa.int32()), pa.array([63])), True),
+    (pa.array([2**63], pa.uint64()), False),
+    (pa.array([float("inf")]), False),
+    (pa.array([None], pa.float64()), False),
+    (pa.nulls(1), False),
+    (pa.array([True]), False),
+    (pa.array(["63"]), False),
+    (pa.array([b"63"]), False),
+    (pa.array([[63]]), False),
+    (pa.array([datetime.date(2000, 1, 1)]), False),
+]
+
+
+@pytest.mark.parametrize(("array", "good"), TYPES, ids=lambda x: str(getattr(x, "type", x)))
+def test_numbers_of_any_width_are_widened_and_nothing_else_is_taken(
+    predictor: Predictor, array: pa.Array, good: bool
+) -> None:
+    """Age as each type of Arrow: a number or a bad row, and no cast in between."""
+    arrays = [array if name == "age" else pa.array([EXAMPLE[name]]) for name in FIELDS]
+    table = pa.RecordBatch.from_arrays(arrays, FIELDS)
+    out = io.BytesIO()
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_batch(table)
+    _, tally = through(ARROW, out.getvalue(), predictor)
+    expected = [] if good else [(0, "age", measurements()[0].expected)]
+    assert tally.faults == expected
+
+
+@pytest.mark.parametrize(
+    ("cell", "missing", "good"),
+    [
+        ("", True, True),
+        ('""', True, True),
+        ("nan", True, True),
+        ("NaN", True, True),
+        ("233", False, True),
+        ('"233"', False, True),
+        (" 233.0 ", False, True),
+        ("2.33e2", False, True),
+        ("+233", False, True),
+        ("233.", False, True),
+        ("233_0", False, False),
+        ("0xE9", False, False),
+        ("true", False, False),
+        ("null", False, False),
+        ("NA", False, False),
+        ("inf", False, False),
+        ("-", False, False),
+        ("٢٣٣", False, False),
+        ("9" * 400, False, False),
+    ],
+)
+@pytest.mark.parametrize("neighbour", ["", "x"], ids=["good", "bad"])
+def test_a_cell_of_csv(predictor: Predictor, cell: str, missing: bool, good: bool, neighbour: str) -> None:
+    """It means the same whether or not another row of the table is bad."""
+    other = CELLS.replace(b"233", neighbour.encode() or b"233")
+    body = HEADER + b"\n" + CELLS.replace(b"233", cell.encode()) + b"\n" + other
+    answer, tally = through(CSV, body, predictor, answer=NDJSON)
+    row = unpacked(NDJSON, answer)[0]
+    assert [fault.column for fault in tally.faults] == ["chol"] * ((not good) + bool(neighbour))
+    assert row["missing"] == (None if not good else ["chol"] if missing else [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xef\xbb\xbf" + HEADER + b"\n" + CELLS,
+        HEADER + b"\r\n" + CELLS + b"\r\n",
+        HEADER + b"\r" + CELLS + b"\r",
+        b"\r\n\n" + HEADER + b"\n\n\n" + CELLS + b"\n\n",
+        b'"' + HEADER.replace(b",", b'","') + b'"\n' + CELLS,
+    ],
+    ids=["mark", "crlf", "cr", "blank", "quoted"],
+)
+def test_a_spelling_of_csv(predictor: Predictor, body: bytes) -> None:
+    """As Excel, Windows and others write it: one row, and good."""
+    _, tally = through(CSV, body, predictor)
+    assert (tally.rows, tally.bad) == (1, 0)
+
+
+def test_a_row_of_csv_with_another_number_of_cells_keeps_its_place(predictor: Predictor) -> None:
+    """It is a bad row, and its neighbours are not."""
+    rows = [CELLS, b"1,2", CELLS, CELLS + b",1", CELLS]
+    answer, tally = through(
+        CSV, b"\n".join([HEADER + b",mrn", *(row + b",m" for row in rows)]), predictor, keep=["mrn"]
+    )
+    found = unpacked(CSV, answer)
+    assert [row["probability"] is None for row in found] == [False, True, False, True, False]
+    assert [row["mrn"] for row in found] == ["m", "", "m", "", "m"]
+    assert [fault.row for fault in tally.faults] == [1, 3]
+    assert tally.faults[0].reason == "The row has 3 cells, the header 14"
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "reason"),
+    [
+        (b"x", "", "Not JSON"),
+        (b"[1]", "", "A patient record must be an object with the fields " + ", ".join(FIELDS)),
+        (b"null", "", "A patient record must be an object with the fields " + ", ".join(FIELDS)),
+        (LINE[:-1], "", "Not JSON"),
+        (LINE + LINE, "", "Not JSON"),
+        (LINE + b"," + LINE, "", "Not JSON"),
+        (b"\xff" + LINE, "", "Not JSON"),
+        (b"[" * 100_000, "", "Not JSON"),
+        (LINE.replace(b"63", b"NaN"), "age", measurements()[0].expected),
+        (LINE[:-1] + b', "age": 64}', "age", "Age is given twice"),
+        (LINE[:-1] + b', "\\u0061ge": 64}', "age", "Age is given twice"),
+        (LINE[:-1] + b', "mrn": 64}', "mrn", "Not a field of a patient record"),
+        (LINE[:-1] + b', "a:b": 64}', "a:b", "Not a field of a patient record"),
+        (LINE.replace(b'"age": 63, ', b""), "age", "Age is missing"),
+    ],
+    ids=range(14),
+)
+def test_a_bad_line_of_ndjson_keeps_its_place(predictor: Predictor, line: bytes, column: str, reason: str) -> None:
+    """Whatever it is, it is one bad row, and its neighbours are none."""
+    answer, tally = through(NDJSON, b"\n".join([LINE, line, b"", LINE]), predictor)
+    assert [row["error"] is None for row in unpacked(NDJSON, answer)] == [True, False, True]
+    assert tally.faults == [(1, column, reason)]
+
+
+@given(
+    st.lists(
+        st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5),
+        min_size=1,
+        max_size=5,
+    )
+)
+@settings(deadline=None)
+def test_what_ndjson_keeps_is_the_same_json(predictor: Predictor, values: list[Any]) -> None:
+    """Colons, quotes, nested and escaped; only a doubled key of its own makes a row bad."""
+    body = "\n".join(json.dumps({**EXAMPLE, "visit": value}) for value in values).encode()
+    answer, tally = through(NDJSON, body, predictor, keep=["visit"], report=False)
+    assert [row["visit"] for row in unpacked(NDJSON, answer)] == values
+    assert tally.bad == 0
+    body += b"\n" + LINE[:-1] + b', "visit": {"a": 1}, "visit": 2}'
+    assert through(NDJSON, body, predictor, keep=["visit"])[1].faults == [
+        (len(values), "visit", "The column is given twice")
+    ]
+
+
+@each
+@pytest.mark.parametrize(
+    ("change", "keep", "wrong"),
+    [
+        (lambda t: t.drop_columns(["mrn", "a,b", "age", "ca"]), [], ["age", "ca"]),
+        (lambda t: t, ["mrn"], ["a,b"]),
+        (lambda t: t.drop_columns(["a,b"]), ["mrn", "visit"], ["visit"]),
+        (lambda t: t.rename_columns([{"mrn": "error"}.get(name, name) for name in t.column_names]), ["*"], ["error"]),
+    ],
+    ids=["missing", "unknown", "absent", "taken"],
+)
+def test_other_columns_are_refused_by_name_before_the_first_row(
+    predictor: Predictor, table: pa.Table, format_: Format, change: Any, keep: list[str], wrong: list[str]
+) -> None:
+    """Of tables with a header; JSON has columns line by line, and what is wrong with a line is its own fault."""
+    body = packed(format_, change(table))
+    if format_ in (JSON, NDJSON) and wrong != ["error"]:
+        return
+    with pytest.raises(ColumnsError) as caught:
+        through(format_, body, predictor, keep=keep)
+    assert [name for name, _ in caught.value.columns] == wrong
+
+
+def test_a_doubled_column_is_refused_by_name() -> None:
+    """A field or another one."""
+    for names in ([*FIELDS, "age"], [*FIELDS, "mrn", "mrn"]):
+        with pytest.raises(ColumnsError) as caught:
+            columns.kept(names, ("*",))
+        assert caught.value.columns == [(names[-1], "The column is there twice")]
+
+
+def test_a_table_without_a_header_is_refused_and_its_first_patient_not_repeated() -> None:
+    """The first line of such a table is a patient."""
+    for names in (CELLS.decode().split(","), [*CELLS.decode().split(",")[:-1], "Jane"]):
+        with pytest.raises(ColumnsError) as caught:
+            columns.kept(names, ())
+        assert "145" not in str(caught.value)
+        assert "2.3" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", ["age", "mrn,probability", "missing"])
+def test_what_cannot_be_kept_is_refused(keep: str) -> None:
+    """The fields, and the names of the answer."""
+    with pytest.raises(ColumnsError):
+        columns.keep(keep)
+
+
+@each
+def test_a_body_cut_off_anywhere_is_never_taken_for_a_whole_one(
+    predictor: Predictor, table: pa.Table, format_: Format
+) -> None:
+    """Of formats that say where they end. CSV and NDJSON do not: HTTP says it for them, and a cut line is a bad row."""
+    body = packed(format_, table.select(FIELDS).slice(0, 20), 5)
+    for end in range(0, len(body) - 1, 7):
+        try:
+            _, tally = through(format_, body[:end], predictor)
+        except TableError:
+            continue
+        assert format_ in (CSV, NDJSON)
+        assert tally.rows - tally.bad <= 20
+
+
+@pytest.mark.parametrize("packing", ["gzip", "zstd"])
+@each
+def test_a_packed_table(predictor: Predictor, table: pa.Table, format_: Format, packing: str) -> None:
+    """Both packings, in pieces, two members one after the other; cut off or damaged it is refused."""
+    body = packed(format_, table.select(FIELDS), 100)
+    half = len(body) // 2
+    small = b"".join(pa.compress(part, packing, asbytes=True) for part in (body[:half], body[half:]))
+    plain, _ = through(format_, body, predictor, report=False, answer=NDJSON)
+    pieces = [small[i : i + 700] for i in range(0, len(small), 700)]
+    assert through(format_, pieces, predictor, report=False, answer=NDJSON, packing=packing)[0] == plain
+    for broken in (small[: half // 20], small[:-1], b"\0" + small, small[:30] + b"\xff\xff\xff" + small[33:]):
+        with pytest.raises(TableError):
+            through(format_, broken, predictor, packing=packing)
+
+
+@pytest.mark.parametrize("packing", ["gzip", "zstd"])
+def test_a_bomb_is_refused(predictor: Predictor, packing: str) -> None:
+    """By what comes out of it, and by how much more that is than what went in."""
+    bomb = pa.compress(HEADER + b"\n" * 50_000_000, packing, asbytes=True)
+    with pytest.raises(TooLarge, match="200 times"):
+        through(CSV, bomb, predictor, packing=packing)
+    with pytest.raises(TooLarge, match="1000000 bytes"):
+        through(CSV, bomb, predictor, packing=packing, limits=Limits(unpacked=1_000_000))
+
+
+def test_a_bomb_in_arrow_is_refused_before_it_is_unpacked(predictor: Predictor) -> None:
+    """By what its buffers say of themselves."""
+    batch = pa.record_batch({name: pa.array(np.full(2_000_000, EXAMPLE[name], float)) for name in FIELDS})
+    out = io.BytesIO()
+    with pa.ipc.new_stream(out, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_batch(batch)
+    assert len(out.getvalue()) < 1_000_000
+    with pytest.raises(TooLarge, match="smaller ones"):
+        through(ARROW, out.getvalue(), predictor, limits=Limits(part=100_000_000))
+    _, tally = through(ARROW, out.getvalue(), predictor)
+    assert (tally.rows, tally.bad) == (2_000_000, 0)
+
+
+def test_a_bomb_in_parquet_is_refused_before_it_is_unpacked(predictor: Predictor) -> None:
+    """By what its footer says."""
+    body = packed(PARQUET, pa.table({name: pa.array(np.full(2_000_000, EXAMPLE[name], float)) for name in FIELDS}))
+    with pytest.raises(TooLarge, match="Unpacked"):
+        through(PARQUET, body, predictor, limits=Limits(unpacked=100_000))
+
+
+def test_a_line_without_end_is_refused(predictor: Predictor) -> None:
+    """It would have to be held."""
+    for format_, start in ((CSV, HEADER + b'\n"'), (NDJSON, b'{"')):
+        with pytest.raises(TooLarge):
+            through(format_, [start, *[b"x" * 100_000] * 30], predictor)
+
+
+def test_a_quote_that_never_closes_is_refused(predictor: Predictor) -> None:
+    """It would swallow all rows after it."""
+    with pytest.raises(TableError, match="never closed"):
+        through(CSV, HEADER + b",mrn\n" + CELLS + b',"x\n' + CELLS + b",y\n", predictor, keep=["mrn"])
+
+
+def test_more_after_the_end_of_an_arrow_stream_is_refused(predictor: Predictor, table: pa.Table) -> None:
+    """Two streams in one body would lose the second."""
+    body = packed(ARROW, table.select(FIELDS))
+    with pytest.raises(TableError, match="one stream"):
+        through(ARROW, body * 2, predictor)
+
+
+@given(data=st.binary(max_size=300), at=st.integers(0, 2000))
+@settings(deadline=None, max_examples=600)
+@pytest.mark.parametrize("format_", [ARROW, PARQUET], ids=["arrow", "parquet"])
+def test_noise_in_a_binary_format_is_refused_or_read_and_breaks_nothing(
+    predictor: Predictor, table: pa.Table, format_: Format, data: bytes, at: int
+) -> None:
+    """A damaged byte may pass for a value; it never is a crash or an error of another kind."""
+    body = packed(format_, table.select(FIELDS).slice(0, 3))
+    at %= len(body)
+    with contextlib.suppress(TableError):
+        through(format_, body[:at] + data + body[at + len(data) :], predictor, limits=Limits(part=10_000_000))
+
+
+def test_arrow_files_are_read_too(predictor: Predictor, table: pa.Table) -> None:
+    """Feather, as pandas and polars write it."""
+    out = io.BytesIO()
+    with pa.ipc.new_file(out, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table, 100)
+    _, tally = through(ARROW, out.getvalue(), predictor, keep=["*"])
+    assert (tally.rows, tally.bad) == (303, 0)
+
+
+def test_formats_go_by_the_names_of_files() -> None:
+    """Packed or not, in any case."""
+    assert of_name("a/b.CSV.gz") == (CSV, "gzip")
+    assert of_name("b.parquet") == (PARQUET, None)
+    assert of_name("b.jsonl.zst") == (NDJSON, "zstd")
+    assert of_name("gz") is None
+    assert of_name("b.xlsx") is None
