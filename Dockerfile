@@ -4,8 +4,8 @@ FROM python:3.12-slim-bookworm AS base
 # HOME: whatever a library keeps for itself lies in the one folder that a read-only container can write.
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /app
-# /models belongs to the user, so that a volume mounted there does too.
-RUN useradd --uid 10001 --no-create-home heart && install --directory --owner heart /models
+# They belong to the user, so that volumes mounted there do too.
+RUN useradd --uid 10001 --no-create-home heart && install --directory --owner heart /models /spool
 
 # Wheels only, so that no compiler is needed; pip stays outside the environment that it fills.
 FROM base AS empty

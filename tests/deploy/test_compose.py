@@ -79,7 +79,8 @@ def test_the_service_waits_for_the_trainer_and_cannot_write_its_models() -> None
     trainer, service = SERVICES["trainer"], SERVICES["service"]
     assert service["depends_on"] == {"trainer": {"condition": "service_completed_successfully"}}
     assert trainer["command"][:2] == ["fit", "--if-none"]
-    assert (trainer["volumes"], service["volumes"]) == (["models:/models"], ["models:/models:ro"])
+    assert (trainer["volumes"], service["volumes"]) == (["models:/models"], ["models:/models:ro", "spool:/spool"])
+    assert service["environment"]["TMPDIR"] == "/spool"  # a table is set aside on disk, not in the memory of /tmp
 
 
 def test_without_a_profile_only_trainer_and_service_are_started() -> None:
@@ -100,7 +101,8 @@ def test_the_cpu_file_takes_away_whatever_needs_a_gpu(name: str) -> None:
 @pytest.mark.parametrize(("file", "provider"), [(SERVICES, "cuda"), (CPU, "cpu")])
 def test_the_service_understands_its_variables(file: dict[str, Any], provider: str) -> None:
     """Each is a setting, and the provider is named: no fallback goes unseen."""
-    environment = {name.removeprefix("HEART_").lower(): value for name, value in file["service"]["environment"].items()}
+    given = file["service"]["environment"]
+    environment = {name[6:].lower(): value for name, value in given.items() if name.startswith("HEART_")}
     assert set(environment) <= set(Settings.model_fields)
     assert environment["provider"] == provider
 
