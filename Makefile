@@ -9,7 +9,7 @@ PIP := $(BIN)/$(INSTALL)
 PEERS := bentoml litserve mlserver ray mlflow triton
 RUNTIME := onnxruntime uvloop httptools
 
-.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu driver lock lock-peers
+.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu containers driver lock lock-peers
 .SECONDARY:
 .DEFAULT_GOAL := help
 
@@ -31,7 +31,7 @@ test: $(VENV)/dev ## run every test
 test-gpu: driver $(VENV)/dev $(VENV)/service-cuda ## what only a CUDA device can show; fails where there is none
 	@$(BIN)/python -m pytest -m gpu tests/gpu
 
-check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage
+check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage; hadolint, docker compose, promtool where they are
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -58,6 +58,9 @@ bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit 
 
 bench-gpu: driver $(VENV)/service-cuda ## CUDA in each mode beside the CPU, into benchmarks/RESULTS.md (about a minute)
 	@$(BIN)/python -m benchmarks.gpu
+
+containers: ## build the images, bring docker-compose.yml up, and test what it promises (needs a Docker engine; minutes)
+	@deploy/verify.sh
 
 lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 	@for extra in dev trainer trainer-cuda service service-cuda ray; do \

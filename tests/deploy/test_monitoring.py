@@ -1,0 +1,149 @@
+"""What Prometheus and Grafana are given fits what the service tells them."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from patient.record import EXAMPLE
+from tests.conftest import ROOT
+from tests.deploy.tools import run
+from tests.e2e.serving import free_port, get, request, serving
+
+PROMETHEUS = ROOT / "deploy/prometheus"
+CONFIG = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+GROUPS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+ALERTS = [rule for group in GROUPS for rule in group["rules"]]
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/heart.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+QUERIES = {f"{panel['title']} {target['refId']}": target["expr"] for panel in PANELS for target in panel["targets"]}
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[int]:
+    """The port of a service that has answered a record."""
+    with serving() as (port, _):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(request("/predict", EXAMPLE))
+            assert b" 200 " in connection.recv(100)
+        yield port
+
+
+def test_promtool_takes_configuration_and_rules() -> None:
+    """As Prometheus itself reads them."""
+    run("promtool", "check", "config", str(PROMETHEUS / "prometheus.yml"))
+
+
+def test_alerts_fire_when_they_must_and_only_then() -> None:
+    """Each on series of its own, and none of them while all is well."""
+    tested = (Path(__file__).parent / "alerts_test.yml").read_text()
+    for alert in ALERTS:
+        assert f"alertname: {alert['alert']}\n" in tested
+    run("promtool", "test", "rules", "tests/deploy/alerts_test.yml")
+
+
+def test_every_metric_that_is_watched_exists(service: int) -> None:
+    """A name that nobody exports would never alarm and always look well."""
+    exported = set(re.findall(r"^(heart_\w+)", get(service, "/metrics"), re.MULTILINE))
+    for expression in [alert["expr"] for alert in ALERTS] + list(QUERIES.values()):
+        assert set(re.findall(r"\bheart_\w+", expression)) <= exported, expression
+
+
+def test_every_alert_says_what_is_wrong_and_how_bad() -> None:
+    """In a sentence, for whoever is woken."""
+    for alert in ALERTS:
+        assert alert["labels"]["severity"] in ("critical", "warning")
+        assert alert["annotations"]["summary"].endswith(".")
+
+
+def test_the_dashboard_finds_its_data_source_and_its_folder() -> None:
+    """Grafana reads what Compose mounts, and asks the Prometheus that Compose starts."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    (source,) = yaml.safe_load((ROOT / "deploy/grafana/datasources/prometheus.yml").read_text())["datasources"]
+    (folder,) = yaml.safe_load((ROOT / "deploy/grafana/dashboards/heart.yml").read_text())["providers"]
+    assert source["isDefault"]
+    assert urllib.parse.urlsplit(source["url"]).hostname in compose
+    assert f"./deploy/grafana/dashboards:{folder['options']['path']}:ro" in compose["grafana"]["volumes"]
+    home = Path(compose["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (ROOT / "deploy/grafana/dashboards" / home.name).exists()
+    assert CONFIG["scrape_configs"][0]["dns_sd_configs"][0]["names"][0] in compose
+
+
+def test_panels_have_their_own_numbers_and_places() -> None:
+    """What is added by hand collides easily, and Grafana says nothing."""
+    taken: dict[tuple[int, int], str] = {}
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert taken.setdefault((x, y), panel["title"]) == panel["title"]
+    numbers = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(numbers)) == len(numbers)
+
+
+@pytest.fixture(scope="module")
+def prometheus(service: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a real Prometheus with our configuration, that scrapes a real service every second."""
+    if not shutil.which("prometheus"):
+        pytest.skip("prometheus is not installed")
+    folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
+    shutil.copy(PROMETHEUS / "alerts.yml", folder)
+    (job,) = CONFIG["scrape_configs"]
+    here = {"job_name": job["job_name"], "static_configs": [{"targets": [f"127.0.0.1:{service}"]}]}
+    timing = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(CONFIG | {"global": timing, "scrape_configs": [here]}))
+    flags = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", "--log.level=error"]
+    server = subprocess.Popen(["prometheus", *flags, f"--web.listen-address=127.0.0.1:{port}"])
+    try:
+        yield port
+    finally:
+        server.terminate()
+        assert server.wait(30) == 0
+
+
+def query(port: int, expression: str) -> list[dict[str, Any]]:
+    """The series that an expression gives now, once there are any; none after half a minute."""
+    found: list[dict[str, Any]] = []
+    path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+    for _ in range(150):
+        try:
+            found = json.loads(get(port, path))["data"]["result"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from None
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        if found:
+            break
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.parametrize("title", [title for title, expr in QUERIES.items() if "ALERTS" not in expr])
+def test_a_panel_shows_something(prometheus: int, title: str) -> None:
+    """Of a service that has done next to nothing, each query finds its series."""
+    assert query(prometheus, QUERIES[title].replace("$__rate_interval", "5s"))
+
+
+def test_prometheus_evaluates_every_alert_without_error(prometheus: int) -> None:
+    """On what a real service tells; and a service that is well alarms nobody."""
+    assert query(prometheus, 'up{job="heart"} == 1')
+    for _ in range(150):
+        groups = json.loads(get(prometheus, "/api/v1/rules"))["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        if all(rule["health"] != "unknown" for rule in rules):
+            break
+        time.sleep(0.2)
+    assert {rule["name"]: (rule["health"], rule["state"]) for rule in rules} == {
+        alert["alert"]: ("ok", "inactive") for alert in ALERTS
+    }

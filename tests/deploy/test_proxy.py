@@ -1,0 +1,230 @@
+"""The proxy of docker-compose.yml, for real: HAProxy with our configuration, two services, and names that change."""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from patient.record import EXAMPLE
+from tests.conftest import ROOT
+from tests.deploy.tools import run
+from tests.e2e.serving import free_port
+
+PROXY = ROOT / "deploy/proxy"
+
+
+class Names(threading.Thread):
+    """A name server that answers every question for an address with `addresses`, as Docker's does for a service."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.addresses = ["127.0.0.2", "127.0.0.3"]
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port: int = self.socket.getsockname()[1]
+        self.start()
+
+    def run(self) -> None:
+        """Until an empty question comes."""
+        asked, sender = self.socket.recvfrom(4096)
+        while asked:
+            question = asked[12 : asked.index(b"\0", 12) + 5]
+            addresses = self.addresses if question[-4:] == b"\0\1\0\1" else []
+            record = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4"  # the name asked for, an address, of 4 bytes
+            records = b"".join(record + socket.inet_aton(address) for address in addresses)
+            counts = b"\0\1" + len(addresses).to_bytes(2) + b"\0\0\0\0"
+            self.socket.sendto(asked[:2] + b"\x81\x80" + counts + question + records, sender)
+            asked, sender = self.socket.recvfrom(4096)
+
+    def stop(self) -> None:
+        """Ask it, and wait until it has ended."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", ("127.0.0.1", self.port))
+        self.join()
+        self.socket.close()
+
+
+@dataclass
+class Proxy:
+    """What a client knows of it, the names that it asks for, and what stands behind it."""
+
+    port: int
+    trust: ssl.SSLContext
+    names: Names
+    services: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body, over a connection of its own."""
+        connection = http.client.HTTPSConnection("localhost", self.port, context=self.trust, timeout=30)
+        try:
+            connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def predictions(self, number: int) -> set[int]:
+        """The statuses of so many single records."""
+        return {self.ask("POST", "/predict", EXAMPLE)[0] for _ in range(number)}
+
+    def rows(self, address: str, port: int) -> float:
+        """How many single records one service has answered."""
+        connection = http.client.HTTPConnection(address, port)
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        connection.close()
+        return float(next(line for line in lines if line.startswith('heart_rows_total{way="single"}')).split()[1])
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Returns once it is."""
+    for _ in range(300):
+        try:
+            if true():
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"never {what}")
+
+
+@contextmanager
+def proxied(folder: Path) -> Iterator[tuple[Proxy, int]]:
+    """HAProxy, and two services on the port that is given back, each on an address of its own."""
+    if not shutil.which("haproxy"):
+        pytest.skip("haproxy is not installed")
+    run("sh", str(PROXY / "certificate.sh"), str(folder))
+    names, port, inner = Names(), free_port(), free_port()
+    proxy = Proxy(port, ssl.create_default_context(cafile=str(folder / "certificate.pem")), names)
+    # The one thing that is not as it ships: a port that is free here.
+    config = (PROXY / "haproxy.cfg").read_text()
+    assert "service:8000" in config
+    (folder / "haproxy.cfg").write_text(config.replace("service:8000", f"service:{inner}"))
+    variables = {
+        "HEART_DNS": f"127.0.0.1:{names.port}",
+        "HEART_BIND": f"127.0.0.1:{port}",
+        "HEART_PEM": str(folder / "certificate.pem"),
+    }
+    with ExitStack() as stack:
+        stack.callback(names.stop)
+        for address in names.addresses:
+            command = [sys.executable, "-m", "service", "--provider", "cpu", "--host", address, "--port", str(inner)]
+            proxy.services[address] = service = subprocess.Popen(command, cwd=ROOT)
+            stack.callback(service.wait)
+            stack.callback(service.kill)
+        haproxy = subprocess.Popen(["haproxy", "-f", str(folder / "haproxy.cfg")], env=os.environ | variables)
+        stack.callback(haproxy.wait)
+        stack.callback(haproxy.kill)
+        for address in names.addresses:  # both, before the proxy's own next look, so that it sees both
+            until(lambda address=address: proxy.rows(address, inner) == 0, "ready")  # type: ignore[misc]
+        until(lambda: proxy.ask("GET", "/health/ready")[0] == 200, "ready behind the proxy")
+        yield proxy, inner
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, int]]:
+    """A proxy before two services that nobody harms."""
+    with proxied(tmp_path_factory.mktemp("proxy")) as proxy:
+        yield proxy
+
+
+def test_both_services_answer_behind_one_certificate(both: tuple[Proxy, int]) -> None:
+    """Requests are shared; a client that trusts the certificate needs to know nothing else."""
+    proxy, inner = both
+    until(lambda: proxy.predictions(1) == {200} and proxy.rows("127.0.0.3", inner) > 0, "asked 127.0.0.3")
+    until(lambda: proxy.predictions(1) == {200} and proxy.rows("127.0.0.2", inner) > 0, "asked 127.0.0.2")
+    before = [proxy.rows(address, inner) for address in proxy.services]
+    assert proxy.predictions(20) == {200}
+    after = [proxy.rows(address, inner) for address in proxy.services]
+    assert min(now - then for now, then in zip(after, before, strict=True)) >= 5
+
+
+def test_metrics_stay_inside(both: tuple[Proxy, int]) -> None:
+    """They would be those of one container, and are the operator's; the refusal has the service's shape."""
+    status, headers, body = both[0].ask("GET", "/metrics")
+    assert (status, headers["content-type"]) == (404, "application/problem+json")
+    assert json.loads(body)["status"] == 404
+
+
+def test_answers_come_through_as_they_are(both: tuple[Proxy, int]) -> None:
+    """Errors too: the proxy adds that only TLS is spoken here."""
+    status, headers, body = both[0].ask("POST", "/predict", {"age": "63"})
+    assert (status, headers["content-type"]) == (422, "application/problem+json")
+    assert json.loads(body)["errors"]
+    assert "max-age" in headers["strict-transport-security"]
+
+
+def test_a_large_batch_comes_through(both: tuple[Proxy, int]) -> None:
+    """Larger than any buffer on the way, in both directions."""
+    status, _, body = both[0].ask("POST", "/predict/batch", [EXAMPLE] * 10_000)
+    assert (status, len(json.loads(body)["predictions"])) == (200, 10_000)
+
+
+def test_who_does_not_speak_tls_gets_nothing(both: tuple[Proxy, int]) -> None:
+    """Not a redirect either, after which the record would have been sent in the clear already."""
+    with socket.create_connection(("127.0.0.1", both[0].port)) as plain:
+        plain.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"live" not in plain.recv(1000)
+
+
+def test_services_may_come_and_go_and_die(tmp_path: Path) -> None:
+    """kill -9 of one while records are sent loses none; without any, the refusal says when to ask again."""
+    with proxied(tmp_path) as (proxy, inner):
+        until(lambda: proxy.predictions(1) == {200} and proxy.rows("127.0.0.3", inner) > 0, "asked 127.0.0.3")
+        killer = threading.Timer(0.3, proxy.services["127.0.0.2"].kill)
+        killer.start()
+        statuses = set()
+        while killer.is_alive() or proxy.services["127.0.0.2"].poll() is None:
+            statuses |= proxy.predictions(1)
+        assert statuses | proxy.predictions(100) == {200}
+
+        proxy.names.addresses = ["127.0.0.2"]  # scaled down to the one that died
+        until(lambda: proxy.predictions(1) == {503}, "unready")
+        status, headers, body = proxy.ask("POST", "/predict", EXAMPLE)
+        assert (status, headers["retry-after"], json.loads(body)["status"]) == (503, "1", 503)
+
+        proxy.names.addresses = ["127.0.0.2", "127.0.0.3"]  # and up again
+        until(lambda: proxy.predictions(1) == {200}, "found again")
+
+
+def test_a_certificate_is_made_once_and_never_over_another(tmp_path: Path) -> None:
+    """For localhost and the name that was asked for, with a key that only its owner reads; an expired one is told."""
+    script = ["sh", str(PROXY / "certificate.sh"), str(tmp_path)]
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    subprocess.run(script, env=os.environ | {"HEART_NAME": "heart.example"}, capture_output=True, check=True)
+    made = (tmp_path / "certificate.pem").read_bytes()
+    shown = run("openssl", "x509", "-in", str(tmp_path / "certificate.pem"), "-noout", "-ext", "subjectAltName")
+    assert "DNS:localhost, IP Address:127.0.0.1, DNS:heart.example" in shown
+    assert (tmp_path / "certificate.pem.key").stat().st_mode & 0o077 == 0
+    run(*script)
+    assert (tmp_path / "certificate.pem").read_bytes() == made
+
+    paths = [str(tmp_path / name) for name in ("certificate.pem", "certificate.pem.key")]
+    (tmp_path / "certificate.pem").write_text(
+        run("openssl", "x509", "-in", paths[0], "-signkey", paths[1], "-days", "-1")
+    )
+    assert "has expired" in refused(script)
+    (tmp_path / "certificate.pem").write_text("no certificate")
+    assert "not a certificate" in refused(script)
+    (tmp_path / "certificate.pem.key").unlink()
+    assert "cannot read certificate.pem.key" in refused(script)
+
+
+def refused(script: list[str]) -> str:
+    """What the script says when it fails, as it must."""
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr
