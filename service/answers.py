@@ -30,15 +30,10 @@ class Prediction(Answer, gc=False):
     model_version: str
 
 
-def rounded(probability: float) -> float:
-    """As it is told, and as it is held against the threshold."""
-    return round(probability * SCALE) / SCALE
-
-
-def all_rounded(probabilities: Floats) -> NDArray[np.float64]:
-    """The same of float32[N]."""
-    rounded: NDArray[np.float64] = np.rint(probabilities.astype(np.float64) * SCALE) / SCALE
-    return rounded
+def rounded(probabilities: Floats) -> NDArray[np.float64]:
+    """float32[N] as it is told, and as it is held against the threshold."""
+    found: NDArray[np.float64] = np.rint(probabilities.astype(np.float64) * SCALE) / SCALE
+    return found
 
 
 @lru_cache(maxsize=4096)

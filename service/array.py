@@ -15,7 +15,7 @@ from patient.encoding import as_array, as_rows
 from patient.record import FIELDS, PatientRecord
 from patient.table import refused
 from service import body
-from service.answers import NOTHING, Answer, all_rounded, names
+from service.answers import NOTHING, Answer, names, rounded
 from service.body import Location, invalid, words
 from service.errors import LISTED, Problem
 from service.predictor import Predictor
@@ -114,7 +114,7 @@ STREAMS = (
 
 def _answers(model: Predictor, values: NDArray[np.float64]) -> list[Answer]:
     """One answer a row of float64[N,13]."""
-    probabilities = all_rounded(model(values.astype(np.float32, order="C")))
+    probabilities = rounded(model(values.astype(np.float32, order="C")))
     gaps = np.isnan(values)
     missing = [NOTHING] * len(values)
     for row in np.flatnonzero(gaps.any(axis=1)).tolist():

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import astuple
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from patient.record import FIELDS, PatientRecord, measurements
 from service.errors import LISTED, FieldError, Problem
@@ -17,30 +17,43 @@ from service.sieve import RECORD
 EXPECTED = {field.name: field for field in measurements()}
 Values = tuple[float | None, ...]  # in the order of FIELDS
 Location = tuple[int | str, ...]
+JSON = (b"content-type", b"application/json")
 NAME = 64  # characters of an unknown field's name that an error repeats
 
 
 async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The raw body of a JSON request, never more than `limit` bytes of it. Raises Problem 413 or 415."""
-    headers = dict(scope["headers"])
-    media_type = headers.get(b"content-type", b"")
-    if media_type != b"application/json" and media_type.partition(b";")[0].strip().lower() != b"application/json":
+    if JSON not in scope["headers"]:
+        _check_type(dict(scope["headers"]).get(b"content-type", b""))
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False) or message["type"] != "http.request":
+        return await _rest(body, message, scope, receive, limit)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def _check_type(media_type: bytes) -> None:
+    if media_type.partition(b";")[0].strip().lower() != JSON[1]:
         detail = "Send the header `Content-Type: application/json` and a JSON body."
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Post": "application/json"})
-    if int(headers.get(b"content-length", 0)) > limit:
-        raise _too_large(limit)
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
+
+
+async def _rest(body: bytes, message: Message, scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole of a body that comes in pieces, the first of which is here."""
+    if int(dict(scope["headers"]).get(b"content-length", 0)) > limit:
+        raise _too_large(limit)  # before it is read
+    parts, size = [body], len(body)
+    while message["type"] == "http.request":
         if size > limit:
             raise _too_large(limit)
         if not message.get("more_body", False):
-            return b"".join(parts) if len(parts) > 1 else parts[0]
+            return b"".join(parts)
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+    raise ClientDisconnect
 
 
 def _too_large(limit: int) -> Problem:

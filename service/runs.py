@@ -9,7 +9,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from patient.encoding import as_bytes
-from service.answers import rounded
+from service.answers import SCALE
 from service.body import Values
 from service.counts import Counts
 from service.errors import Problem
@@ -48,7 +48,7 @@ class Runs:
         waiting, self.waiting = self.waiting, []
         try:
             model = self.model()  # one for the whole run: no answer mixes two
-            probabilities = model.few([row for row, _ in waiting])
+            probabilities = [round(p * SCALE) / SCALE for p in model.few([row for row, _ in waiting])]
         except Exception as error:  # each of those who wait gets it, or they would wait forever
             for _, future in waiting:
                 if not future.done():
@@ -57,4 +57,4 @@ class Runs:
         self.counts.ran("single", len(waiting))
         for (_, future), probability in zip(waiting, probabilities, strict=True):
             if not future.done():  # its client may have gone meanwhile
-                future.set_result((model, rounded(probability)))
+                future.set_result((model, probability))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from patient.record import FIELDS, measurements
 from patient.table import all_right, wrong
-from service.answers import all_rounded
+from service.answers import rounded
 from service.predictor import Predictor
 from service.rows import CHUNK
 from service.tables.chunk import Chunk
@@ -95,7 +95,7 @@ def _probabilities(chunk: Chunk, nothing: NDArray[np.bool_] | None, model: Predi
             found[part] = model(block)
         elif (valid := ~nothing[part]).any():
             found[part][valid] = model(block[valid])
-    return all_rounded(found)
+    return rounded(found)
 
 
 def _missing(chunk: Chunk, nothing: NDArray[np.bool_] | None) -> pa.Array:
