@@ -1,10 +1,11 @@
-"""POST /predict, straight from the server's bytes to the model's, in front of FastAPI.
+"""Records as plain JSON, one or an array, straight from the server's bytes to the model's, in front of FastAPI.
 
-FastAPI documents this route and would answer it alike (service/routes/predict.py calls `predict` too), but spends
-several times the work that a request needs. Everything else goes to FastAPI.
+FastAPI documents these routes and would answer them alike (service/routes/ calls the same functions), but spends
+several times the work that a record needs. Everything else goes to FastAPI.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -12,13 +13,14 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import body
+from service import array, body
 from service.answers import Prediction, missing
 from service.errors import Problem, lost, response
 from service.provider import DeviceLost
 from service.state import State
 
-PATH = "/predict"
+SINGLE, BATCH = "/predict", "/predict/batch"
+PLAIN = ((b"accept", b"*/*"), (b"accept", b"application/json"))
 ENCODE = msgspec.json.Encoder().encode
 
 log = logging.getLogger(__name__)
@@ -32,19 +34,36 @@ async def predict(state: State, scope: Scope, receive: Receive) -> bytes:
     return ENCODE(Prediction(probability, probability >= threshold, missing(values), threshold, model.version))
 
 
+async def predict_batch(state: State, scope: Scope, receive: Receive) -> bytes:
+    """The answer to an array of records as JSON. Raises Problem."""
+    return await array.answer(state, await body.read_json(scope, receive, state.settings.max_body))
+
+
+def _way(scope: Scope) -> Callable[[State, Scope, Receive], Awaitable[bytes]] | None:
+    """Who answers this request in short, if anybody does."""
+    if scope["type"] == "http" and scope["method"] == "POST":
+        if scope["path"] == SINGLE:
+            return predict
+        if scope["path"] == BATCH and not scope["query_string"] and body.JSON in scope["headers"]:
+            asked = [header for header in scope["headers"] if header[0] in (b"accept", b"content-encoding")]
+            return predict_batch if all(header in PLAIN for header in asked) else None
+    return None
+
+
 class Front:
-    """The ASGI application that is served: `app`, with a short way for one path."""
+    """The ASGI application that is served: `app`, with a short way for two paths."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         self.app, self.state = app, state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection event."""
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+        way = _way(scope)
+        if not way:
             await self.app(scope, receive, send)
             return
         try:
-            content = await predict(self.state, scope, receive)
+            content = await way(self.state, scope, receive)
         except Problem as problem:
             await response(problem)(scope, receive, send)
         except DeviceLost as error:
@@ -52,7 +71,7 @@ class Front:
         except ClientDisconnect:
             return
         except Exception:
-            log.exception("fault in POST %s", PATH)
+            log.exception("fault in POST %s", scope["path"])
             fault = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of the service; it has been logged.")
             await response(fault)(scope, receive, send)
         else:
