@@ -24,7 +24,7 @@ from service.state import State
 
 PART = 1000  # records that are worked on in one turn of the event loop: some 2 ms
 BAD_PART = 50  # of those that Pydantic judges, which takes up to 130 us each
-TURNS = 4  # of the loop between two parts: a single record that has come is read, run and answered in so many
+TURNS = 6  # of the loop between two parts: a single record that has come is read, run and answered in five
 
 
 async def answer(state: State, content: bytes) -> bytes:
