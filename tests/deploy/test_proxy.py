@@ -193,7 +193,7 @@ def test_services_may_come_and_go_and_die(tmp_path: Path) -> None:
         while killer.is_alive() or proxy.services["127.0.0.2"].poll() is None:
             try:
                 statuses |= proxy.predictions(1)
-            except http.client.IncompleteRead:  # its head had gone out: nobody can send that answer again
+            except (http.client.HTTPException, ConnectionError):  # half of it was sent: nobody can send it again
                 cut += 1
         assert statuses | proxy.predictions(100) == {200}
         assert cut <= 1
