@@ -30,7 +30,7 @@ class Upload:
             "on_part_data": lambda data, start, end: self.parts.append(data[start:end]),
             "on_end": self._ends,
         }
-        self.parser = MultipartParser(boundary, calls)  # type: ignore[arg-type]
+        self.parser = MultipartParser(boundary, calls)  # type: ignore[arg-type]  # it asks for a TypedDict
         while not self.begun and not self.ended:
             self._more()
         if not self.begun:

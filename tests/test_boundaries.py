@@ -80,10 +80,15 @@ def test_the_services_own_set_is_small() -> None:
     assert len(locked("service")) < 40
 
 
-@pytest.mark.parametrize("lock", [file.stem for file in (ROOT / "locks").glob("*.txt")])
-def test_locks_pin_with_hashes_and_name_no_registry(lock: str) -> None:
+LOCKS = [
+    file.relative_to(ROOT) for folder in ("locks", "benchmarks/peers/locks") for file in (ROOT / folder).glob("*.txt")
+]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=str)
+def test_locks_pin_with_hashes_and_name_no_registry(lock: Path) -> None:
     """What is installed is what was resolved, from whichever registry this machine uses."""
-    text = (ROOT / f"locks/{lock}.txt").read_text()
+    text = (ROOT / lock).read_text()
     assert "://" not in text
     assert "--index" not in text
     for block in re.split(r"\n(?=\S)", text.strip()):

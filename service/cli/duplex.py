@@ -20,7 +20,8 @@ class Answered:
 
     def __init__(self, connection: http.client.HTTPConnection, method: str, body: Source | None) -> None:
         self.connection = connection
-        self.response = http.client.HTTPResponse(Duplex(connection.sock, body), method=method)  # type: ignore[arg-type]
+        duplex: Any = Duplex(connection.sock, body)  # all of a socket that http.client uses
+        self.response = http.client.HTTPResponse(duplex, method=method)
         self.response.begin()
         self.headers = self.response.headers
 

@@ -12,7 +12,7 @@ MEMORY = 2**23  # bytes that are held there
 
 def spooled(pieces: Iterable[Any], limit: int) -> IO[bytes]:
     """The bytes as an open file, at its start; who gets it closes it. Raises TooLarge."""
-    file = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115
+    file = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115  # whoever gets it closes it
     try:
         for piece in pieces:
             file.write(piece)

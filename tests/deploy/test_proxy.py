@@ -127,8 +127,8 @@ def proxied(folder: Path) -> Iterator[tuple[Proxy, int]]:
         haproxy = subprocess.Popen(["haproxy", "-f", str(folder / "haproxy.cfg")], env=os.environ | variables)
         stack.callback(haproxy.wait)
         stack.callback(haproxy.kill)
-        for address in names.addresses:  # both, before the proxy's own next look, so that it sees both
-            until(lambda address=address: proxy.rows(address, inner) == 0, "ready")  # type: ignore[misc]
+        # Both, before the proxy's own next look, so that it sees both.
+        until(lambda: all(proxy.rows(address, inner) == 0 for address in names.addresses), "ready")
         until(lambda: proxy.ask("GET", "/health/ready")[0] == 200, "ready behind the proxy")
         yield proxy, inner
 

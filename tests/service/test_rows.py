@@ -126,7 +126,7 @@ def test_graphs_run_in_one_thread_alone(session: ort.InferenceSession, cleveland
         ran_in.add(threading.current_thread().name)
         return buckets(rows)
 
-    graphs.buckets = listen  # type: ignore[assignment]
+    graphs.buckets = listen  # type: ignore[assignment]  # buckets that tell who calls
     for _ in range(4):
         thread = threading.Thread(target=graphs, args=(cleveland.rows[:10],))
         thread.start()

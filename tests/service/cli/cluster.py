@@ -37,7 +37,7 @@ def main(source: str, out: str, *flags: str) -> dict[str, object]:
             printed, said = scoring.communicate(timeout=120)
         return {"there": there, "status": scoring.returncode, "printed": printed, "said": said}
     finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+        cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray has no types for it
 
 
 if __name__ == "__main__":

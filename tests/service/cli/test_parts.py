@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -192,13 +193,18 @@ def test_a_killed_run_is_finished_by_the_next(parts: int, tmp_path: Path) -> Non
     assert not list(hidden.glob(".writing-*"))
 
 
+def until_it_writes(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Some answers are there, and more to come."""
+    while not any(file.stat().st_size for file in folder.glob(".writing-*")):
+        assert process.poll() is None
+        time.sleep(0.001)
+
+
 def test_a_killed_run_leaves_no_file_that_looks_finished(tmp_path: Path) -> None:
     """One table into one file: it is not there."""
     source = write(tmp_path / "in.csv", patients(300_000))
     with started(source, tmp_path / "out.csv", *KEEP) as first:
-        while not any(file.stat().st_size for file in tmp_path.glob(".writing-*")):
-            assert first.poll() is None
-            time.sleep(0.001)
+        until_it_writes(first, tmp_path)
         os.kill(first.pid, signal.SIGKILL)
     assert not (tmp_path / "out.csv").exists()
 
@@ -207,9 +213,7 @@ def test_ctrl_c_says_so_and_leaves_nothing_half(tmp_path: Path) -> None:
     """With the status that shells give."""
     source = write(tmp_path / "in.csv", patients(300_000))
     with started(source, tmp_path / "out.csv", *KEEP) as first:
-        while not any(file.stat().st_size for file in tmp_path.glob(".writing-*")):
-            assert first.poll() is None
-            time.sleep(0.001)
+        until_it_writes(first, tmp_path)
         first.send_signal(signal.SIGINT)
         assert first.communicate()[1] == b"score: interrupted; parts that are finished stay\n"
     assert first.returncode == 130

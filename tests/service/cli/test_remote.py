@@ -212,7 +212,7 @@ def test_ndjson_is_counted_wherever_it_is_cut(errors: list[str | None], data: st
     cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1))))
     pieces = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     tally = Tally()
-    assert b"".join(remote._lines(Pieces(pieces), tally)) == text  # type: ignore[arg-type]
+    assert b"".join(remote._lines(Pieces(pieces), tally)) == text  # type: ignore[arg-type]  # all of an answer that it uses
     assert (tally.rows, tally.bad) == (len(errors), sum(error is not None for error in errors))
     parts = [(row, part.rpartition(": ")) for row, error in enumerate(errors) if error for part in error.split(" | ")]
     assert tally.total == len(parts)
