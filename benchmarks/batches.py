@@ -11,23 +11,17 @@ Memory: with `--memory N`, tables of 100,000 and of N rows go through a new serv
 """
 
 import argparse
-import io
-import json
 import multiprocessing as mp
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPResponse
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -35,54 +29,20 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from benchmarks.memory import memory
+from benchmarks.tables import NAMES, OURS, ROOT, Server, body, patients, serving, small
 from patient.artefact import FILE, versions
 from patient.encoding import Floats
-from patient.record import FIELDS, measurements
+from patient.record import FIELDS
 from service.predictor import load
-from service.tables.formats import ARROW, CSV, JSON, NDJSON, PARQUET, Format
+from service.tables.formats import ARROW, CSV, JSON, PARQUET, Format
 from trainer.beside import beside
-from trainer.dataset import read
 
-ROOT = Path(__file__).parents[1]
-NAMES = {ARROW: "Arrow", PARQUET: "Parquet", CSV: "CSV", NDJSON: "NDJSON"}
 SMALL = "Arrow, float32 and int8"  # 28 bytes a row; integers and doubles as pandas has them take 104
 CASES = {name: format_ for format_, name in NAMES.items()} | {SMALL: ARROW}
 RESULTS = ROOT / "benchmarks/RESULTS.md"
 BEGIN, END = "<!-- make bench-batches writes from here -->", "<!-- make bench-batches writes to here -->"
 TUTORIAL_ROWS = 10_000
-BLOCK = 10_000  # rows that a long table repeats
-
-
-def patients(count: int) -> pa.Table:
-    """Real patients, drawn again and again; whole numbers as integers, as an export would have them."""
-    data = read(ROOT / "trainer/data/cleveland.csv")
-    drawn = np.random.default_rng(0).choice(data.rows.astype(np.float64), count)
-    columns = [pa.array(column, from_pandas=True) for column in drawn.round(1).T]
-    whole = [name != "oldpeak" for name in FIELDS]
-    return pa.table([c.cast(pa.int64()) if w else c for c, w in zip(columns, whole, strict=True)], FIELDS)
-
-
-def small(table: pa.Table) -> pa.Table:
-    """The same patients in the smallest types that hold them."""
-    kinds = [pa.int8() if field.codes else pa.float32() for field in measurements()]
-    return table.cast(pa.schema(zip(FIELDS, kinds, strict=True)), safe=False)
-
-
-def body(format_: Format, table: pa.Table) -> bytes:
-    """The table as a client would send it."""
-    out = io.BytesIO()
-    if format_ is ARROW:
-        with pa.ipc.new_stream(out, table.schema) as writer:
-            writer.write_table(table, max_chunksize=2**16)
-    elif format_ is PARQUET:
-        pa.parquet.write_table(table, out)
-    elif format_ is CSV:
-        pa.csv.write_csv(table, out)
-    elif format_ is NDJSON:
-        out.write("".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode())
-    else:
-        out.write(json.dumps(table.to_pylist()).encode())
-    return out.getvalue()
 
 
 def bare(format_: Format, content: bytes) -> None:
@@ -108,75 +68,6 @@ def floors(pipe: Connection, bodies: dict[str, bytes], rows: Floats) -> None:
         bare(CASES[name], bodies[name])
         model(rows)
         pipe.send((time.perf_counter() - begun[0], time.process_time() - begun[1]))
-
-
-class Server:
-    """A server of its own on core 0."""
-
-    def __init__(self, *command: str, **environment: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        pinned = ["taskset", "-c", "0", sys.executable, "-m", *command, "--port", str(self.port)]
-        null, variables = subprocess.DEVNULL, os.environ | environment
-        self.process = subprocess.Popen(pinned, cwd=ROOT, env=variables, stdout=null, stderr=null)
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
-            except ConnectionRefusedError:
-                assert self.process.poll() is None
-                time.sleep(0.1)
-
-    def cpu(self) -> float:
-        """Seconds of CPU so far."""
-        times = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
-
-    def peak(self) -> float:
-        """MiB of memory at most."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-
-    def post(self, format_: Format, content: bytes | Iterator[bytes], query: str = "") -> HTTPResponse:
-        """Send a body, piece by piece while the answer comes."""
-        connection = socket.create_connection(("127.0.0.1", self.port))
-        head = f"POST /predict/batch{query} HTTP/1.1\r\nHost: x\r\nContent-Type: {format_.media_type}\r\n"
-        length = f"Content-Length: {len(content)}" if isinstance(content, bytes) else "Transfer-Encoding: chunked"
-
-        def send() -> None:
-            connection.sendall(f"{head}{length}\r\n\r\n".encode())
-            if isinstance(content, bytes):
-                connection.sendall(content)
-                return
-            for piece in content:
-                connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
-            connection.sendall(b"0\r\n\r\n")
-
-        threading.Thread(target=send, daemon=True).start()
-        response = HTTPResponse(connection, method="POST")
-        response.begin()
-        if response.status != 200:
-            raise RuntimeError(response.read().decode())
-        return response
-
-    def close(self) -> None:
-        """End it."""
-        self.process.terminate()
-        self.process.wait()
-
-
-@contextmanager
-def serving(*command: str, **environment: str) -> Iterator[Server]:
-    """A server for as long as the context."""
-    server = Server(*command, **environment)
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-OURS = ("service", "--provider", "cpu", "--log-level", "error")
 
 
 @contextmanager
@@ -239,78 +130,6 @@ def timed(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
-
-
-def memory(sizes: list[int]) -> str:
-    """Peak memory as Markdown: streamed both ways, and every answer compared with the model's."""
-    table = patients(BLOCK)
-    rows = np.column_stack([table[name].to_numpy().astype(np.float32) for name in FIELDS])
-    expected = load(ROOT / "models/heart_disease", "cpu")(rows)
-    lines = [
-        "| format | on_error | rows | MB sent | rows/s | peak MiB of the server |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for format_ in (NDJSON, CSV, ARROW):
-        for option in ("report", "refuse"):
-            for count in sizes:
-                with serving(*OURS) as server:
-                    sent = [0]
-                    begun = time.perf_counter()
-                    response = server.post(format_, _long(format_, table, count // BLOCK, sent), f"?on_error={option}")
-                    done = _checked(format_, response, expected)
-                    seconds = time.perf_counter() - begun
-                    assert done == count // BLOCK * BLOCK, done
-                    lines.append(
-                        f"| {NAMES[format_]} | {option} | {done:,} | {sent[0] / 1e6:,.0f} | {done / seconds:,.0f} "
-                        f"| {server.peak():,.0f} |"
-                    )
-    return "\n".join(lines)
-
-
-def _long(format_: Format, table: pa.Table, times: int, sent: list[int]) -> Iterator[bytes]:
-    """A body of so many blocks that is never held."""
-    block = body(format_, table)
-    start, end = 0, len(block)
-    if format_ is CSV:
-        start = block.index(b"\n") + 1
-    elif format_ is ARROW:
-        start, end = len(body(format_, table.slice(0, 0))) - 8, end - 8  # between the schema and the mark at the end
-    for i in range(times):
-        piece = block[0 if i == 0 else start : len(block) if i == times - 1 else end]
-        sent[0] += len(piece)
-        yield piece
-
-
-def _checked(format_: Format, response: HTTPResponse, expected: Floats) -> int:
-    """How many rows came back, all of them right."""
-    done = 0
-    for found in _probabilities(format_, response):
-        wanted = expected[(done + np.arange(len(found))) % len(expected)]
-        assert np.abs(found - wanted).max(initial=0) < 1e-6
-        done += len(found)
-    return done
-
-
-def _probabilities(format_: Format, response: HTTPResponse) -> Iterator[Any]:
-    if format_ is ARROW:
-        for batch in pa.ipc.open_stream(response):
-            yield batch["probability"].to_numpy()
-        return
-    names, rest = None, b""
-    while data := response.read(2**20):
-        lines, _, rest = (rest + data).rpartition(b"\n")
-        if format_ is CSV:
-            if names is None:
-                header, _, lines = lines.partition(b"\n")
-                names = header.decode().split(",")
-            found = pa.csv.read_csv(io.BytesIO(lines), pa.csv.ReadOptions(column_names=names))["probability"]
-        else:
-            whole, _, last = lines.rpartition(b"\n")
-            if b'"summary"' in last:
-                assert json.loads(last)["summary"]["bad"] == 0
-                lines = whole
-            found = pa.json.read_json(io.BytesIO(lines))["probability"]
-        yield found.to_numpy()
 
 
 def main() -> None:

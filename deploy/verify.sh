@@ -47,7 +47,7 @@ confined() { # whoever breaks in can write nothing, gain nothing and reach nobod
     done
     id=$(compose ps -q service | sed -n 1p)
     python "$id" 'import tempfile; tempfile.TemporaryFile(); assert tempfile.gettempdir() == "/spool"'
-    docker exec "$id" sh -c 'for tool in gcc cc make /venv/bin/pip; do command -v $tool; done; ls -d /root/.cache /tmp/.cache; true' \
+    docker exec "$id" sh -c 'for tool in gcc cc make /venv/bin/pip; do command -v $tool; done; ls -d /.cache /tmp/.cache; true' \
         > "$FILES/found" 2> "$FILES/none"
     [ ! -s "$FILES/found" ] || fail "in the image, or left by the service: $(cat "$FILES/found")"
 }
