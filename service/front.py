@@ -10,6 +10,7 @@ from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
+from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -77,6 +78,11 @@ class Front:
         else:
             await send(_start(len(content)))
             await send({"type": "http.response.body", "body": content})
+
+
+def stack(app: FastAPI) -> ASGIApp:
+    """`app` as it is served: with everything that stands in front of it, the outermost first."""
+    return Front(app, app.state.heart)
 
 
 @lru_cache

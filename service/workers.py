@@ -16,7 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from patient.artefact import ArtefactError
 from service.app import create_app
 from service.counts import Counts
-from service.front import Front
+from service.front import stack
 from service.predictor import Predictor, ProviderError, load
 from service.settings import Settings
 
@@ -29,7 +29,7 @@ def serve(settings: Settings, predictor: Predictor) -> None:
     if settings.workers == 1:
         app = create_app(settings, predictor)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(_config(settings, Front(app, app.state.heart))).run()
+            uvicorn.Server(_config(settings, stack(app))).run()
         return
     with TemporaryDirectory(prefix="heart-") as folder:
         config = _config(settings, partial(_worker, settings, Path(folder)), factory=True)
@@ -57,7 +57,7 @@ def log_to_stderr(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
 
 
-def _worker(settings: Settings, folder: Path) -> Front:
+def _worker(settings: Settings, folder: Path) -> ASGIApp:
     """Called in each process. One that cannot load the model ends, and is tried again while the others serve."""
     log_to_stderr(settings)
     try:
@@ -66,4 +66,4 @@ def _worker(settings: Settings, folder: Path) -> Front:
         log.error("a worker will not start: %s", error)
         sys.exit(1)
     app = create_app(settings, predictor, Counts(folder))
-    return Front(app, app.state.heart)
+    return stack(app)

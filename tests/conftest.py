@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
-from service.front import Front
+from service.front import stack
 from service.predictor import Predictor, load
 from service.settings import Settings
 from trainer.dataset import Dataset, read
@@ -47,6 +47,5 @@ def predictor() -> Predictor:
 def client(predictor: Predictor, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     """The app around the committed model, with its short way for single records and without."""
     app = create_app(Settings(), predictor)
-    served = Front(app, app.state.heart) if request.param == "front" else app
-    with TestClient(served, raise_server_exceptions=False) as client:
+    with TestClient(stack(app) if request.param == "front" else app, raise_server_exceptions=False) as client:
         yield client

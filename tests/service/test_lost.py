@@ -12,7 +12,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeExc
 from patient.encoding import Floats
 from patient.record import EXAMPLE
 from service.app import create_app
-from service.front import Front
+from service.front import stack
 from service.predictor import DeviceLost, Predictor
 from service.provider import reason
 from service.settings import Settings
@@ -173,7 +173,7 @@ def test_ready_notices_a_loss_that_no_request_met(strict: Predictor, device: Dev
 def test_a_prediction_meets_the_loss_as_a_503(strict: Predictor, device: Device, front: bool) -> None:
     """For single records and batches, through the front and without; nothing of the record is repeated."""
     app = create_app(Settings(), strict)
-    with TestClient(Front(app, app.state.heart) if front else app, raise_server_exceptions=False) as client:
+    with TestClient(stack(app) if front else app, raise_server_exceptions=False) as client:
         assert client.post("/predict", json=EXAMPLE).status_code == 200
         device.broken = True
         for path, body in (("/predict", EXAMPLE), ("/predict/batch", [EXAMPLE])):

@@ -17,7 +17,7 @@ import uvicorn
 
 from patient.record import EXAMPLE, FIELDS
 from service.app import create_app
-from service.front import Front
+from service.front import stack
 from service.predictor import Predictor
 from service.settings import Settings
 from service.streams import HIGH, Streams
@@ -35,7 +35,7 @@ class Served:
     def __init__(self, predictor: Predictor, **settings: Any) -> None:
         app = create_app(Settings(**settings), predictor)
         self.streams: Streams = app.state.streams
-        self.server = uvicorn.Server(uvicorn.Config(Front(app, app.state.heart), port=0, log_config=None))
+        self.server = uvicorn.Server(uvicorn.Config(stack(app), port=0, log_config=None))
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         until(lambda: self.server.started)
