@@ -15,6 +15,7 @@ from patient.record import measurements
 INPUT = "patient"  # float32[N,13], NaN = not taken
 OUTPUT = "probability"  # float32[N,1]
 FILE = "model.onnx"
+PIN = "serve"  # a file beside the versions: the number of the one that serves, where that is not to be the newest
 ENCODING = 1  # raise it when the same fields are encoded in another way
 
 
@@ -100,3 +101,17 @@ class Metadata(BaseModel):
 def versions(models: Path) -> list[int]:
     """The complete versions in a model folder, in rising order; none if there is no such folder."""
     return sorted(int(file.parent.name) for file in models.glob(f"*/{FILE}") if file.parent.name.isdecimal())
+
+
+def pinned(models: Path) -> int | None:
+    """The version that the file `serve` in a model folder names; None without that file. Raises ArtefactError."""
+    file = models / PIN
+    try:
+        text = file.read_bytes()[:20].decode(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ArtefactError(f"{file}: {error.strerror}") from None
+    if not (text.isascii() and text.isdecimal()):
+        raise ArtefactError(f"{file}: it must hold the number of the version that serves, and nothing else")
+    return int(text)

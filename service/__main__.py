@@ -5,8 +5,10 @@ import sys
 
 from patient.artefact import ArtefactError
 from service import workers
-from service.predictor import ProviderError, load
+from service.counts import Counts
+from service.predictor import ProviderError
 from service.settings import SettingsError, from_command_line
+from service.versions import Versions
 
 log = logging.getLogger("service")
 
@@ -20,15 +22,15 @@ def main(arguments: list[str] | None = None) -> int | str:
     try:
         settings = from_command_line(arguments)
         workers.log_to_stderr(settings)
-        log.info("loading the newest model of %s", settings.models)
-        # Here and not in the app: a refusal is then one line.
-        predictor = load(settings.models, settings.provider, settings.gpu)
+        log.info("loading the model from %s", settings.models)
+        versions = Versions(settings, Counts())
+        versions.start()  # here and not in the app: a refusal is then one line
     except SettingsError as error:
         return f"service: {error}"
     except (ArtefactError, ProviderError) as error:
         return f"service: will not start: {error}"
     log.info("predict: POST http://%s:%d/predict   try it out: http://%s:%d/docs", *(settings.host, settings.port) * 2)
-    workers.serve(settings, predictor)
+    workers.serve(settings, versions)
     return 0
 
 

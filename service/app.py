@@ -1,9 +1,8 @@
 """create_app(settings): wiring and lifespan, nothing else."""
 
 import gc
-import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,26 +13,30 @@ from fastapi_offline import FastAPIOffline
 from patient.record import EXAMPLE, PatientRecord
 from service import errors
 from service.counts import Counts
-from service.predictor import Predictor, load
+from service.predictor import Predictor
 from service.routes import batch, health, metrics, predict
 from service.settings import Settings
 from service.state import State
 from service.streams import Streams
+from service.versions import Versions, watched
 
-log = logging.getLogger(__name__)
 
+def create_app(settings: Settings, model: Predictor | Versions | None = None, counts: Counts | None = None) -> FastAPI:
+    """The service as an ASGI app. A predictor serves come what may; of versions, whichever is to serve at the time.
 
-def create_app(settings: Settings, predictor: Predictor | None = None, counts: Counts | None = None) -> FastAPI:
-    """The service as an ASGI app. Without a predictor it loads one when it starts; without counts it counts alone."""
-    state = State(settings, counts)
+    Without either these are the versions that the settings name; without counts it counts alone.
+    """
+    fixed = model if isinstance(model, Predictor) else None
+    versions = model if isinstance(model, Versions) else Versions(settings, counts or Counts())
+    state = State(settings, counts or versions.counts)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        state.model = predictor or load(settings.models, settings.provider, settings.gpu)
-        announce(state.model)
+        state.serve(fixed or versions.model or versions.start())
         gc.freeze()  # what is loaded stays: no collection need look at it again, for tens of milliseconds each time
         gc.set_threshold(50_000, 20, 20)  # requests leave no cycles: at 700, Python's own, looking for some takes 6 %
-        yield
+        async with nullcontext() if fixed else watched(versions, state):
+            yield
         state.model = None
 
     app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
@@ -53,13 +56,6 @@ ABOUT = """The probability of heart disease from 13 measurements, by a network o
 Cleveland Clinic data (UCI Heart Disease, CC BY 4.0). **Not a medical device.**
 
 Every error is `application/problem+json` and never repeats a value that was sent."""
-
-
-def announce(model: Predictor) -> None:
-    """Say at start-up what serves, and on what."""
-    log.info("model version %s serves on %s", model.version, model.provider)
-    if model.fallback:
-        log.warning("provider=auto fell back to the CPU: %s", model.fallback)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

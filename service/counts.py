@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Way = Literal["single", "batch"]
-SERIES: dict[str, int] = {
-    name: slot
-    for slot, name in enumerate(("runs/single", "rows/single", "runs/batch", "rows/batch", "overloads", "unready"))
-}
+Outcome = Literal["loaded", "refused"]
+WAYS = ("runs/single", "rows/single", "runs/batch", "rows/batch")
+NAMES = (*WAYS, "overloads", "reloads/loaded", "reloads/refused", "unready")
+SERIES: dict[str, int] = {name: slot for slot, name in enumerate(NAMES)}
 
 
 class Counts:
@@ -46,6 +46,10 @@ class Counts:
     def overload(self) -> None:
         """A request was sent away because too many waited."""
         self._cells[SERIES["overloads"]] += 1
+
+    def reload(self, outcome: Outcome) -> None:
+        """A new version of the model took over, or must not."""
+        self._cells[SERIES[f"reloads/{outcome}"]] += 1
 
     def ready(self, yes: bool) -> None:
         """Whether this process can answer."""

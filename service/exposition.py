@@ -30,6 +30,10 @@ class _Reading(Collector):
                 family.add_metric([way], counts.total(f"{name}/{way}"))
             yield family
         yield CounterMetricFamily("heart_overloads", "Requests sent away for a full queue.", counts.total("overloads"))
+        reloads = CounterMetricFamily("heart_reloads", "New versions, by what became of them.", labels=["outcome"])
+        for outcome in ("loaded", "refused"):
+            reloads.add_metric([outcome], counts.total(f"reloads/{outcome}"))
+        yield reloads
         workers, ready = counts.workers()
         yield GaugeMetricFamily("heart_workers", "Processes that live.", workers)
         yield GaugeMetricFamily("heart_workers_ready", "Processes that can answer.", ready)

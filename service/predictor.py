@@ -1,6 +1,7 @@
 """ONNX file -> probabilities. Knows no HTTP and no JSON."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Metadata, versions
+from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Checks, Metadata, pinned, versions
 from patient.encoding import Floats, from_bytes
 from patient.record import EXAMPLE, FIELDS
 from service.crossover import crossover
@@ -17,10 +18,11 @@ from service.provider import DeviceLost, Gpu, Provider, ProviderError, reason
 from service.rows import SIZES, Plain, Run, on_device
 from service.session import CPU, CUDA, on_cpu, on_gpu
 
-__all__ = ["DeviceLost", "Predictor", "ProviderError", "load"]
+__all__ = ["DeviceLost", "Predictor", "ProviderError", "candidates", "load", "load_file"]
 
 GPU = Gpu()  # as it is used by default
-TOLERANCE = 1e-5  # by which the GPU's answers may differ from the CPU's
+TOLERANCE = 1e-5  # by which answers may differ: the GPU's from the CPU's, and these from those at the export
+BOUND = 2**26  # bytes of a model file: some thousand times what ours have
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,11 @@ class Predictor:
     def version(self) -> str:
         """The version that every answer names."""
         return self.metadata.version
+
+    @property
+    def lost(self) -> bool:
+        """Whether its GPU is, for good."""
+        return self.gpu is not None and (self.crossover is None or self.failure is not None)
 
     def __call__(self, rows: Floats) -> Floats:
         """float32[N,13], NaN = missing, to float32[N] of probabilities. Thread-safe; releases the GIL.
@@ -115,18 +122,30 @@ class Predictor:
 EXAMPLES = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)], np.float32)
 
 
-def load(models: Path, provider: Provider, gpu: Gpu = GPU) -> Predictor:
-    """Load the highest version in the folder, and let it answer once, on a GPU once in every size.
+def load(models: Path, provider: Provider, gpu: Gpu = GPU, version: int | None = None) -> Predictor:
+    """Load this version of those in the folder, or else the one that is pinned there, or else the highest.
 
-    Raises ArtefactError for a file that is missing, unreadable, foreign, or made for other fields, and ProviderError
-    where `cuda` was asked for and would not be what runs.
+    Raises as `load_file`, and ArtefactError where there is none.
     """
-    known = versions(models)
-    if not known:
+    return load_file(models / str(candidates(models, version or pinned(models))[0]) / FILE, provider, gpu)
+
+
+def candidates(models: Path, pin: int | None) -> list[int]:
+    """The versions that may serve, the first before the second: the pinned one alone, or all. Raises ArtefactError."""
+    found = versions(models)[::-1] if pin is None else [pin]
+    if not found:
         raise ArtefactError(f"{models}: no model here, expected <version>/{FILE}; `python -m trainer fit` makes one")
-    file = models / str(known[-1]) / FILE
+    return found
+
+
+def load_file(file: Path, provider: Provider, gpu: Gpu = GPU) -> Predictor:
+    """Load one version, and let it answer its own checks, on a GPU once in every size. Never two at the same time.
+
+    Raises ArtefactError for a file that is missing, unreadable, foreign, made for other fields, or answers otherwise
+    than when it was exported, and ProviderError where `cuda` was asked for and would not be what runs.
+    """
     try:
-        content = file.read_bytes()
+        content = _content(file)
         session = on_cpu(content)
         metadata = Metadata.from_strings(session.get_modelmeta().custom_metadata_map)
         metadata.check()
@@ -134,12 +153,21 @@ def load(models: Path, provider: Provider, gpu: Gpu = GPU) -> Predictor:
             raise ArtefactError(f"it says that it is version {metadata.version}, its folder {file.parent.name}")
         _check_tensors(session)
         cpu = Plain(session)
-        _check_answers(cpu(EXAMPLES))
+        _check_answers(cpu, metadata.checks)
     except OSError as error:
         raise ArtefactError(f"{file}: {error.strerror}") from None
     except ArtefactError as error:
         raise ArtefactError(f"{file}: {error}") from None
     return _place(metadata, content, cpu, provider, gpu)
+
+
+def _content(file: Path) -> bytes:
+    """The file's bytes, whatever lies there: a pipe must not be waited for, and memory is not for the taking."""
+    with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
+        content = stream.read(BOUND + 1)
+    if len(content) > BOUND:
+        raise ArtefactError(f"it has more than {BOUND} bytes")
+    return content
 
 
 def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: Gpu) -> Predictor:
@@ -187,7 +215,16 @@ def _check_tensors(session: ort.InferenceSession) -> None:
         raise ArtefactError(f"its inputs and outputs are {found}, expected {wanted}")
 
 
-def _check_answers(answers: Floats) -> None:
-    """A model that has no number for the worked example must not serve."""
+def _check_answers(cpu: Run, checks: Checks) -> None:
+    """A model that has no number for the worked example, or others than at its export, must not serve."""
+    answers = cpu(EXAMPLES)
     if not ((answers >= 0) & (answers <= 1)).all():
         raise ArtefactError("its answer to the worked example is not a probability")
+    if not checks.rows and not checks.probabilities:
+        return  # an older version brings none
+    if len(checks.rows) != len(checks.probabilities) or {len(row) for row in checks.rows} != {len(FIELDS)}:
+        raise ArtefactError("its checks are not rows of these fields with an answer each")
+    answers = cpu(np.array(checks.rows, np.float32))
+    difference = float(np.abs(answers - checks.probabilities).max())
+    if not difference <= TOLERANCE:  # NaN is not
+        raise ArtefactError(f"its answers differ by {difference:.1e} from those that it gave when it was exported")

@@ -20,6 +20,10 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
     """
 
     models: Path = Field(Path("models/heart_disease"), description="folder of the model's versions; the highest serves")
+    version: int | None = Field(
+        None, ge=1, description="the version that serves; None: the one that the file `serve` names, or the highest"
+    )
+    watch: float = Field(2, ge=0, description="seconds between two looks for a new version; 0: only at SIGHUP")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     provider: Provider = Field("auto", description="cuda: GPU or no start; cpu; auto: GPU if there is one, and says so")

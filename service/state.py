@@ -1,5 +1,6 @@
 """What the ways in share."""
 
+import logging
 from http import HTTPStatus
 from typing import cast
 
@@ -11,6 +12,8 @@ from service.predictor import Predictor
 from service.runs import Runs
 from service.settings import Settings
 from service.turns import Turns
+
+log = logging.getLogger(__name__)
 
 
 class State:
@@ -27,6 +30,13 @@ class State:
     def of(cls, request: Request) -> "State":
         """The state of the app that this request came to."""
         return cast(State, request.app.state.heart)
+
+    def serve(self, model: Predictor) -> None:
+        """Let this model answer from now on. In the event loop; whoever has taken the one before goes on with it."""
+        self.model = model
+        log.info("model version %s serves on %s", model.version, model.provider)
+        if model.fallback:
+            log.warning("provider=auto fell back to the CPU: %s", model.fallback)
 
     def ready_model(self) -> Predictor:
         """The model that serves. Raises Problem 503 while there is none."""

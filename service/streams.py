@@ -172,7 +172,7 @@ class Streams:
 
     def __init__(self, limit: int, counts: Counts) -> None:
         self.limit, self.counts, self.running = limit, counts, 0
-        self.threads = ThreadPoolExecutor(limit, "stream", _yield_to_others)
+        self.threads = ThreadPoolExecutor(limit, "stream", yield_to_others)
         _keep_memory()
 
     @contextlib.asynccontextmanager
@@ -211,6 +211,7 @@ def _keep_memory() -> None:
         mallopt(trim_threshold, 2**26)
 
 
-def _yield_to_others() -> None:
+def yield_to_others() -> None:
+    """Let the event loop's thread go before this one, where both want a core."""
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # on Linux a thread has its own

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -17,23 +18,34 @@ from patient.artefact import ArtefactError
 from service.app import create_app
 from service.counts import Counts
 from service.front import stack
-from service.predictor import Predictor, ProviderError, load
+from service.predictor import ProviderError
 from service.settings import Settings
+from service.versions import Versions
 
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, predictor: Predictor) -> None:
+def serve(settings: Settings, versions: Versions) -> None:
     """Serve until a signal. Several workers load the model each for itself."""
     signal.signal(signal.SIGTERM, lambda *_: None)  # which Uvicorn raises again when it has stopped: exit with 0
     if settings.workers == 1:
-        app = create_app(settings, predictor)
+        app = create_app(settings, versions)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(_config(settings, stack(app))).run()
         return
     with TemporaryDirectory(prefix="heart-") as folder:
         config = _config(settings, partial(_worker, settings, Path(folder)), factory=True)
-        Multiprocess(config, [config.bind_socket()]).run()
+        Supervisor(config, [config.bind_socket()]).run()
+
+
+class Supervisor(Multiprocess):
+    """Uvicorn's, which at SIGHUP would replace all workers: ours look for a new model each."""
+
+    def handle_hup(self) -> None:
+        """Pass it on to those who listen; one that is starting takes the newest model anyway."""
+        for process in self.processes:
+            if process.is_ready(1) and process.pid:
+                os.kill(process.pid, signal.SIGHUP)
 
 
 def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: bool = False) -> uvicorn.Config:
@@ -60,10 +72,10 @@ def log_to_stderr(settings: Settings) -> None:
 def _worker(settings: Settings, folder: Path) -> ASGIApp:
     """Called in each process. One that cannot load the model ends, and is tried again while the others serve."""
     log_to_stderr(settings)
+    versions = Versions(settings, Counts(folder))
     try:
-        predictor = load(settings.models, settings.provider, settings.gpu)
+        versions.start()
     except (ArtefactError, ProviderError) as error:
         log.error("a worker will not start: %s", error)
         sys.exit(1)
-    app = create_app(settings, predictor, Counts(folder))
-    return stack(app)
+    return stack(create_app(settings, versions))

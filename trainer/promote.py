@@ -6,7 +6,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Metadata, versions
+from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Metadata, pinned, versions
 from patient.encoding import Floats
 from trainer.crossval import Folds, Tick, cross_validate, held_out, mean_loss
 from trainer.evaluate import log_loss
@@ -61,9 +61,9 @@ class Finished:
 
 
 def serving(models: Path) -> Finished | None:
-    """The version that serves, if there is one."""
-    known = versions(models)
-    return Finished(models / str(known[-1]) / FILE) if known else None
+    """The version that serves, if there is one: the pinned, or the highest. Raises ArtefactError."""
+    version = pinned(models) or max(versions(models), default=None)
+    return Finished(models / str(version) / FILE) if version else None
 
 
 def recipe_of(metadata: Metadata) -> Recipe:
