@@ -54,7 +54,7 @@ async def reloaded(port: int, count: int) -> None:
     raise AssertionError(f"no {count} reloads")
 
 
-@pytest.mark.parametrize(("count", "reloads"), [(1, 100), (2, 10)], ids=["one process", "two workers"])
+@pytest.mark.parametrize(("count", "reloads"), [(1, 40), (2, 6)], ids=["one process", "two workers"])
 def test_no_request_fails_or_mixes_while_models_change(models: Path, count: int, reloads: int) -> None:
     """Each answer names the model that made it; the processes live on, and what they let go is given back."""
     with serving(*flags(models, "--workers", str(count))) as (port, server):
@@ -84,12 +84,12 @@ def test_no_request_fails_or_mixes_while_models_change(models: Path, count: int,
                 pin(models, 1 + done % 2)
                 os.kill(server, signal.SIGHUP)
                 await reloaded(port, count * (done + 1))
-                if done == 20:
+                if done == 10:
                     early = resident(server)
             until.set()
             assert set().union(*await asyncio.gather(*clients)) == {"1", "2"}
             if count == 1:
-                assert resident(server) - early < 10  # 80 models, not given back, were 20
+                assert resident(server) - early < 5  # MiB; 30 models that are not given back are 15
 
         asyncio.run(work())
         assert (workers(server) if count == 2 else [server]) == processes
