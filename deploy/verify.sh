@@ -27,7 +27,7 @@ versions() { python "$(compose ps -q service | sed -n 1p)" 'import os; print(*so
 digest() { python "$(compose ps -q service | sed -n 1p)" \
     'import hashlib; print(hashlib.sha256(open("/models/heart_disease/1/model.onnx", "rb").read()).hexdigest())'; }
 until_ready() { for _ in {1..120}; do curl -fso "$FILES/ready" "$URL/health/ready" && return; sleep 0.5; done; fail 'not ready'; }
-until_serves() { # version: every process does
+until_serves() { # version
     for _ in {1..60}; do curl -fso "$FILES/ready" "$URL/health/ready" && grep -q "\"model_version\":\"$1\"" "$FILES/ready" && return; sleep 0.5; done
     fail "version $1 does not serve"
 }

@@ -38,7 +38,7 @@ class Versions:
         self.model: Predictor | None = None
         self.serving: tuple[int, Stamp] = 0, None
         self.refused: dict[int | str, object] = {}
-        self.seen: dict[int, Stamp] = {}
+        self.seen: dict[int | str, object] = {}
         self.gone = False
 
     def start(self) -> Predictor:
@@ -72,6 +72,7 @@ class Versions:
             pin = self._pin()
             wanted = candidates(self.settings.models, pin)
             self.refused.pop(PIN, None)
+            self.seen.pop(PIN, None)
             self._tell_if_gone()
             for version in wanted:
                 if version < self.serving[0] and pin is None:
@@ -81,7 +82,8 @@ class Versions:
                 if version == self.serving[0]:
                     break
         except (ArtefactError, OSError) as error:
-            self._refuse(PIN, str(error), error)
+            if self._settled(PIN, str(error), now):
+                self._refuse(PIN, str(error), error)
         return None
 
     def _try(self, version: int, now: bool) -> Predictor | None:
@@ -91,8 +93,7 @@ class Versions:
             return None
         if version in self.refused and self.refused[version] == stamp:
             return None
-        if not now and self.seen.get(version) != stamp:
-            self.seen[version] = stamp
+        if not self._settled(version, stamp, now):
             return None
         try:
             model = self._load(version)
@@ -102,6 +103,11 @@ class Versions:
         self.model, self.serving = model, (version, stamp)
         self.counts.reload("loaded")
         return model
+
+    def _settled(self, key: int | str, stamp: object, now: bool) -> bool:
+        """Whether this was the same at the last look, or may not be waited for."""
+        before, self.seen[key] = self.seen.get(key), stamp
+        return now or before == stamp
 
     def _load(self, version: int) -> Predictor:
         """Beside the one that serves, where that may be."""

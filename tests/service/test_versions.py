@@ -249,6 +249,18 @@ def test_the_file_serve_pins_a_version_and_its_absence_frees_it(models: Path) ->
     assert serving(of) == "3"
 
 
+def test_a_pin_that_is_being_written_is_no_fault(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`echo 1 > serve` empties the file before it writes."""
+    make(models, 2)
+    of = versions(models)
+    for _ in range(3):
+        (models / PIN).write_text("")
+        assert of.look() is None
+        (models / PIN).write_text("2")
+        assert of.look() is None
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("text", ["", "two", "-1", "1.0", "٢", "2 1", "99", "0", "\x00"])
 def test_a_pin_that_names_no_version_changes_nothing(models: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     """While it runs, one line; at the start, a refusal."""
