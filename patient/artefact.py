@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patient.record import measurements
 
@@ -61,7 +61,7 @@ class Metadata(BaseModel):
     created: str  # ISO 8601, UTC
     fields: list[list[Any]]
     fingerprint: str
-    threshold: float  # a probability from here on counts as heart disease
+    threshold: float = Field(gt=0, lt=1)  # a probability from here on counts as heart disease
     data: dict[str, Any]  # training data: file, sha256, rows, how they were split
     flags: dict[str, Any]  # what the trainer was told
     metrics: dict[str, Any]
@@ -83,7 +83,7 @@ class Metadata(BaseModel):
         except ValidationError as error:
             keys = ", ".join(str(e["loc"][0]) for e in error.errors())
             raise ArtefactError(f"its metadata lack or garble {keys}: not a file of this project's trainer") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ArtefactError("its metadata are not JSON: not a file of this project's trainer") from None
 
     def check(self) -> None:

@@ -142,6 +142,33 @@ def test_the_memory_that_runs_take_is_bounded() -> None:
     assert memory_used() - before < 128 * MIB
 
 
+@pytest.mark.parametrize("mode", ["plain", "iobinding"])
+def test_models_are_loaded_beside_one_that_answers_and_leave_no_memory_behind(mode: Mode) -> None:
+    """A new version takes over without a gap; what ten of them took is given back."""
+    model = load(MODELS, "cuda", Gpu(mode))
+    rows = patients(5000)
+    expected = model(rows)
+    stop, wrong = threading.Event(), list[object]()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                np.testing.assert_array_equal(model(rows), expected)
+            except Exception as error:
+                wrong.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    load(MODELS, "cuda", Gpu(mode))
+    before = memory_used()
+    for _ in range(10):
+        assert load(MODELS, "cuda", Gpu(mode)).provider == CUDA
+    stop.set()
+    thread.join()
+    assert not wrong
+    assert memory_used() - before < 64 * MIB
+
+
 def test_a_limit_that_the_largest_size_exceeds_stops_the_start() -> None:
     """Not the first large request."""
     with pytest.raises(ProviderError, match=r"provider=cuda: .*(first runs|usable)"):

@@ -141,6 +141,7 @@ def test_a_folder_without_a_file_is_no_version_yet(models: Path, caplog: pytest.
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "other fields": ({"fingerprint": "f00"}, "its fingerprint is f00"),
+    "no threshold": ({"threshold": float("nan")}, "garble threshold"),
     "other answers": ({"checks": {"rows": [[60] * 13], "probabilities": [0.00202]}}, "its answers differ by 2.0e-05"),
     "no answers": ({"checks": {"rows": [[60] * 13], "probabilities": []}}, "rows of these fields with an answer each"),
     "ragged": ({"checks": {"rows": [[60] * 12], "probabilities": [0.002]}}, "rows of these fields with an answer each"),
@@ -192,12 +193,13 @@ def test_a_version_that_was_asked_for_too_early_serves_when_it_is_whole(models: 
     assert [bool(of.look()) for _ in range(2)] == [False, True]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_permissions_that_come_back_are_enough(models: Path) -> None:
     """The content need not change for another try."""
     of = versions(models)
     file = make(models, 2)
     file.chmod(0)
+    if os.access(file, os.R_OK):
+        pytest.skip("whoever runs this may read everything")
     assert [of.look() for _ in range(3)] == [None] * 3
     assert refused(of) == 1
     file.chmod(0o644)

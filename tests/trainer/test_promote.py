@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patient.artefact import ArtefactError
+from patient.artefact import PIN, ArtefactError
 from tests.conftest import MODELS
 from trainer.crossval import cross_validate, held_out, stratified_folds
 from trainer.dataset import Dataset
@@ -68,6 +68,19 @@ def test_the_serving_version_is_the_highest(tmp_path: Path) -> None:
         serving(tmp_path)
     with pytest.raises(ArtefactError, match="No such file"):
         Finished(tmp_path / "nowhere.onnx")
+
+
+def test_the_pinned_version_is_the_one_that_serves(tmp_path: Path) -> None:
+    """Who went back to an older one compares with that."""
+    for version in ("1", "2"):
+        (tmp_path / version).symlink_to(MODELS / version)
+    (tmp_path / PIN).write_text("1\n")
+    found = serving(tmp_path)
+    assert found is not None
+    assert found.metadata.version == "1"
+    (tmp_path / PIN).write_text("the first")
+    with pytest.raises(ArtefactError, match="serve: it must hold the number"):
+        serving(tmp_path)
 
 
 def test_a_recipe_survives_the_model_file() -> None:
