@@ -182,9 +182,8 @@ def test_log_odds_are_those_of_the_network_within_1e_4(predictor: Predictor, cle
     rows[generator.random(rows.shape) < 0.1] = np.nan
     numbers = [onnx.numpy_helper.to_array(t) for t in graph.initializer if tuple(t.dims) == (5,) and t.data_type == 1]
     mean, inverse = sorted(numbers, key=lambda part: -part.max())
-    hidden = np.maximum(
-        encode(rows, mean, np.float32(1) / inverse).astype(np.float64) @ weights[width, 16] + weights[(16,)], 0
-    )
+    encoded = encode(rows, mean, np.ones(5, np.float32) / inverse).astype(np.float64)
+    hidden = np.maximum(encoded @ weights[width, 16] + weights[(16,)], 0)
     exact = (hidden @ weights[16, 1] + weights[(1,)])[:, 0]
     within = np.abs(exact) <= 6
     assert within.mean() > 0.99
