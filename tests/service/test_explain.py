@@ -13,14 +13,15 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 
-from patient.artefact import FILE
-from patient.encoding import Floats, as_array, encode, layout
+from patient.artefact import FILE, INPUT
+from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS, PatientRecord
 from service.app import create_app
 from service.body import Values
 from service.explain import Explanation, explain, log_odds
 from service.predictor import Predictor
 from service.routes.explain import LARGEST, MAX_BODY
+from service.session import on_cpu
 from service.settings import Settings
 from tests.conftest import MODELS
 from tests.service.test_errors import problem
@@ -173,18 +174,14 @@ def test_the_loop_serves_others_while_an_explanation_is_made(reasons: TestClient
 
 
 def test_log_odds_are_those_of_the_network_within_1e_4(predictor: Predictor, cleveland: Any) -> None:
-    """Against float64 from the file's own weights, up to log-odds of 6: float32's sigmoid resolves no finer beyond."""
-    graph = onnx.load(MODELS / predictor.version / FILE).graph
-    weights = {tuple(t.dims): onnx.numpy_helper.to_array(t).astype(np.float64) for t in graph.initializer}
-    width = layout().width
+    """Of what the network gives its sigmoid, up to 6 either way: no finer are the digits that are told beyond."""
+    file = onnx.load(MODELS / predictor.version / FILE)
+    sigmoid = next(node for node in file.graph.node if node.op_type == "Sigmoid")
+    file.graph.output.append(onnx.helper.make_empty_tensor_value_info(sigmoid.input[0]))
     generator = np.random.default_rng(0)
-    rows: Floats = np.vstack([generator.permutation(cleveland.rows.T[i]) for i in range(13)]).T.repeat(20, axis=0)
+    rows: Floats = np.vstack([generator.permutation(column) for column in cleveland.rows.repeat(20, axis=0).T]).T.copy()
     rows[generator.random(rows.shape) < 0.1] = np.nan
-    numbers = [onnx.numpy_helper.to_array(t) for t in graph.initializer if tuple(t.dims) == (5,) and t.data_type == 1]
-    mean, inverse = sorted(numbers, key=lambda part: -part.max())
-    encoded = encode(rows, mean, np.ones(5, np.float32) / inverse).astype(np.float64)
-    hidden = np.maximum(encoded @ weights[width, 16] + weights[(16,)], 0)
-    exact = (hidden @ weights[16, 1] + weights[(1,)])[:, 0]
+    exact = on_cpu(file.SerializeToString()).run([sigmoid.input[0]], {INPUT: rows})[0].ravel()
     within = np.abs(exact) <= 6
     assert within.mean() > 0.99
     assert np.abs(log_odds(predictor, rows) - exact)[within].max() < 1e-4
