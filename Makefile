@@ -10,6 +10,7 @@ PEERS := bentoml litserve mlserver ray mlflow triton
 RUNTIME := onnxruntime uvloop httptools
 
 .PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-reloads bench-gpu containers driver lock lock-peers
+.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-explain bench-gpu containers driver lock lock-peers
 .SECONDARY:
 .DEFAULT_GOAL := help
 
@@ -54,6 +55,8 @@ bench-score: $(VENV)/dev ## the command for files in each format and on Ray with
 
 bench-reloads: $(VENV)/dev ## the service while its model changes a hundred times, into benchmarks/RESULTS.md (about 3 minutes; needs wrk)
 	@$(BIN)/python -m benchmarks.reloads --write
+bench-explain: $(VENV)/dev ## explanations beside the shap package's, and single records beside explanations, into benchmarks/RESULTS.md (about 3 minutes)
+	@$(BIN)/python -m benchmarks.explain --write
 
 bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit and pyarrow (about 6 minutes)
 	@$(BIN)/python -m benchmarks.training

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,7 +15,7 @@ from patient.record import EXAMPLE, PatientRecord
 from service import errors
 from service.counts import Counts
 from service.predictor import Predictor
-from service.routes import batch, health, metrics, predict
+from service.routes import batch, explain, health, metrics, predict
 from service.settings import Settings
 from service.state import State
 from service.streams import Streams
@@ -45,6 +46,7 @@ def create_app(settings: Settings, model: Predictor | Versions | None = None, co
     app.state.streams = Streams(settings.max_streams, state.counts)
     app.include_router(predict.router)
     app.include_router(batch.router)
+    app.include_router(explain.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     errors.install(app)
@@ -62,11 +64,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's schema, and the two models that no route's signature mentions."""
     if not app.openapi_schema:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        for route in (
-            *predict.router.routes,
-            *batch.router.routes,
-        ):  # FastAPI has dropped the nulls from the examples: put them back
-            if isinstance(route, APIRoute) and route.openapi_extra:
+        for route in chain(predict.router.routes, batch.router.routes, explain.router.routes):
+            if isinstance(route, APIRoute) and route.openapi_extra:  # FastAPI has dropped the nulls from its examples
                 schema["paths"][route.path]["post"] |= route.openapi_extra
         template = "#/components/schemas/{model}"
         for model in (PatientRecord, errors.ProblemDetails):
