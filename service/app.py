@@ -15,7 +15,7 @@ from patient.record import EXAMPLE, PatientRecord
 from service import errors
 from service.counts import Counts
 from service.predictor import Predictor, load
-from service.routes import batch, health, metrics, predict
+from service.routes import batch, health, inference, metrics, predict
 from service.settings import Settings
 from service.state import State
 from service.streams import Streams
@@ -42,6 +42,7 @@ def create_app(settings: Settings, predictor: Predictor | None = None, counts: C
     app.state.streams = Streams(settings.max_streams, state.counts)
     app.include_router(predict.router)
     app.include_router(batch.router)
+    app.include_router(inference.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     errors.install(app)

@@ -38,7 +38,7 @@ async def answer(state: State, content: bytes) -> bytes:
         for start in range(0, len(values), PART):
             predictions.append(msgspec.json.encode(_answers(model, values[start : start + PART]))[1:-1])
             state.counts.ran("batch", min(PART, len(values) - start))
-            await _others()
+            await others()
     head = f'{{"model_version":"{model.version}","threshold":{model.metadata.threshold!r},"predictions":['
     return b"".join((head.encode(), b",".join(predictions), b"]}"))
 
@@ -56,7 +56,7 @@ async def _sieve(content: bytes, limit: int) -> NDArray[np.float64] | None:
     values = np.empty((len(rows), len(FIELDS)), order="F")
     for start in range(0, len(rows), PART):
         values[start : start + PART] = as_array(map(astuple, rows[start : start + PART]))
-        await _others()
+        await others()
     if content.count(b":") != len(rows) * len(FIELDS):
         return None
     cells = np.argwhere(refused(values))
@@ -87,7 +87,7 @@ async def _verdict(content: bytes, limit: int) -> NDArray[np.float64]:
                 total += error.error_count()
                 if len(listed) < LISTED:
                     listed += _faults(error, row)
-        await _others()
+        await others()
     if total:
         raise invalid(listed[:LISTED], total)
     if content.count(b":") != len(rows) * len(FIELDS):
@@ -95,7 +95,7 @@ async def _verdict(content: bytes, limit: int) -> NDArray[np.float64]:
     return as_rows(records).astype(np.float64)
 
 
-async def _others() -> None:
+async def others() -> None:
     """Let the event loop do what else there is."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
