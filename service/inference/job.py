@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from patient.record import FIELDS
-from service.array import PART, others
+from service.array import others
 from service.inference import answer
 from service.inference.request import Inference, decode, refused
 from service.inference.run import Run
@@ -91,7 +91,7 @@ class Job:
             self.model, probability = await self.state.runs.submit(tuple(run.rows[0].tolist()))
             run.probabilities = np.array([probability], np.float32)
         else:
-            for count in run.parts(PART):
+            for count in run.parts(CHUNK):
                 if count:
                     self.state.counts.ran("batch", count)
                 await others()
