@@ -37,26 +37,29 @@ def rows(request: Inference, source: Source, settings: Settings) -> Rows:
     whole = tensors.keys() == {INPUT}
     if not whole and tensors.keys() != {*FIELDS}:
         raise refused(f"The inputs are {INPUT} alone, or all of {', '.join(FIELDS)}.")
-    count = _count(request.inputs, len(FIELDS) if whole else 1)
+    width = len(FIELDS) if whole else 1
+    count = _count(request.inputs, width)
     most = settings.max_rows if any(tensor.data for tensor in request.inputs) else settings.max_table_rows
     if count > most:
         raise refused(f"Up to {most} rows may come at once.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    for tensor in request.inputs:
+        _check_size(tensor, LITTLE.itemsize * count * width)
     if sum(tensor.size or 0 for tensor in request.inputs) > settings.max_part:
         detail = f"The binary tensors are larger than {settings.max_part} bytes."
         raise refused(detail, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     if whole:
-        found = _values(tensors[INPUT], count, len(FIELDS), source)
+        found = _values(tensors[INPUT], count, width, source)
     else:
         found = np.empty((count, len(FIELDS)), order="F")
         for tensor in request.inputs:  # the order in which their bytes lie
-            found[:, FIELDS.index(tensor.name)] = _values(tensor, count, 1, source)[:, 0]
+            found[:, FIELDS.index(tensor.name)] = _values(tensor, count, width, source)[:, 0]
     if source.read(1):
         raise refused("The body is longer than its JSON and the binary_data_size of its inputs say.")
     return found
 
 
 def _count(tensors: Sequence[Tensor], width: int) -> int:
-    """The number of rows, once all datatypes, shapes and sizes are right."""
+    """The number of rows, once all datatypes and shapes are right."""
     counts = set()
     for tensor in tensors:
         if tensor.datatype != DATATYPE:
@@ -70,8 +73,6 @@ def _count(tensors: Sequence[Tensor], width: int) -> int:
     (count,) = counts
     if count < 1:
         raise refused("The batch is empty: send at least one row.")
-    for tensor in tensors:
-        _check_size(tensor, LITTLE.itemsize * count * width)
     return count
 
 

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from service.predictor import load
 from tests.conftest import CLEVELAND
-from trainer import progress
-from trainer import triton
+from trainer import progress, triton
 from trainer.__main__ import main
 from trainer.dataset import Dataset
 from trainer.report.card import command_line

@@ -22,10 +22,12 @@ from trainer.export import save
 def protobuf() -> Any:
     """Triton's own definition of the file, from its client; the package around it would want gRPC."""
     found = importlib.util.find_spec("tritonclient")
-    assert found and found.submodule_search_locations
+    assert found
+    assert found.submodule_search_locations
     file = Path(found.submodule_search_locations[0]) / "grpc/model_config_pb2.py"
     spec = importlib.util.spec_from_file_location("model_config_pb2", file)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
