@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -97,13 +96,13 @@ def _values(tensor: Tensor, count: int, width: int, source: Source) -> Rows:
 
 def _numbers(tensor: Tensor, data: Data, count: int, width: int) -> Rows:
     """float64[count,width] of data that are flat, or nested as the shape says."""
-    if data and isinstance(data[0], list) and len(tensor.shape) > 1:
-        if any(not isinstance(row, list) or len(row) != width for row in data):
-            raise refused(f"The data of {tensor.name}, where they are nested, must be lists of {width}.")
-        data = list(chain.from_iterable(data))  # type: ignore[arg-type]
-    if len(data) != count * width or any(isinstance(value, list) for value in data):
+    try:
+        found = np.array(data, np.float64)
+    except (ValueError, TypeError):  # ragged
+        found = np.empty(0)
+    if list(found.shape) not in ([count * width], tensor.shape):
         raise refused(f"The data of {tensor.name} do not fill its shape, flat or nested.")
-    return np.array(data, np.float64).reshape(count, width)
+    return found.reshape(count, width)
 
 
 def _fill(source: Source, view: memoryview) -> int:

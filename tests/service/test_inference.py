@@ -141,7 +141,8 @@ def test_what_an_output_says_of_itself_goes_before_what_the_request_says(client:
         assert (HEADER in response.headers) is came
         assert len(probabilities(response)) == 1
     assert client.post(INFER, json={"inputs": [one], "id": "a:7"}).json()["id"] == "a:7"
-    for nothing in ({}, {"id": None, "outputs": None, "parameters": None}, {"outputs": []}):
+    nothings: list[dict[str, Any]] = [{}, {"id": None, "outputs": None, "parameters": None}, {"outputs": []}]
+    for nothing in nothings:
         assert "id" not in client.post(INFER, json={"inputs": [one]} | nothing).json()
 
 
@@ -340,10 +341,10 @@ BYTES = {"name": "patient", "shape": [1, 13], "datatype": "FP32", "parameters": 
         ([ONE | {"datatype": 32}], "str"),
         ([ONE | {"data": ONE["data"][:12]}], "fill its shape"),
         ([ONE | {"data": [[ONE["data"]]]}], "float"),
-        ([ONE | {"data": [ONE["data"][:12]]}], "lists of 13"),
-        ([ONE | {"data": [ONE["data"], 3]}], "lists of 13"),
+        ([ONE | {"data": [ONE["data"][:12]]}], "fill its shape"),
+        ([ONE | {"data": [ONE["data"], 3]}], "fill its shape"),
         ([ONE | {"data": [3, ONE["data"]]}], "fill its shape"),
-        ([ONE | {"shape": [2, 13], "data": [ONE["data"], ONE["data"][:12]]}], "lists of 13"),
+        ([ONE | {"shape": [2, 13], "data": [ONE["data"], ONE["data"][:12]]}], "fill its shape"),
         ([ONE | {"data": ["63", *ONE["data"][1:]]}], "float"),
         ([ONE | {"data": [True, *ONE["data"][1:]]}], "float"),
         ([ONE | {"data": "AAAA"}], "array"),
@@ -435,7 +436,7 @@ def test_a_body_that_is_no_request_is_refused(client: TestClient, content: bytes
 
 def mutated(draw: st.DrawFn, value: Any) -> Any:
     """JSON like this value, with something in it exchanged, dropped or doubled."""
-    odd = st.sampled_from(
+    odd: st.SearchStrategy[Any] = st.sampled_from(
         [None, True, 0, -1, 13, 52, 2**63, 1.5, "", "FP32", "patient", "INT64", [], [1, 13], {}, [[]]]
     )
     if isinstance(value, dict) and value and draw(st.integers(0, 5)):
