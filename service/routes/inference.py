@@ -115,6 +115,7 @@ FAILURES = NOT_FOUND | failing(
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.INTERNAL_SERVER_ERROR,
 )
+BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
 REQUEST = {
     "inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [1, len(FIELDS)], "data": [[*EXAMPLE.values()]]}],
 }
@@ -169,7 +170,7 @@ async def model_ready(request: Request) -> ModelReady:
     return ModelReady()
 
 
-@router.post(MODEL + "/infer", response_model=InferenceResponse, responses=FAILURES, openapi_extra=TAKES)
+@router.post(MODEL + "/infer", response_model=InferenceResponse, responses=FAILURES | BINARY, openapi_extra=TAKES)
 @unlisted.post(ANY + "/infer")
 @unlisted.post(VERSION + "/infer")
 async def infer(request: Request) -> Response:
