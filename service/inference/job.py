@@ -87,7 +87,8 @@ class Job:
     async def _in_parts(self, content: bytes) -> Response:
         source = io.BytesIO(content)
         request = self._request(source)
-        await others()
+        if len(content) > TINY:
+            await others()
         run = Run(rows(request, source, self.state.settings), self.model)
         if len(run.rows) == 1:  # joins the single records that wait
             run.judge(run.rows)
