@@ -50,6 +50,9 @@ bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers (3 GB, ab
 bench-batches: $(VENV)/dev ## tables over HTTP beside the floor of their format, single records beside them, and memory at 10 million rows, into benchmarks/RESULTS.md (about 14 minutes)
 	@$(BIN)/python -m benchmarks.batches --waits 10 --memory 10000000 --write
 
+bench-tensors: $(VENV)/dev ## tensors through the Open Inference Protocol beside the model alone, only shown (under two minutes)
+	@$(BIN)/python -m benchmarks.tensors
+
 bench-score: $(VENV)/dev ## the command for files in each format and on Ray with 1 and 2 workers, into benchmarks/RESULTS.md (about 4 minutes)
 	@$(BIN)/python -m benchmarks.score --write
 

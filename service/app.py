@@ -15,7 +15,7 @@ from patient.record import EXAMPLE, PatientRecord
 from service import errors
 from service.counts import Counts
 from service.predictor import Predictor
-from service.routes import batch, explain, health, metrics, predict
+from service.routes import batch, explain, health, inference, metrics, predict
 from service.settings import Settings
 from service.state import State
 from service.streams import Streams
@@ -47,6 +47,7 @@ def create_app(settings: Settings, model: Predictor | Versions | None = None, co
     app.include_router(predict.router)
     app.include_router(batch.router)
     app.include_router(explain.router)
+    app.include_router(inference.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     errors.install(app)

@@ -36,7 +36,7 @@ async def answer(state: State, content: bytes) -> bytes:
         for start in range(0, len(values), PART):
             predictions.append(msgspec.json.encode(_answers(model, values[start : start + PART]))[1:-1])
             state.counts.ran("batch", min(PART, len(values) - start))
-            await _others()
+            await others()
     head = f'{{"model_version":"{model.version}","threshold":{model.metadata.threshold!r},"predictions":['
     return b"".join((head.encode(), b",".join(predictions), b"]}"))
 
@@ -63,7 +63,7 @@ async def _sieve(content: bytes, limit: int, advice: str) -> NDArray[np.float64]
     values = np.empty((len(rows), len(FIELDS)), order="F")
     for start in range(0, len(rows), PART):
         values[start : start + PART] = as_array(map(astuple, rows[start : start + PART]))
-        await _others()
+        await others()
     if content.count(b":") != len(rows) * len(FIELDS):
         return None
     cells = np.argwhere(refused(values))
@@ -94,7 +94,7 @@ async def _verdict(content: bytes, limit: int, advice: str) -> NDArray[np.float6
                 total += error.error_count()
                 if len(listed) < LISTED:
                     listed += _faults(error, row)
-        await _others()
+        await others()
     if total:
         raise invalid(listed[:LISTED], total)
     if content.count(b":") != len(rows) * len(FIELDS):
@@ -102,7 +102,7 @@ async def _verdict(content: bytes, limit: int, advice: str) -> NDArray[np.float6
     return as_rows(records).astype(np.float64)
 
 
-async def _others() -> None:
+async def others() -> None:
     """Let the event loop do what else there is."""
     for _ in range(TURNS):
         await asyncio.sleep(0)

@@ -25,6 +25,11 @@ async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The raw body of a JSON request, never more than `limit` bytes of it. Raises Problem 413 or 415."""
     if JSON not in scope["headers"]:
         _check_type(dict(scope["headers"]).get(b"content-type", b""))
+    return await read(scope, receive, limit)
+
+
+async def read(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The raw body of a request, never more than `limit` bytes of it. Raises Problem 413."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body", False) or message["type"] != "http.request":

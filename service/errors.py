@@ -17,7 +17,8 @@
     the GPU is lost, and only it may answer        503     -      until the process is restarted
 
 An answer to a table that has begun cannot fail so any more: it is cut off, which HTTP tells from an end.
-No answer, and no log line, repeats a value that was sent: these are patients.
+Under /v2 the Open Inference Protocol has an error shape of its own, {"error": "..."}, and what PatientRecord refuses is
+400 there. No answer, and no log line, repeats a value that was sent: these are patients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,11 +28,14 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from service.provider import DeviceLost
 
 LISTED = 100  # errors that an answer lists; `total` counts them all
 MEDIA_TYPE = "application/problem+json"
+OPEN_INFERENCE = "/v2"  # where the Open Inference Protocol lives
 SCHEMA = "#/components/schemas/ProblemDetails"
 
 
@@ -68,16 +72,33 @@ class Problem(Exception):
         self.status, self.detail, self.errors, self.total, self.headers = status, detail, errors, total, headers
 
 
+class ProblemResponse(Response):
+    """The problem as HTTP sees it, in the shape that belongs to the path it came by."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        body = ProblemDetails(
+            title=problem.status.phrase,
+            status=problem.status,
+            detail=problem.detail,
+            errors=list(problem.errors) or None,
+            total=problem.total,
+        )
+        super().__init__(body.model_dump_json(exclude_none=True), problem.status, problem.headers, MEDIA_TYPE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        path = scope["path"]
+        if path != OPEN_INFERENCE and not path.startswith(OPEN_INFERENCE + "/"):
+            await super().__call__(scope, receive, send)
+            return
+        problem = self.problem
+        await JSONResponse({"error": problem.detail}, problem.status, problem.headers)(scope, receive, send)
+
+
 def response(problem: Problem) -> Response:
     """The problem as HTTP sees it."""
-    body = ProblemDetails(
-        title=problem.status.phrase,
-        status=problem.status,
-        detail=problem.detail,
-        errors=list(problem.errors) or None,
-        total=problem.total,
-    )
-    return Response(body.model_dump_json(exclude_none=True), problem.status, problem.headers, MEDIA_TYPE)
+    return ProblemResponse(problem)
 
 
 def install(app: FastAPI) -> None:

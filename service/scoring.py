@@ -1,7 +1,6 @@
 """A table over HTTP: reads the body, answers while it comes where that can be, and refuses in HTTP's words."""
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -17,16 +16,13 @@ from service.errors import FieldError, Problem
 from service.form import Upload
 from service.provider import DeviceLost
 from service.state import State
-from service.streams import Body, Gone, Streams
+from service.streams import Body, Gone, Streams, linger
 from service.tables.chunk import Chunk
 from service.tables.faults import ColumnsError, Refused, TableError, Tally, TooLarge
 from service.tables.formats import JSON, NDJSON, Format, of_name
 from service.tables.score import schema, score
 from service.tables.source import Limits, Source, opened
 from service.tables.spool import held
-
-LINGER_SECONDS = 5
-LINGER = 2**26  # bytes of a refused body that are read and dropped, so that its client comes to read the answer
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +141,7 @@ class TableResponse(Response):
             rest = None if answer and answer.body.ended else receive
             if begun:
                 log.warning("an answer was cut off after %d rows: %s", self.scoring.tally.rows, error or "nobody reads")
-                await _linger(rest)
+                await linger(rest)
                 return  # without an end: the server then breaks the connection
             refusal = error if isinstance(error, Problem) else problem(error, self.scoring.asked)
             await _refuse(errors.response(refusal), rest, send)
@@ -167,20 +163,8 @@ def _part(content: bytes, more: bool = True) -> Message:
 async def _refuse(response: Response, rest: Receive | None, send: Send) -> None:
     await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
     await send(_part(bytes(response.body)))
-    await _linger(rest)
+    await linger(rest)
     await send(_part(b"", more=False))
-
-
-async def _linger(rest: Receive | None) -> None:
-    """Read and drop what is left of a body: to close on a client that still sends would take the answer from it."""
-    left = LINGER
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while rest and left > 0:
-                message = await rest()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    break
 
 
 def problem(error: Exception, asked: Asked | None = None) -> Problem:

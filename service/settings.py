@@ -38,7 +38,7 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
     max_table_rows: int = Field(10**9, ge=1, description="rows of a table; above it 413")
     max_unpacked: int = Field(2**36, ge=1, description="bytes of a compressed table, once decompressed; above it 413")
     max_ratio: int = Field(200, ge=1, description="bytes that a compressed byte may stand for; above it 413")
-    max_part: int = Field(2**28, ge=1, description="bytes of one Arrow batch; above it 413")
+    max_part: int = Field(2**28, ge=1, description="bytes of one Arrow batch, or of binary tensors; above it 413")
     max_spool: int = Field(2**32, ge=1, description="bytes of a table or answer in a temporary file; above it 413")
     max_streams: int = Field(8, ge=1, description="tables that are scored at once; above it 503")
     max_stall: float = Field(60, gt=0, description="seconds that a table waits for its client; above it 408")

@@ -22,6 +22,8 @@ from service.counts import Counts
 from service.errors import Problem
 
 HIGH = 2**21  # bytes that wait on either side
+LINGER_SECONDS = 5
+LINGER = 2**26  # bytes of a refused body that are read and dropped, so that its client comes to read the answer
 NICE = 5  # of the threads: on a busy core single records go first
 
 Buffer = bytes | memoryview
@@ -199,6 +201,18 @@ class Streams:
                 await asyncio.shield(thread)
             finally:
                 self.running -= 1
+
+
+async def linger(rest: Receive | None) -> None:
+    """Read and drop what is left of a body: to close on a client that still sends would take the answer from it."""
+    left = LINGER
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while rest and left > 0:
+                message = await rest()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    break
 
 
 def _keep_memory() -> None:

@@ -17,6 +17,7 @@ import tf2onnx
 from patient.artefact import FILE, INPUT, OUTPUT, Metadata, versions
 from patient.encoding import Floats
 from patient.record import FIELDS
+from trainer import triton
 from trainer.fit import Fitted
 
 OPSET = 18
@@ -61,6 +62,8 @@ def save(
 ) -> Path:
     """Write model, card and plots as the next version, or `aside` as a candidate for a look, and return the folder.
 
+    Triton's config.pbtxt is written before the first version, and left alone where it is right.
+
     The folder is filled under a hidden name and then renamed. A rename onto a folder that is there fails, so of two
     trainers that meet, the later one takes the next number.
     """
@@ -74,6 +77,9 @@ def save(
         hidden.chmod(0o755)
         for name, content in plots.items():
             _write(hidden / name, content)
+        if not aside and triton.stale(models):
+            _write(hidden / triton.FILE, triton.CONFIG.encode())
+            (hidden / triton.FILE).replace(models / triton.FILE)
         for number in count(max(versions(models), default=0) + 1):
             version = f"candidate-{metadata.created.replace(':', '')}" if aside else str(number)
             stamped = metadata.model_copy(update={"version": version})

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
@@ -82,11 +83,14 @@ class Unpacked:
 
 
 class Gzip:
-    """The content of one or more gzip members. Gives what it has, without waiting for a full piece."""
+    """The content of one or more gzip members. Gives what it has, without waiting for a full piece.
 
-    def __init__(self, source: Source) -> None:
-        self.source, self.rest, self.ended = source, b"", False
-        self.member = zlib.decompressobj(wbits=31)
+    wbits: what zlib calls the container; 31 is gzip, 15 its own, which HTTP calls deflate
+    """
+
+    def __init__(self, source: Source, wbits: int = 31) -> None:
+        self.source, self.rest, self.wbits = source, b"", wbits
+        self.member = zlib.decompressobj(wbits)
 
     def read(self, size: int, /) -> bytes:
         """See Source. Raises zlib.error."""
@@ -95,7 +99,7 @@ class Gzip:
                 self.rest = self.member.unused_data or self.rest
                 if not self._more():
                     return b""
-                self.member = zlib.decompressobj(wbits=31)
+                self.member = zlib.decompressobj(self.wbits)
             if data := self.member.decompress(self.rest, size):
                 self.rest = self.member.unconsumed_tail
                 return data
@@ -132,11 +136,11 @@ class _File:
         """There is nothing to close."""
 
 
-PACKINGS: dict[str, Callable[[Source], Source]] = {"gzip": Gzip, "zstd": Zstd}
+PACKINGS: dict[str, Callable[[Source], Source]] = {"gzip": Gzip, "deflate": partial(Gzip, wbits=15), "zstd": Zstd}
 
 
 def opened(source: Source, packing: str | None, limits: Limits) -> Source:
-    """The bytes of the table itself, from a source that may be packed: `gzip`, `zstd` or None."""
+    """The bytes of the table itself, from a source that may be packed: `gzip`, `deflate`, `zstd` or None."""
     counted = Counted(source, limits.packed)
     return Unpacked(counted, limits, PACKINGS[packing]) if packing else counted
 

@@ -25,7 +25,9 @@ from trainer.dataset import Dataset
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"```sh\n(curl .*?)```\n\n```json\n(.*?)\n```", README, re.DOTALL)
 TABLES = re.findall(r"^\| [\w ,]+ \| `((?:gzip|curl) .*?)` \| (?:`(.*?)` )?\| .* \|$", README, re.MULTILINE)
-PYTHON = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+TABLE_CODE, TRITON_CODE = (
+    "".join(re.findall(r"```python\n(.*?)```", part, re.DOTALL)) for part in README.split("## Other clients")
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,7 @@ def test_the_python_examples_run(port: int) -> None:
     """The ten lines for pandas and polars, and then the table's cells."""
     pytest.importorskip("polars")
     scope: dict[str, Any] = {"URL": f"http://127.0.0.1:{port}/predict/batch"}
-    exec(PYTHON, scope)
+    exec(TABLE_CODE, scope)
     assert 0 < len(scope["sick"]) < 20
     assert {*FIELDS, "probability"} <= {*scope["sick"].columns}
     assert len(scope["frame"]) == 20
@@ -120,6 +122,15 @@ def test_the_python_examples_run(port: int) -> None:
         if python:
             found = eval(python, scope)
             assert len(found["predictions"] if isinstance(found, dict) else found) in (20, 21)
+
+
+def test_the_example_for_other_clients_runs(port: int) -> None:
+    """The first patient of the README gets the same answer from a client that knows nothing of this service."""
+    scope: dict[str, Any] = {}
+    exec(TRITON_CODE.replace(":8000", f":{port}"), scope)
+    (told,) = re.findall(r"here (\S+)", TRITON_CODE)
+    assert scope["probability"] == pytest.approx(np.array([[float(told)]]), abs=1e-6)
+    scope["client"].close()
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

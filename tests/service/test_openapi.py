@@ -23,16 +23,26 @@ def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> 
         "/health/ready": ["200", "503"],
         "/model": ["200", "503"],
         "/metrics": ["200"],
+        "/v2": ["200"],
+        "/v2/health/live": ["200"],
+        "/v2/health/ready": ["200", "503"],
+        "/v2/repository/index": ["200", "503"],
+        "/v2/models/heart_disease": ["200", "404", "503"],
+        "/v2/models/heart_disease/ready": ["200", "404", "503"],
+        "/v2/models/heart_disease/infer": ["200", "400", "404", "408", "413", "415", "500", "503"],
     }
     for path, operations in paths.items():
         good = ["text/plain"] if path == "/metrics" else ["application/json"]
         if path == "/predict/batch":
             good = [format_.media_type for format_ in FORMATS]
+        if path.endswith("/infer"):
+            good = ["application/json", "application/octet-stream"]
+        bad = ["application/json" if path.startswith("/v2") else "application/problem+json"]
         for operation in operations.values():
             assert operation["summary"]
             assert operation["description"]
             for status, response in operation["responses"].items():
-                assert list(response["content"]) == (good if status == "200" else ["application/problem+json"])
+                assert list(response["content"]) == (good if status == "200" else bad)
 
 
 def test_a_table_is_described_with_its_formats_and_its_options(client: TestClient) -> None:
@@ -62,7 +72,7 @@ def test_every_reference_leads_somewhere(client: TestClient) -> None:
 
 def test_the_documented_examples_are_answered(client: TestClient) -> None:
     """Whoever presses "Execute" in /docs gets a prediction."""
-    for path in ("/predict", "/predict/batch", "/explain"):
+    for path in ("/predict", "/predict/batch", "/explain", "/v2/models/heart_disease/infer"):
         body = client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]
         assert client.post(path, json=body["content"]["application/json"]["example"]).status_code == 200
 

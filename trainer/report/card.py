@@ -153,6 +153,7 @@ def _made(metadata: Metadata, difference: float) -> str:
 - Data: {data["file"]}, {data["rows"]} rows ({data["train_rows"]} to train, {data["test_rows"]} to test), SHA-256 `{data["sha256"]}`
 - Layers, from inputs to probability: {units} units
 - Encoding: inside the graph; its means and deviations come from the training rows. Fingerprint `{metadata.fingerprint}`
+- The folder that holds the versions is a model of a Triton repository; only Heart's own service refuses impossible values.
 - Keras and the exported graph differ by at most {difference:.1e} on all rows.
 - The file shows {len(metadata.background)} of the training rows, with which explanations compare, and for each measurement how the
   training rows are spread over ten bins; nothing else of single patients.

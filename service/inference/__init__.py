@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it: tensors in, tensors out."""

@@ -1,0 +1,57 @@
+"""Patients through the model, part by part, so that whoever runs them can let others do something in between."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from patient.encoding import Floats
+from patient.record import FIELDS, measurements
+from patient.table import wrong
+from service.inference.request import refused
+from service.inference.tensors import Rows
+from service.predictor import Predictor
+
+LISTED = 10  # faults that an error lists: it is one string
+
+
+class Run:
+    """One request's rows, float[N,13] not judged yet, and their probabilities, once all `parts` are done."""
+
+    def __init__(self, rows: Rows, model: Predictor) -> None:
+        self.rows, self.model = rows, model
+        self.probabilities: Floats = np.empty(len(rows), np.float32)
+        self.faults: list[str] = []
+        self.total = 0
+
+    def parts(self, size: int) -> Iterator[int]:
+        """Judge and run up to `size` rows a step; yields how many went through the model. Raises Problem 400.
+
+        After the first bad value the rest is only judged.
+        """
+        for start in range(0, len(self.rows), size):
+            part = self.rows[start : start + size]
+            self.judge(part, start)
+            if not self.total:
+                self.probabilities[start : start + size] = self.model(np.ascontiguousarray(part, np.float32))
+            yield 0 if self.total else len(part)
+        self.check()
+
+    def judge(self, part: Rows, start: int = 0) -> None:
+        """Take down what PatientRecord refuses in these rows, the first of which is number `start`."""
+        refusals = np.empty(part.shape, np.bool_, order="F")
+        columns = np.asfortranarray(part)
+        for i, field in enumerate(measurements()):
+            refusals[:, i] = wrong(field, columns[:, i])
+        if not refusals.any():
+            return
+        cells = np.argwhere(refusals)
+        self.total += len(cells)
+        room = LISTED - len(self.faults)
+        for row, i in cells[:room].tolist():
+            self.faults.append(f"row {start + row}, {FIELDS[i]}: {measurements()[i].expected}")
+
+    def check(self) -> None:
+        """Raise Problem 400 if anything was refused."""
+        if self.total:
+            more = f"; and {self.total - len(self.faults)} more" if self.total > len(self.faults) else ""
+            raise refused(f"{self.total} refused (rows count from 0, NaN is null): {'; '.join(self.faults)}{more}.")
