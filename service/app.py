@@ -1,5 +1,6 @@
 """create_app(settings): wiring and lifespan, nothing else."""
 
+import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator
@@ -33,7 +34,10 @@ def create_app(settings: Settings, predictor: Predictor | None = None, counts: C
         announce(state.model)
         gc.freeze()  # what is loaded stays: no collection need look at it again, for tens of milliseconds each time
         gc.set_threshold(50_000, 20, 20)  # requests leave no cycles: at 700, Python's own, looking for some takes 6 %
+        watch = asyncio.create_task(state.keys.watch()) if state.keys else None
         yield
+        if watch:
+            watch.cancel()
         state.model = None
 
     app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)

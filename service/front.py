@@ -15,8 +15,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import array, body
+from service.access import Access
 from service.answers import Prediction, missing
+from service.cors import cors
 from service.errors import Problem, lost, response
+from service.headers import Safe
+from service.limit import Limit
 from service.provider import DeviceLost
 from service.state import State
 
@@ -81,8 +85,15 @@ class Front:
 
 
 def stack(app: FastAPI) -> ASGIApp:
-    """`app` as it is served: with everything that stands in front of it, the outermost first."""
-    return Front(app, app.state.heart)
+    """`app` as it is served: with everything that stands in front of it, the outermost last."""
+    state: State = app.state.heart
+    layers: ASGIApp = Front(app, state)
+    if state.keys:
+        layers = Access(layers, state.keys)
+    layers = Limit(layers, state.settings.max_requests, state.counts)
+    if state.settings.cors_origins:
+        layers = cors(layers, state.settings.cors_origins)
+    return Safe(layers)
 
 
 @lru_cache

@@ -7,6 +7,7 @@ from fastapi import Request
 
 from service.counts import Counts
 from service.errors import Problem
+from service.keys import Keys
 from service.predictor import Predictor
 from service.runs import Runs
 from service.settings import Settings
@@ -14,11 +15,13 @@ from service.turns import Turns
 
 
 class State:
-    """The settings, the model once there is one, the queues in front of it, and what has been done so far."""
+    """The settings, the keys, the model once there is one, the queues in front of it, and what has been done so far."""
 
     def __init__(self, settings: Settings, counts: Counts | None = None) -> None:
+        """Raises KeysError."""
         self.settings = settings
         self.counts = counts or Counts()
+        self.keys = Keys(settings.keys) if settings.keys else None
         self.model: Predictor | None = None
         self.runs = Runs(self.ready_model, settings.max_waiting, self.counts)
         self.turns = Turns(settings.max_batches, self.counts)

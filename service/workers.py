@@ -17,6 +17,7 @@ from patient.artefact import ArtefactError
 from service.app import create_app
 from service.counts import Counts
 from service.front import stack
+from service.keys import KeysError
 from service.predictor import Predictor, ProviderError, load
 from service.settings import Settings
 
@@ -62,8 +63,8 @@ def _worker(settings: Settings, folder: Path) -> ASGIApp:
     log_to_stderr(settings)
     try:
         predictor = load(settings.models, settings.provider, settings.gpu)
-    except (ArtefactError, ProviderError) as error:
+        app = create_app(settings, predictor, Counts(folder))
+    except (ArtefactError, KeysError, ProviderError) as error:
         log.error("a worker will not start: %s", error)
         sys.exit(1)
-    app = create_app(settings, predictor, Counts(folder))
     return stack(app)
