@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int | str:
 
 
 def _key(arguments: list[str]) -> int | str:
-    """The line for the file of keys on stdout, and the key itself, this once, on stderr: each can go where it belongs."""
+    """The line for the file of keys on stdout; the key itself, this once, on stderr: each can go where it belongs."""
     if len(arguments) not in (1, 2) or arguments[0].startswith("-"):
         return "usage: python -m service key NAME [all|metrics] >> FILE"
     try:

@@ -19,6 +19,7 @@ from service.counts import Counts
 from service.front import stack
 from service.keys import KeysError
 from service.predictor import Predictor, ProviderError, load
+from service.protocol import Connection
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
         port=settings.port,
         workers=settings.workers,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=partial(Connection, settings),  # type: ignore[arg-type]  # which makes one, as the class would
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
