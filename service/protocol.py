@@ -32,6 +32,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(**uvicorns)
         self.most_connections, self.most_head = settings.max_connections, settings.max_head
         self.between = settings.max_arrival / LOOKS  # seconds
+        self.url = b""
         self.refusal = INVALID
         self.unused = 0  # bytes of which neither a head nor a piece of a body has come
         self.seen: object = None  # the request as it was at the last look
