@@ -1,5 +1,6 @@
 """What a request needs a key for, in front of everything else: whatever is not named here as open is closed."""
 
+from collections.abc import Awaitable
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,15 +22,14 @@ class Access:
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self.app, self.keys = app, keys
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One connection event. A good key's name is left in scope["key"]."""
         if scope["type"] == "http" and not is_open(scope["path"]):
             try:
                 scope["key"] = self._admitted(scope)
             except Problem as problem:
-                await response(problem)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+                return response(problem)(scope, receive, send)
+        return self.app(scope, receive, send)
 
     def _admitted(self, scope: Scope) -> str:
         """The name of the key that was sent. Raises Problem 401 and 403."""

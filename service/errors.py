@@ -3,16 +3,20 @@
     what is wrong                                  status  errors[]
     the body is not JSON, or a damaged table       400     -
     the client left before its body had ended      400     -
+    no key, or one that is not good                401     -      with WWW-Authenticate, where keys are asked for
+    a good key that may not do this                403     -
     no such path                                   404     -
     the path takes other methods                   405     -      with Allow
     no type that `Accept` names can be answered    406     -
-    the body, or what took it, came too slowly     408     -
+    the request, or what took it, came too slowly  408     -
     the body, or its number of records, too large  413     -
+    the URL too long                               414     -
     another content type or encoding               415     -
     a record that PatientRecord refuses            422     one a field, with a JSON pointer (RFC 6901)
     a table with other columns, or an odd query    422     one a column
+    the head too large                             431     -
     a fault of ours                                500     -
-    no model is ready, or too many tables          503     -      with Retry-After
+    no model is ready, or too much at once         503     -      with Retry-After
     the GPU is lost, and only it may answer        503     -      until the process is restarted
 
 An answer to a table that has begun cannot fail so any more: it is cut off, which HTTP tells from an end.
@@ -27,6 +31,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.headers import DATA
 from service.provider import DeviceLost
 
 LISTED = 100  # errors that an answer lists; `total` counts them all
@@ -76,7 +81,9 @@ def response(problem: Problem) -> Response:
         errors=list(problem.errors) or None,
         total=problem.total,
     )
-    return Response(body.model_dump_json(exclude_none=True), problem.status, problem.headers, MEDIA_TYPE)
+    answer = Response(body.model_dump_json(exclude_none=True), problem.status, problem.headers, MEDIA_TYPE)
+    answer.raw_headers += DATA
+    return answer
 
 
 def install(app: FastAPI) -> None:

@@ -19,7 +19,7 @@ from service.access import Access
 from service.answers import Prediction, missing
 from service.cors import cors
 from service.errors import Problem, lost, response
-from service.headers import Safe
+from service.headers import DATA, Safe
 from service.limit import Limit
 from service.provider import DeviceLost
 from service.state import State
@@ -87,16 +87,16 @@ class Front:
 def stack(app: FastAPI) -> ASGIApp:
     """`app` as it is served: with everything that stands in front of it, the outermost last."""
     state: State = app.state.heart
-    layers: ASGIApp = Front(app, state)
+    layers: ASGIApp = Front(Safe(app), state)
     if state.keys:
         layers = Access(layers, state.keys)
     layers = Limit(layers, state.settings.max_requests, state.counts)
     if state.settings.cors_origins:
         layers = cors(layers, state.settings.cors_origins)
-    return Safe(layers)
+    return layers
 
 
 @lru_cache
 def _start(length: int) -> Message:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length), *DATA]
     return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -1,4 +1,7 @@
-"""Headers that go with every answer, so that a browser does nothing with it but what we mean."""
+"""Headers that go with every answer, so that a browser does nothing with it but what we mean.
+
+What a browser may show has them all. Records' answers and problems have the two that matter to data: each costs 1 us.
+"""
 
 import base64
 import hashlib
@@ -9,54 +12,47 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-ALWAYS: Headers = (
-    (b"cache-control", b"no-store"),  # a patient's probability lies in nobody's cache
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
+# What matters to data: nobody keeps a patient's probability, and nothing takes it for a page.
+DATA: Headers = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+ALWAYS: Headers = (*DATA, (b"referrer-policy", b"no-referrer"), (b"cross-origin-resource-policy", b"same-origin"))
 POLICY = b"content-security-policy"
 SAFE: Headers = (*ALWAYS, (POLICY, b"default-src 'none'; frame-ancestors 'none'"))
 SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 class Safe:
-    """An ASGI layer that puts them on. They are no more than tuples added: single records pass here."""
+    """An ASGI layer that puts on all that an answer has not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection event."""
-        if scope["type"] != "http" or scope["path"].startswith("/docs"):
-            send = _Page(send) if scope["type"] == "http" else send
-            await self.app(scope, receive, send)
-            return
-
-        def safely(message: Message):  # type: ignore[no-untyped-def]  # what send gives: no second coroutine around it
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": (*message["headers"], *SAFE)}
-            return send(message)
-
-        await self.app(scope, receive, safely)
+        await self.app(scope, receive, _Way(send) if scope["type"] == "http" else send)
 
 
-class _Page:
-    """The way back of a page, which runs the scripts that stand in it, and others of ours, and nobody else's."""
+class _Way:
+    """The way back of an answer. A page runs the scripts that stand in it, and files of ours, and nobody else's."""
 
     def __init__(self, send: Send) -> None:
         self.send = send
-        self.start: Message | None = None
+        self.page: Message | None = None  # the start of one, until its content says what it runs
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.start = message
-            return
-        if self.start:
-            headers = (*self.start["headers"], *ALWAYS, (POLICY, _policy(bytes(message.get("body", b"")))))
-            await self.send({**self.start, "headers": headers})
-            self.start = None
+            if any(name == b"content-type" and kind.startswith(b"text/html") for name, kind in message["headers"]):
+                self.page = message
+                return
+            message = _with(message, SAFE)
+        elif self.page:
+            await self.send(_with(self.page, (*ALWAYS, (POLICY, _policy(bytes(message.get("body", b"")))))))
+            self.page = None
         await self.send(message)
+
+
+def _with(start: Message, headers: Headers) -> Message:
+    there = {name for name, _ in start["headers"]}
+    return {**start, "headers": [*start["headers"], *(header for header in headers if header[0] not in there)]}
 
 
 @lru_cache

@@ -37,8 +37,9 @@ class Limit:
             finally:
                 self.busy += 1
 
+        whole = not getattr(getattr(receive, "__self__", None), "more_body", True)  # as Uvicorn knows of most
         self.busy += 1
         try:
-            await self.app(scope, waiting, send)
+            await self.app(scope, receive if whole else waiting, send)
         finally:
             self.busy -= 1

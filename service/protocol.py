@@ -13,7 +13,6 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import Problem, response
-from service.headers import SAFE
 from service.settings import Settings
 
 URL = 8192  # bytes: what RFC 9110 wants supported
@@ -125,7 +124,7 @@ class Connection(HttpToolsProtocol):
     def _written(self, problem: Problem) -> Iterator[bytes]:
         answer = response(problem)
         yield STATUS_LINE[problem.status]
-        for name, value in (*self.server_state.default_headers, *answer.raw_headers, *SAFE, (b"connection", b"close")):
+        for name, value in (*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")):
             yield b"%b: %b\r\n" % (name, value)
         yield b"\r\n"
         yield bytes(answer.body)
