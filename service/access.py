@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable
 from http import HTTPStatus
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Problem, response
+from service.errors import Problem, documented, response
 from service.keys import Keys
 
 PROBES = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
@@ -48,6 +49,20 @@ class Access:
         if key.scope == "metrics" and scope["path"] != METRICS:
             raise Problem(HTTPStatus.FORBIDDEN, f"This key may read {METRICS} and nothing else.")
         return key.name
+
+
+def describe(schema: dict[str, Any]) -> None:
+    """Say in an OpenAPI document which requests need a key, and how it is sent."""
+    schema["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            if not is_open(path):
+                operation["security"] = [{"bearer": []}, {"header": []}]
+                refusals = documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+                operation["responses"] |= {str(status): response for status, response in refusals.items()}
 
 
 def is_open(path: str) -> bool:

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 from patient.record import EXAMPLE, PatientRecord
-from service import errors
+from service import access, errors
 from service.counts import Counts
 from service.predictor import Predictor, load
 from service.routes import batch, health, metrics, predict
@@ -61,13 +61,14 @@ Every error is `application/problem+json` and never repeats a value that was sen
 
 def announce(model: Predictor) -> None:
     """Say at start-up what serves, and on what."""
-    log.info("model version %s serves on %s", model.version, model.provider)
+    log.info("model version %s serves on %s, sha256 %s", model.version, model.provider, model.digest)
     if model.fallback:
         log.warning("provider=auto fell back to the CPU: %s", model.fallback)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's schema, and the two models that no route's signature mentions."""
+    """FastAPI's schema, the two models that no route's signature mentions, and the keys if any are asked for."""
+    state: State = app.state.heart
     if not app.openapi_schema:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         for route in (
@@ -81,5 +82,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             own = model.model_json_schema(ref_template=template)
             schema["components"]["schemas"] |= own.pop("$defs", {}) | {model.__name__: own}
         schema["components"]["schemas"]["PatientRecord"]["examples"] = [EXAMPLE]  # Pydantic sorts its keys
+        if state.keys:
+            access.describe(schema)
         app.openapi_schema = schema
     return app.openapi_schema

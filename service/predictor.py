@@ -11,6 +11,7 @@ import onnxruntime as ort
 from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Metadata, versions
 from patient.encoding import Floats, from_bytes
 from patient.record import EXAMPLE, FIELDS
+from service import artefact_file
 from service.crossover import crossover
 from service.few import LARGEST, Few
 from service.provider import DeviceLost, Gpu, Provider, ProviderError, reason
@@ -31,8 +32,8 @@ class Predictor:
 
     provider: the execution provider that runs it; fallback: why that is not the GPU although `auto` would take one;
     crossover: rows from which on a run goes to the GPU, None without one; failure: what became of the GPU, once it is
-    lost and nothing may stand in for it. Without `gpu` the CPU runs all; without `cpu` the GPU does. A lost GPU's
-    session is kept: to take it down in its broken context can take the process along.
+    lost and nothing may stand in for it; digest: SHA-256 of the file. Without `gpu` the CPU runs all; without `cpu` the
+    GPU does. A lost GPU's session is kept: to take it down in its broken context can take the process along.
     """
 
     metadata: Metadata
@@ -42,6 +43,7 @@ class Predictor:
     fallback: str | None = None
     crossover: int | None = None
     failure: str | None = None
+    digest: str = ""
 
     def __post_init__(self) -> None:
         self._few = Few(self.cpu.session) if isinstance(self.cpu, Plain) else None
@@ -126,7 +128,7 @@ def load(models: Path, provider: Provider, gpu: Gpu = GPU) -> Predictor:
         raise ArtefactError(f"{models}: no model here, expected <version>/{FILE}; `python -m trainer fit` makes one")
     file = models / str(known[-1]) / FILE
     try:
-        content = file.read_bytes()
+        content = artefact_file.read(file)
         session = on_cpu(content)
         metadata = Metadata.from_strings(session.get_modelmeta().custom_metadata_map)
         metadata.check()
@@ -139,7 +141,9 @@ def load(models: Path, provider: Provider, gpu: Gpu = GPU) -> Predictor:
         raise ArtefactError(f"{file}: {error.strerror}") from None
     except ArtefactError as error:
         raise ArtefactError(f"{file}: {error}") from None
-    return _place(metadata, content, cpu, provider, gpu)
+    model = _place(metadata, content, cpu, provider, gpu)
+    model.digest = artefact_file.digest(content)
+    return model
 
 
 def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: Gpu) -> Predictor:
