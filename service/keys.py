@@ -93,7 +93,8 @@ def new(name: str, scope: str = "all") -> tuple[str, str]:
     """A new key, and the line for the file that makes it good. Raises KeysError for a name or scope that cannot be."""
     key = PREFIX + secrets.token_urlsafe(32)
     line = f"{name} {hashlib.sha256(key.encode()).hexdigest()}{'' if scope == 'all' else f' {scope}'}"
-    _parse([line], "key")
+    if not NAME.fullmatch(name) or not _parse([line], "key"):
+        raise KeysError("a name is letters, digits and . _ @ -, at most 64")
     return key, line
 
 
