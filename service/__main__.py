@@ -1,13 +1,13 @@
-"""`python -m service`: read the settings, load the model, serve; `python -m service score`: score files instead."""
+"""`python -m service`: read the settings, load the model, serve; `score`: score files instead; `key`: make a key."""
 
 import logging
 import sys
 
 from patient.artefact import ArtefactError
-from service import workers
+from service import keys, workers
 from service.counts import Counts
 from service.predictor import ProviderError
-from service.settings import SettingsError, from_command_line
+from service.settings import SettingsError, from_command_line, refuse_exposure
 from service.versions import Versions
 
 log = logging.getLogger("service")
@@ -19,18 +19,38 @@ def main(arguments: list[str] | None = None) -> int | str:
         from service.cli.score import main as score
 
         return score(arguments[1:])
+    if arguments[:1] == ["key"]:
+        return _key(arguments[1:])
     try:
         settings = from_command_line(arguments)
+        refuse_exposure(settings)
+        if settings.keys:
+            keys.Keys(settings.keys)  # each worker reads them for itself; here a refusal is one line
         workers.log_to_stderr(settings)
         log.info("loading the model from %s", settings.models)
         versions = Versions(settings, Counts())
         versions.start()  # here and not in the app: a refusal is then one line
-    except SettingsError as error:
+    except (SettingsError, keys.KeysError) as error:
         return f"service: {error}"
     except (ArtefactError, ProviderError) as error:
         return f"service: will not start: {error}"
     log.info("predict: POST http://%s:%d/predict   try it out: http://%s:%d/docs", *(settings.host, settings.port) * 2)
     workers.serve(settings, versions)
+    return 0
+
+
+def _key(arguments: list[str]) -> int | str:
+    """The line for the file of keys on stdout; the key itself, this once, on stderr: each can go where it belongs."""
+    if len(arguments) not in (1, 2) or arguments[0].startswith("-"):
+        return "usage: python -m service key NAME [all|metrics] >> FILE"
+    try:
+        key, line = keys.new(*arguments)
+    except keys.KeysError as error:
+        return f"service: {error}"
+    if sys.stderr.isatty():
+        sys.stderr.write("the key, shown only here: ")
+    sys.stderr.write(f"{key}\n")
+    sys.stdout.write(f"{line}\n")
     return 0
 
 

@@ -1,5 +1,6 @@
 """create_app(settings): wiring and lifespan, nothing else."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -12,7 +13,7 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 from patient.record import EXAMPLE, PatientRecord
-from service import errors
+from service import access, errors
 from service.counts import Counts
 from service.predictor import Predictor
 from service.routes import batch, explain, health, inference, metrics, predict
@@ -36,8 +37,11 @@ def create_app(settings: Settings, model: Predictor | Versions | None = None, co
         state.serve(fixed or versions.model or versions.start())
         gc.freeze()  # what is loaded stays: no collection need look at it again, for tens of milliseconds each time
         gc.set_threshold(50_000, 20, 20)  # requests leave no cycles: at 700, Python's own, looking for some takes 6 %
+        watch = asyncio.create_task(state.keys.watch()) if state.keys else None
         async with nullcontext() if fixed else watched(versions, state):
             yield
+        if watch:
+            watch.cancel()
         state.model = None
 
     app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
@@ -62,7 +66,8 @@ Every error is `application/problem+json` and never repeats a value that was sen
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's schema, and the two models that no route's signature mentions."""
+    """FastAPI's schema, the two models that no route's signature mentions, and the keys if any are asked for."""
+    state: State = app.state.heart
     if not app.openapi_schema:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         for route in chain(predict.router.routes, batch.router.routes, explain.router.routes):
@@ -73,5 +78,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             own = model.model_json_schema(ref_template=template)
             schema["components"]["schemas"] |= own.pop("$defs", {}) | {model.__name__: own}
         schema["components"]["schemas"]["PatientRecord"]["examples"] = [EXAMPLE]  # Pydantic sorts its keys
+        if state.keys:
+            access.describe(schema)
         app.openapi_schema = schema
     return app.openapi_schema

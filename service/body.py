@@ -18,6 +18,7 @@ EXPECTED = {field.name: field for field in measurements()}
 Values = tuple[float | None, ...]  # in the order of FIELDS
 Location = tuple[int | str, ...]
 JSON = (b"content-type", b"application/json")
+HELD = 2**28  # bytes of JSON bodies that are still coming, all together
 NAME = 64  # characters of an unknown field's name that an error repeats
 
 
@@ -49,16 +50,38 @@ async def _rest(body: bytes, message: Message, scope: Scope, receive: Receive, l
     """The whole of a body that comes in pieces, the first of which is here."""
     if int(dict(scope["headers"]).get(b"content-length", 0)) > limit:
         raise _too_large(limit)  # before it is read
-    parts, size = [body], len(body)
-    while message["type"] == "http.request":
-        if size > limit:
-            raise _too_large(limit)
-        if not message.get("more_body", False):
-            return b"".join(parts)
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
+    parts = [body]
+    with _Held() as held:
+        while message["type"] == "http.request":
+            held.add(len(parts[-1]))
+            if held.size > limit:
+                raise _too_large(limit)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+            message = await receive()
+            parts.append(message.get("body", b""))
     raise ClientDisconnect
+
+
+class _Held:
+    """The bytes of one body that is still coming; all of these together are bounded, however many clients send."""
+
+    all = 0
+
+    def __enter__(self) -> "_Held":
+        self.size = 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _Held.all -= self.size
+
+    def add(self, more: int) -> None:
+        """Raises Problem 503 where there is no room for them."""
+        self.size += more
+        _Held.all += more
+        if _Held.all > HELD:
+            detail = "Too many large requests are coming at once."
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
 
 
 def _too_large(limit: int) -> Problem:

@@ -3,17 +3,21 @@
     what is wrong                                  status  errors[]
     the body is not JSON, or a damaged table       400     -
     the client left before its body had ended      400     -
+    no key, or one that is not good                401     -      with WWW-Authenticate, where keys are asked for
+    a good key that may not do this                403     -
     no such path                                   404     -
     the path takes other methods                   405     -      with Allow
     no type that `Accept` names can be answered    406     -
-    the body, or what took it, came too slowly     408     -
+    the request, or what took it, came too slowly  408     -
     a model that has nothing to explain with       409     -
     the body, or its number of records, too large  413     -
+    the URL too long                               414     -
     another content type or encoding               415     -
     a record that PatientRecord refuses            422     one a field, with a JSON pointer (RFC 6901)
     a table with other columns, or an odd query    422     one a column
+    the head too large                             431     -
     a fault of ours                                500     -
-    no model is ready, or too many requests wait   503     -      with Retry-After
+    no model is ready, or too much at once         503     -      with Retry-After
     the GPU is lost, and only it may answer        503     -      until the process is restarted
 
 An answer to a table that has begun cannot fail so any more: it is cut off, which HTTP tells from an end.
@@ -31,6 +35,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from service.headers import DATA
 from service.provider import DeviceLost
 
 LISTED = 100  # errors that an answer lists; `total` counts them all
@@ -85,6 +90,7 @@ class ProblemResponse(Response):
             total=problem.total,
         )
         super().__init__(body.model_dump_json(exclude_none=True), problem.status, problem.headers, MEDIA_TYPE)
+        self.raw_headers += DATA
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -93,7 +99,9 @@ class ProblemResponse(Response):
             await super().__call__(scope, receive, send)
             return
         problem = self.problem
-        await JSONResponse({"error": problem.detail}, problem.status, problem.headers)(scope, receive, send)
+        answer = JSONResponse({"error": problem.detail}, problem.status, problem.headers)
+        answer.raw_headers += DATA
+        await answer(scope, receive, send)
 
 
 def response(problem: Problem) -> Response:

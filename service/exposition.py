@@ -38,6 +38,5 @@ class _Reading(Collector):
         yield GaugeMetricFamily("heart_workers", "Processes that live.", workers)
         yield GaugeMetricFamily("heart_workers_ready", "Processes that can answer.", ready)
         if model:
-            yield InfoMetricFamily(
-                "heart_model", "What serves.", {"version": model.version, "provider": model.provider}
-            )
+            info = {"version": model.version, "provider": model.provider, "sha256": model.digest}
+            yield InfoMetricFamily("heart_model", "What serves.", info)

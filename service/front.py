@@ -12,11 +12,15 @@ from http import HTTPStatus
 import msgspec
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import array, body
+from service.access import Access
 from service.answers import Prediction, missing
+from service.cors import cors
 from service.errors import Problem, lost, response
+from service.headers import DATA, Headers, Safe
+from service.limit import Limit
 from service.provider import DeviceLost
 from service.state import State
 
@@ -76,16 +80,23 @@ class Front:
             fault = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of the service; it has been logged.")
             await response(fault)(scope, receive, send)
         else:
-            await send(_start(len(content)))
+            await send({"type": "http.response.start", "status": 200, "headers": _headers(len(content))})
             await send({"type": "http.response.body", "body": content})
 
 
 def stack(app: FastAPI) -> ASGIApp:
-    """`app` as it is served: with everything that stands in front of it, the outermost first."""
-    return Front(app, app.state.heart)
+    """`app` as it is served: with everything that stands in front of it, the outermost last."""
+    state: State = app.state.heart
+    layers: ASGIApp = Front(Safe(app), state)
+    if state.keys:
+        layers = Access(layers, state.keys)
+    layers = Limit(layers, state.settings.max_requests, state.counts)
+    if state.settings.cors_origins:
+        layers = cors(layers, state.settings.cors_origins)
+    return layers
 
 
 @lru_cache
-def _start(length: int) -> Message:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
-    return {"type": "http.response.start", "status": 200, "headers": headers}
+def _headers(length: int) -> Headers:
+    """A tuple: whoever adds to those of one answer cannot add to all."""
+    return (b"content-type", b"application/json"), (b"content-length", b"%d" % length), *DATA

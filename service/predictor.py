@@ -1,7 +1,6 @@
 """ONNX file -> probabilities. Knows no HTTP and no JSON."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnxruntime as ort
 from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Checks, Metadata, pinned, versions
 from patient.encoding import Floats, from_bytes
 from patient.record import EXAMPLE, FIELDS
+from service import artefact_file
 from service.crossover import crossover
 from service.few import LARGEST, Few
 from service.provider import DeviceLost, Gpu, Provider, ProviderError, reason
@@ -22,7 +22,6 @@ __all__ = ["DeviceLost", "Predictor", "ProviderError", "candidates", "load", "lo
 
 GPU = Gpu()  # as it is used by default
 TOLERANCE = 1e-5  # by which answers may differ: the GPU's from the CPU's, and these from those at the export
-BOUND = 2**26  # bytes of a model file: some thousand times what ours have
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +32,8 @@ class Predictor:
 
     provider: the execution provider that runs it; fallback: why that is not the GPU although `auto` would take one;
     crossover: rows from which on a run goes to the GPU, None without one; failure: what became of the GPU, once it is
-    lost and nothing may stand in for it. Without `gpu` the CPU runs all; without `cpu` the GPU does. A lost GPU's
-    session is kept: to take it down in its broken context can take the process along.
+    lost and nothing may stand in for it; digest: SHA-256 of the file. Without `gpu` the CPU runs all; without `cpu` the
+    GPU does. A lost GPU's session is kept: to take it down in its broken context can take the process along.
     """
 
     metadata: Metadata
@@ -44,6 +43,7 @@ class Predictor:
     fallback: str | None = None
     crossover: int | None = None
     failure: str | None = None
+    digest: str = ""
 
     def __post_init__(self) -> None:
         self._few = Few(self.cpu.session) if isinstance(self.cpu, Plain) else None
@@ -145,7 +145,7 @@ def load_file(file: Path, provider: Provider, gpu: Gpu = GPU) -> Predictor:
     than when it was exported, and ProviderError where `cuda` was asked for and would not be what runs.
     """
     try:
-        content = _content(file)
+        content = artefact_file.read(file)
         session = on_cpu(content)
         metadata = Metadata.from_strings(session.get_modelmeta().custom_metadata_map)
         metadata.check()
@@ -158,16 +158,9 @@ def load_file(file: Path, provider: Provider, gpu: Gpu = GPU) -> Predictor:
         raise ArtefactError(f"{file}: {error.strerror}") from None
     except ArtefactError as error:
         raise ArtefactError(f"{file}: {error}") from None
-    return _place(metadata, content, cpu, provider, gpu)
-
-
-def _content(file: Path) -> bytes:
-    """The file's bytes, whatever lies there: a pipe must not be waited for, and memory is not for the taking."""
-    with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
-        content = stream.read(BOUND + 1)
-    if len(content) > BOUND:
-        raise ArtefactError(f"it has more than {BOUND} bytes")
-    return content
+    model = _place(metadata, content, cpu, provider, gpu)
+    model.digest = artefact_file.digest(content)
+    return model
 
 
 def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: Gpu) -> Predictor:

@@ -14,6 +14,7 @@ from service import body, errors
 from service.asked import Asked, of_type
 from service.errors import FieldError, Problem
 from service.form import Upload
+from service.protocol import PATIENT
 from service.provider import DeviceLost
 from service.state import State
 from service.streams import Body, Gone, Streams, linger
@@ -121,8 +122,9 @@ class TableResponse(Response):
         self.scoring, self.streams = scoring, streams
         self.background = None
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse; once an answer has begun, a failure cuts it off: a whole one ends as HTTP says."""
+        scope[PATIENT] = True
         settings, answer, begun = self.scoring.settings, None, False
         try:
             async with self.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds) as answer:

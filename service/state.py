@@ -8,6 +8,7 @@ from fastapi import Request
 
 from service.counts import Counts
 from service.errors import Problem
+from service.keys import Keys
 from service.predictor import Predictor
 from service.runs import Runs
 from service.settings import Settings
@@ -17,11 +18,13 @@ log = logging.getLogger(__name__)
 
 
 class State:
-    """The settings, the model once there is one, the queues in front of it, and what has been done so far."""
+    """The settings, the keys, the model once there is one, the queues in front of it, and what has been done so far."""
 
     def __init__(self, settings: Settings, counts: Counts | None = None) -> None:
+        """Raises KeysError."""
         self.settings = settings
         self.counts = counts or Counts()
+        self.keys = Keys(settings.keys) if settings.keys else None
         self.model: Predictor | None = None
         self.runs = Runs(self.ready_model, settings.max_waiting, self.counts)
         self.turns = Turns(settings.max_batches, self.counts, "batches")
@@ -35,7 +38,7 @@ class State:
     def serve(self, model: Predictor) -> None:
         """Let this model answer from now on. In the event loop; whoever has taken the one before goes on with it."""
         self.model = model
-        log.info("model version %s serves on %s", model.version, model.provider)
+        log.info("model version %s serves on %s, sha256 %s", model.version, model.provider, model.digest)
         if model.fallback:
             log.warning("provider=auto fell back to the CPU: %s", model.fallback)
 

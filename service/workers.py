@@ -18,7 +18,9 @@ from patient.artefact import ArtefactError
 from service.app import create_app
 from service.counts import Counts
 from service.front import stack
+from service.keys import KeysError
 from service.predictor import ProviderError
+from service.protocol import Connection
 from service.settings import Settings
 from service.versions import Versions
 
@@ -56,7 +58,8 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
         port=settings.port,
         workers=settings.workers,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=partial(Connection, settings),  # type: ignore[arg-type]  # which makes one, as the class would
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -75,7 +78,8 @@ def _worker(settings: Settings, folder: Path) -> ASGIApp:
     versions = Versions(settings, Counts(folder))
     try:
         versions.start()
-    except (ArtefactError, ProviderError) as error:
+        app = create_app(settings, versions)
+    except (ArtefactError, KeysError, ProviderError) as error:
         log.error("a worker will not start: %s", error)
         sys.exit(1)
-    return stack(create_app(settings, versions))
+    return stack(app)

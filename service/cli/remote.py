@@ -20,6 +20,7 @@ from patient.artefact import Metadata
 from service.cli.attempt import said
 from service.cli.duplex import Answered
 from service.cli.job import LIMITS, Buffer, Job, Kind, Part, Usage
+from service.settings import Client
 from service.tables.faults import LISTED, Fault, Refused, TableError, Tally
 from service.tables.formats import ARROW, NDJSON
 from service.tables.score import schema
@@ -31,7 +32,8 @@ BAD = re.compile(r"(\d+) of (\d+) rows are bad\.")
 
 
 class Remote:
-    """An Engine. Raises Usage for a URL that is none, and TableError where no service answers."""
+    """An Engine. Raises Usage for a URL that is none, SettingsError for a key that is none, and TableError where no
+    service answers."""
 
     def __init__(self, url: str, job: Job) -> None:
         found = urlsplit(url)
@@ -39,6 +41,8 @@ class Remote:
             raise Usage("--url: a service's address, such as http://127.0.0.1:8000")
         self.secure, self.host, self.port = found.scheme == "https", found.hostname, found.port
         self.path, self.job = found.path.rstrip("/"), job
+        key = Client.from_environment().key
+        self.key = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         with self._asked("GET", "/model", {}, None) as response:
             content = response.read()
         try:
@@ -98,7 +102,7 @@ class Remote:
         connection = kind(self.host, self.port, timeout=CONNECT)
         try:
             connection.putrequest(method, self.path + path, skip_accept_encoding=True)
-            for name, value in (headers | ({"Transfer-Encoding": "chunked"} if body else {})).items():
+            for name, value in (headers | self.key | ({"Transfer-Encoding": "chunked"} if body else {})).items():
                 connection.putheader(name, value)
             connection.endheaders()
             answered = Answered(connection, method, body)

@@ -36,6 +36,12 @@ class Ready(BaseModel):
     workers: int = Field(description="processes that serve", examples=[1])
 
 
+class Served(Metadata):
+    """What lies in the model file, and which file it is."""
+
+    sha256: str = Field(description="of the model file")
+
+
 @router.get("/health/live")
 async def live() -> Live:
     """Whether the process runs. It never depends on the model: a restart would not bring one."""
@@ -70,6 +76,7 @@ async def ready(request: Request) -> Ready:
 
 
 @router.get("/model", responses=NOT_READY)
-async def model(request: Request) -> Metadata:
-    """The metadata that lie in the model file: fields, training data, flags, scores, libraries."""
-    return State.of(request).ready_model().metadata
+async def model(request: Request) -> Served:
+    """The metadata that lie in the model file: fields, training data, flags, scores, libraries; and its digest."""
+    serves = State.of(request).ready_model()
+    return Served(sha256=serves.digest, **serves.metadata.model_dump())

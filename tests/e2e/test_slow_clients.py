@@ -1,0 +1,261 @@
+"""Clients that are slow, silent or endless are ended in time, and meanwhile nobody else waits for them."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from patient.record import EXAMPLE
+from tests.e2e.serving import Connection, get, request, serving
+
+CLIENTS = 1000
+HEAD = b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+TABLE = b"POST /predict/batch HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+LINE = json.dumps(EXAMPLE).encode() + b"\n"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[int, int]]:
+    """Port and process of a service that gives a request little time, so that the tests take little too."""
+    with serving("--max-arrival", "2", "--max-requests", "50", "--max-stall", "4") as found:
+        yield found
+
+
+def memory(process: int) -> float:
+    """Resident MiB."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def open_files(process: int) -> int:
+    """Connections among them."""
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
+def ended(connection: socket.socket) -> bytes:
+    """All that comes until the server ends the connection. Raises TimeoutError if it does not."""
+    connection.settimeout(20)
+    got = b""
+    try:
+        while data := connection.recv(2**16):
+            got += data
+    except ConnectionError:
+        pass
+    return got
+
+
+def refused(answer: bytes, status: int) -> None:
+    """Whether an answer is one problem+json of this status, with the headers that go with every answer."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), answer
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    assert b"x-content-type-options: nosniff" in head
+    assert b"server:" not in head
+    assert json.loads(body)["status"] == status
+
+
+SLOW = [
+    (b"POST /predict", b"x"),
+    (HEAD + b"X-Slow: ", b"x"),
+    (HEAD, b"X-Slow: yes\r\n"),
+    (HEAD + b"Content-Length: 400\r\n\r\n{", b" "),
+    (HEAD + CHUNKED, b"1\r\n \r\n"),
+]
+
+
+def test_a_thousand_slow_clients_are_ended_and_nobody_waits_for_them(server: tuple[int, int]) -> None:
+    """Slowloris: each sends a byte now and then, for ever; of each kind are more than may be worked on at once."""
+    port, _ = server
+
+    async def slow(begun: bytes, goes_on: bytes) -> bytes:
+        connection = await Connection.to(port)
+        connection.writer.write(begun)
+        reading = asyncio.ensure_future(connection.reader.read())
+        try:
+            while not reading.done():
+                connection.writer.write(goes_on)
+                await asyncio.wait([reading], timeout=0.5)
+            return reading.result()
+        except ConnectionError:
+            return b""
+        finally:
+            connection.close()
+
+    async def work() -> int:
+        slow_ones = asyncio.gather(*(slow(*SLOW[number % len(SLOW)]) for number in range(CLIENTS)))
+        answered = 0
+        while not slow_ones.done():
+            connection = await Connection.to(port)
+            status, _, _ = await connection.post("/predict", EXAMPLE)
+            assert status == 200
+            answered += 1
+            connection.close()
+            await asyncio.sleep(0.05)
+        told = [answer for answer in await slow_ones if answer]
+        for answer in told:
+            refused(answer, 408)
+        assert len(told) > CLIENTS / 2  # of some, the answer is lost to what they still sent
+        return answered
+
+    assert asyncio.run(work()) > 5
+
+
+def test_a_connection_that_asks_nothing_is_closed_without_a_word(server: tuple[int, int]) -> None:
+    """Whoever only opened one has asked for no answer; nor is an answer due to one that has been given it."""
+    for before in (b"", b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", server[0])) as silent:
+            silent.sendall(before)
+            assert ended(silent).count(b"HTTP/1.1") == bool(before)
+
+
+def test_empty_lines_do_not_keep_a_connection(server: tuple[int, int]) -> None:
+    """A parser skips them before a request, and Uvicorn would wait for it for ever."""
+    with socket.create_connection(("127.0.0.1", server[0])) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"\r\n")
+        assert ended(connection).count(b"HTTP/1.1") <= 1
+
+
+@pytest.mark.parametrize(
+    ("begun", "goes_on", "status"),
+    [
+        (b"GET /", b"a", 414),
+        (b"GET / HTTP/1.1\r\nX: ", b"a", 431),
+        (b"GET / HTTP/1.1\r\n", b"X: y\r\n", 431),
+        (b"\r\n", b"\r\n", 431),
+        (HEAD + CHUNKED + b"1\r\n{\r\n0\r\nX: ", b"a", 431),
+        (HEAD + CHUNKED + b"1;", b"a", 431),
+    ],
+    ids=["URL", "header", "headers", "empty lines", "trailer", "chunk extension"],
+)
+def test_a_head_without_end_is_refused_and_takes_no_memory(
+    server: tuple[int, int], begun: bytes, goes_on: bytes, status: int
+) -> None:
+    """30 MB of it, wherever HTTP lets them stand."""
+    port, process = server
+    before = memory(process)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(20)
+        connection.sendall(begun)
+        time.sleep(0.1)  # a packet of its own
+        connection.sendall(goes_on * (33_000 // len(goes_on)))  # a little more than a head may be
+        refused(ended(connection), status)
+    with socket.create_connection(("127.0.0.1", port)) as connection, pytest.raises(ConnectionError):
+        connection.sendall(begun + goes_on * (30_000_000 // len(goes_on)))
+    assert memory(process) - before < 15
+
+
+def test_a_head_at_the_limit_is_taken_and_one_above_it_is_not(server: tuple[int, int]) -> None:
+    """However it is cut into packets, and when it comes as a whole."""
+    for size, status in ((31_000, 200), (33_000, 431)):
+        head = b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX: %b\r\n\r\n" % (b"a" * size)
+        for step in (len(head), 1000):
+            with socket.create_connection(("127.0.0.1", server[0])) as connection:
+                for start in range(0, len(head), step):
+                    connection.sendall(head[start : start + step])
+                assert ended(connection).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_client_that_never_reads_is_cut_off(server: tuple[int, int]) -> None:
+    """Its answers lie in memory for as long as it is there, and closing would wait for it to take them."""
+    port, process = server
+    get(port, "/health/live")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(10)
+        before = open_files(process)
+        connection.connect(("127.0.0.1", port))
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            for _ in range(10):  # more than the kernel keeps for it
+                connection.sendall(request("/predict/batch", [EXAMPLE] * 10_000))
+                assert open_files(process) > before
+        for _ in range(200):
+            if open_files(process) == before:
+                return
+            time.sleep(0.1)
+    raise AssertionError("its connection is still open")
+
+
+def test_a_table_may_take_its_time(server: tuple[int, int]) -> None:
+    """It has limits of its own: here it comes for twice as long as JSON may, and the answers keep pace."""
+    with socket.create_connection(("127.0.0.1", server[0])) as connection:
+        connection.settimeout(20)
+        connection.sendall(TABLE + CHUNKED)
+        got = b""
+        for _ in range(8):
+            connection.sendall(b"%x\r\n%b\r\n" % (len(LINE), LINE))
+            try:
+                connection.settimeout(0.5)
+                while True:
+                    got += connection.recv(2**16)
+                    assert got
+            except TimeoutError:
+                pass
+        connection.settimeout(20)
+        connection.sendall(b"0\r\n\r\n")
+        while not got.endswith(b"0\r\n\r\n"):
+            got += connection.recv(2**16)
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert got.count(b'"probability":') == 8
+    assert b'"bad": 0' in got
+
+
+def test_trailers_are_no_headers(server: tuple[int, int]) -> None:
+    """What comes behind a body cannot change what its head has said."""
+    with socket.create_connection(("127.0.0.1", server[0])) as connection:
+        body = json.dumps(EXAMPLE).encode()
+        head = b"POST /predict HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        trailer = b"0\r\nContent-Type: application/json\r\n\r\n"
+        connection.sendall(head + b"%x\r\n%b\r\n" % (len(body), body) + trailer)
+        assert ended(connection).startswith(b"HTTP/1.1 415 ")
+
+
+def test_what_is_no_http_is_400_and_what_came_before_it_is_answered(server: tuple[int, int]) -> None:
+    """The whole request gets its own answer, not the refusal of what follows it."""
+    with socket.create_connection(("127.0.0.1", server[0])) as connection:
+        connection.sendall(b"\x16\x03\x01 a TLS greeting, say\r\n\r\n")
+        refused(ended(connection), 400)
+    with socket.create_connection(("127.0.0.1", server[0])) as connection:
+        connection.sendall(request("/predict", EXAMPLE) + b"\0 garbage\r\n\r\n")
+        answer = ended(connection)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_one_connection_too_many_is_told_so() -> None:
+    """Those that are there are served on, and there is room again when one leaves."""
+    with serving("--max-connections", "3") as (port, _):
+        there = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+        for connection in there:  # each is known to be accepted
+            connection.sendall(request("/predict", EXAMPLE))
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        with socket.create_connection(("127.0.0.1", port)) as one_more:
+            answer = ended(one_more)
+        refused(answer, 503)
+        assert b"retry-after: 1" in answer
+        there[0].sendall(request("/predict", EXAMPLE))
+        assert there[0].recv(4096).startswith(b"HTTP/1.1 200")
+        for connection in there:
+            connection.close()
+        assert '"live"' in get(port, "/health/live")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_client_that_vanished_is_noticed(server: tuple[int, int]) -> None:
+    """Half-open: whoever lost its network says nothing, so the kernel asks from time to time."""
+    with socket.create_connection(("127.0.0.1", server[0])) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert connection.recv(4096)
+        theirs, ours = (f":{where[1]:04X}" for where in (connection.getpeername(), connection.getsockname()))
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        (found,) = [line for line in lines if line[1].endswith(theirs) and line[2].endswith(ours)]
+        assert found[5].startswith("02:")  # the timer that runs is keep-alive's
