@@ -15,6 +15,7 @@ from service.inference.answer import NAME
 from service.inference.job import Job, asked
 from service.inference.tensors import DATATYPE
 from service.predictor import Predictor
+from service.protocol import PATIENT
 from service.routes import health
 from service.routes.predict import takes
 from service.state import State
@@ -186,6 +187,7 @@ async def infer(request: Request) -> Response:
     streams: Streams = request.app.state.streams
     settings = state.settings
     answer = None
+    request.scope[PATIENT] = True
     try:
         async with streams.run(job.work, request.receive, settings.max_stall, settings.max_seconds) as answer:
             async for _ in answer:
