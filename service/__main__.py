@@ -4,6 +4,7 @@ import logging
 import sys
 
 from patient.artefact import ArtefactError
+from service import log as logs
 from service import workers
 from service.predictor import ProviderError, load
 from service.settings import SettingsError, from_command_line
@@ -19,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int | str:
         return score(arguments[1:])
     try:
         settings = from_command_line(arguments)
-        workers.log_to_stderr(settings)
+        logs.to_stderr(settings)
         log.info("loading the newest model of %s", settings.models)
         # Here and not in the app: a refusal is then one line.
         predictor = load(settings.models, settings.provider, settings.gpu)

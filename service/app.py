@@ -13,6 +13,8 @@ from fastapi_offline import FastAPIOffline
 
 from patient.record import EXAMPLE, PatientRecord
 from service import errors
+from service import log as log_lines
+from service.access import routes
 from service.counts import Counts
 from service.predictor import Predictor, load
 from service.routes import batch, health, metrics, predict
@@ -35,6 +37,7 @@ def create_app(settings: Settings, predictor: Predictor | None = None, counts: C
         gc.set_threshold(50_000, 20, 20)  # requests leave no cycles: at 700, Python's own, looking for some takes 6 %
         yield
         state.model = None
+        log_lines.flush()
 
     app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
     app.router.redirect_slashes = False
@@ -45,6 +48,7 @@ def create_app(settings: Settings, predictor: Predictor | None = None, counts: C
     app.include_router(health.router)
     app.include_router(metrics.router)
     errors.install(app)
+    state.routes = routes(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
 

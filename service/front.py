@@ -4,33 +4,37 @@ FastAPI documents these routes and would answer them alike (service/routes/ call
 several times the work that a record needs. Everything else goes to FastAPI.
 """
 
-import logging
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from http import HTTPStatus
 
 import msgspec
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import array, body
+from service import array, body, log
+from service.access import Access
 from service.answers import Prediction, missing
 from service.errors import Problem, lost, response
 from service.provider import DeviceLost
+from service.request import scored
 from service.state import State
 
 SINGLE, BATCH = "/predict", "/predict/batch"
 PLAIN = ((b"accept", b"*/*"), (b"accept", b"application/json"))
 ENCODE = msgspec.json.Encoder().encode
 
-log = logging.getLogger(__name__)
-
 
 async def predict(state: State, scope: Scope, receive: Receive) -> bytes:
     """The answer to one record as JSON. Raises Problem."""
-    values = body.one(await body.read_json(scope, receive, state.settings.max_body))
+    content = await body.read_json(scope, receive, state.settings.max_body)
+    try:
+        values = body.one(content)
+    except Problem as problem:
+        state.counts.refused(problem.fields)
+        raise
     model, probability = await state.runs.submit(values)
+    scored(1, model.version)
     threshold = model.metadata.threshold
     return ENCODE(Prediction(probability, probability >= threshold, missing(values), threshold, model.version))
 
@@ -71,10 +75,6 @@ class Front:
             await response(lost(error))(scope, receive, send)
         except ClientDisconnect:
             return
-        except Exception:
-            log.exception("fault in POST %s", scope["path"])
-            fault = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of the service; it has been logged.")
-            await response(fault)(scope, receive, send)
         else:
             await send(_start(len(content)))
             await send({"type": "http.response.body", "body": content})
@@ -82,7 +82,8 @@ class Front:
 
 def stack(app: FastAPI) -> ASGIApp:
     """`app` as it is served: with everything that stands in front of it, the outermost first."""
-    return Front(app, app.state.heart)
+    state = app.state.heart
+    return Access(Front(app, state), state, log.access())
 
 
 @lru_cache

@@ -35,6 +35,7 @@ class Runs:
             self.loop.call_soon(self._gather)
         future: asyncio.Future[Answer] = self.loop.create_future()
         self.waiting.append((as_bytes(values), future))
+        self.counts.now("records", len(self.waiting))
         return future
 
     def _gather(self) -> None:
@@ -46,15 +47,18 @@ class Runs:
 
     def _run(self) -> None:
         waiting, self.waiting = self.waiting, []
+        self.counts.now("records", 0)
+        rows = [row for row, _ in waiting]
         try:
             model = self.model()  # one for the whole run: no answer mixes two
-            probabilities = [round(p * SCALE) / SCALE for p in model.few([row for row, _ in waiting])]
+            probabilities = [round(p * SCALE) / SCALE for p in model.few(rows)]
         except Exception as error:  # each of those who wait gets it, or they would wait forever
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
             return
         self.counts.ran("single", len(waiting))
+        self.counts.saw(model, rows, probabilities)
         for (_, future), probability in zip(waiting, probabilities, strict=True):
             if not future.done():  # its client may have gone meanwhile
                 future.set_result((model, probability))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp
+from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag
 
 from service.provider import Gpu, Mode, Provider
 
@@ -42,6 +42,8 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
     max_waiting: int = Field(1024, ge=1, description="single records that may wait for a run; above it 503")
     max_batches: int = Field(64, ge=1, description="JSON batches that may wait for their turn; above it 503")
     workers: int = Field(1, ge=1, le=256, description="processes that serve; a killed one is replaced")
+    access_log: CliImplicitFlag[bool] = Field(True, description="a line a request, from log level info on")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
 
     @property

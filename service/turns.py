@@ -20,11 +20,15 @@ class Turns:
         if self.waiting >= self.limit:
             self.counts.overload()
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many batches wait.", headers={"Retry-After": "1"})
-        self.waiting += 1
+        self._wait(1)
         try:
             await self.lock.acquire()
         finally:
-            self.waiting -= 1
+            self._wait(-1)
+
+    def _wait(self, more: int) -> None:
+        self.waiting += more
+        self.counts.now("batches", self.waiting)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
