@@ -40,7 +40,7 @@ class Access:
         try:
             await self.app(scope, request.receive, request.send)
         except Exception:
-            logger.exception("fault in %s %s", request.method, self._route(scope)[1])
+            logger.exception("fault in %s %s", scope["method"], self._route(scope)[1])
             if not request.status:
                 fault = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of the service; it has been logged.")
                 await response(fault)(scope, request.receive, request.send)
@@ -51,23 +51,21 @@ class Access:
         seconds = perf_counter() - request.began
         place, route = self._route(scope)
         status = request.status or GONE
-        self.counts.answered(place, CUT if request.status and not request.ended else STATUS.get(status, OTHER), seconds)
+        whole = request.ended or status == GONE
+        self.counts.answered(place, STATUS.get(status, OTHER) if whole else CUT, seconds)
         if self.lines:
-            r, whole = request, request.ended or not request.status
-            line = log.Access(
-                time(), r.id, r.method, route, status, whole, seconds, r.rows, r.bytes_in, r.bytes_out, r.version
-            )
+            what = (scope["method"], route, status, whole, request.bytes_in, request.bytes_out)
+            line = (time(), seconds, request.id, what, request.rows, request.version)
             if not self.lines.put(line):
                 self.counts.dropped(self.lines.dropped)
 
     def _route(self, scope: Scope) -> tuple[int, str]:
         """The place and the template of a request's route, as far as one was found."""
         path: str = scope["path"]
-        place = self.places.get(path)
-        if place is None:
-            path = getattr(scope.get("route"), "path", ELSEWHERE)
-            place = self.places.get(path)
-        return (ROUTES - 1, ELSEWHERE) if place is None else (place, path)
+        if path in self.places:
+            return self.places[path], path
+        path = getattr(scope.get("route"), "path", ELSEWHERE)
+        return (self.places[path], path) if path in self.places else (ROUTES - 1, ELSEWHERE)
 
 
 def routes(app: FastAPI) -> list[str]:

@@ -68,10 +68,10 @@ class Counts:
 
     def ran(self, way: Way, rows: int) -> None:
         """The model has run once, over so many rows."""
-        runs = SERIES[f"runs/{way}"]
+        runs, sizes = _RUNS[way]
         self._cells[runs] += 1
         self._cells[runs + 1] += rows
-        self._cells[START[f"sizes/{way}"] + min((rows - 1).bit_length(), len(SIZES))] += 1
+        self._cells[sizes + min((rows - 1).bit_length(), len(SIZES))] += 1
 
     def overload(self) -> None:
         """A request was sent away because too many waited."""
@@ -166,6 +166,7 @@ class Counts:
         return Reading(self._page, self.spread.identity if self.spread else 0)
 
 
+_RUNS = {way: (SERIES[f"runs/{way}"], START[f"sizes/{way}"]) for way in ("single", "batch")}
 _REQUESTS, _SECONDS = START["requests"], START["seconds"]
 _STATUSES, _BUCKETS = len(STATUSES) + 2, len(BOUNDS) + 2
 

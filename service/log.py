@@ -11,7 +11,6 @@ import traceback
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 from service.lines import Lines as Queue
 from service.request import CURRENT
@@ -21,22 +20,10 @@ LAST = 1.0  # seconds that a process which ends gives its last lines
 HOME = str(Path(__file__).parents[1]) + "/"
 
 
-class Access(NamedTuple):
-    """A request that has ended. rows: that were scored; version: of the model that scored them."""
-
-    at: float  # seconds since 1970
-    id: bytes
-    method: str
-    route: str
-    status: int
-    whole: bool  # whether the answer came to its end
-    seconds: float
-    rows: int | None
-    bytes_in: int
-    bytes_out: int
-    version: str | None
-
-
+# A request that has ended: method, route, status, whether the answer came to its end, bytes in and out.
+What = tuple[str, str, int, bool, int, int]
+# When, in seconds since 1970; its seconds, id, and What; rows that were scored, and the version of the model.
+Access = tuple[float, float, bytes, What, int | None, str | None]
 Lines = Queue[Access | bytes]
 
 
@@ -106,7 +93,7 @@ class Json(logging.Formatter):
             said["request_id"] = request.id.decode()
         if record.exc_info and record.exc_info[1]:
             said |= {"exception": _kind(record.exc_info[1]), "stack": _stack(record.exc_info[1])}
-        return json.dumps(said)
+        return json.dumps(said, separators=(",", ":"))
 
 
 class Text(logging.Formatter):
@@ -126,26 +113,39 @@ def access_json(entry: Access | bytes) -> bytes:
     """The line of a request; other lines are made already."""
     if isinstance(entry, bytes):
         return entry
-    at, id_, method, route, status, whole, seconds, rows, bytes_in, bytes_out, version = entry
-    scored = f',"rows":{rows},"model_version":{_quoted(version)}' if rows is not None else ""
-    cut = "" if whole else ',"cut":true'
-    return (
-        f'{{"time":"{_when(at)}","level":"info","logger":"service.access","message":"request",'
-        f'"request_id":"{id_.decode()}","method":"{method}","route":"{route}","status":{status}{cut},'
-        f'"ms":{seconds * 1000:.3f},"bytes_in":{bytes_in},"bytes_out":{bytes_out}{scored}}}\n'
-    ).encode()
+    at, seconds, id_, what, rows, version = entry
+    head = _head(int(at * 1000))
+    return b'%b"request_id":"%b","ms":%.3f,%b' % (head, id_, seconds * 1000, _tail(what, rows, version))
 
 
 def access_text(entry: Access | bytes) -> bytes:
     """The same for people."""
     if isinstance(entry, bytes):
         return entry
-    rows = f", {entry.rows} rows by version {entry.version}" if entry.rows is not None else ""
-    status = f"{entry.status}" if entry.whole else f"{entry.status}, cut off"
-    return (
-        f"INFO {entry.method} {entry.route} {status} in {entry.seconds * 1000:.3f} ms{rows},"
-        f" {entry.bytes_in} bytes in, {entry.bytes_out} out [{entry.id.decode()}]\n"
-    ).encode()
+    _, seconds, id_, (method, route, status, whole, bytes_in, bytes_out), rows, version = entry
+    cut = "" if whole else ", cut off"
+    scored = f", {rows} rows by version {version}" if rows is not None else ""
+    said = (
+        f"INFO {method} {route} {status}{cut} in {seconds * 1000:.3f} ms{scored}, {bytes_in} bytes in, {bytes_out} out"
+    )
+    return b"%b [%b]\n" % (said.encode(), id_)
+
+
+@lru_cache(16)
+def _head(milliseconds: int) -> bytes:
+    at = _when(milliseconds / 1000)
+    return f'{{"time":"{at}","level":"info","logger":"service.access","message":"request",'.encode()
+
+
+@lru_cache(1024)
+def _tail(what: What, rows: int | None, version: str | None) -> bytes:
+    """What many requests have in common."""
+    method, route, status, whole, bytes_in, bytes_out = what
+    said: dict[str, object] = {"method": method, "route": route, "status": status}
+    said |= {} if whole else {"cut": True}
+    said |= {"bytes_in": bytes_in, "bytes_out": bytes_out}
+    said |= {} if rows is None else {"rows": rows, "model_version": version}
+    return json.dumps(said, separators=(",", ":"))[1:].encode() + b"\n"
 
 
 def _installed() -> Handler | None:
@@ -154,17 +154,13 @@ def _installed() -> Handler | None:
 
 def _when(at: float) -> str:
     """ISO 8601, UTC, to the millisecond."""
-    return f"{_second(int(at))}.{int(at % 1 * 1000):03d}Z"
+    milliseconds = round(at * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
 
 
 @lru_cache(2)
 def _second(at: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
-
-
-@lru_cache(64)
-def _quoted(value: str | None) -> str:
-    return json.dumps(value)
 
 
 def _kind(error: BaseException) -> str:

@@ -35,12 +35,12 @@ class Runs:
             self.loop.call_soon(self._gather)
         future: asyncio.Future[Answer] = self.loop.create_future()
         self.waiting.append((as_bytes(values), future))
-        self.counts.now("records", len(self.waiting))
         return future
 
     def _gather(self) -> None:
         """A lone record runs now; where several came in one turn of the loop, those of the next turn join them."""
         if len(self.waiting) > 1:
+            self.counts.now("records", len(self.waiting))
             self.loop.call_soon(self._run)
         else:
             self._run()
