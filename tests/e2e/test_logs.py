@@ -22,7 +22,7 @@ import pytest
 from patient.record import EXAMPLE
 from tests.e2e.serving import get, request, serving
 
-# What is sent, and must be found nowhere: measurements that no other number in a log looks like, and words.
+# What is sent, and must be found nowhere: measurements with more digits than any other number in a log, and words.
 PATIENT = EXAMPLE | {
     "age": 41.41421,
     "trestbps": 131.41592,
@@ -30,9 +30,20 @@ PATIENT = EXAMPLE | {
     "thalach": 161.80339,
     "oldpeak": 1.73205,
 }
-BAD = PATIENT | {"chol": 98765.4321, "thal": 57721}
+BAD = PATIENT | {"chol": 98765.4321, "thal": 577215.6649}
 WORD = "Zaphod"
-SECRETS = ("41.41", "131.41", "271.82", "161.80", "1.732", "98765", "57721", WORD, WORD.lower(), WORD.encode().hex())
+SECRETS = (
+    "41.4142",
+    "131.4159",
+    "271.8281",
+    "161.8033",
+    "1.7320",
+    "98765.4",
+    "577215.6",
+    WORD,
+    WORD.lower(),
+    WORD.encode().hex(),
+)
 
 
 class Client:
