@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ CELLS = st.lists(st.one_of(st.just(np.nan), st.floats(-5, 300, width=32)), min_s
 
 @given(ENDS, CELLS, st.sampled_from([np.float32, np.float64]))
 def test_every_cell_is_counted_once_where_a_search_finds_it(
-    predictor: Predictor, ends: list[float], cells: list[float], kind: type
+    predictor: Predictor, ends: list[float], cells: list[float], kind: Any
 ) -> None:
     """In the bin that the model file means, or as missing."""
     metadata = predictor.metadata.model_copy(update={"bins": {"chol": Bins(upper=ends, share=[], missing=0, ill=[])}})
@@ -57,7 +58,7 @@ def test_every_cell_is_counted_once_where_a_search_finds_it(
 
 @given(ENDS, st.lists(st.integers(0, 255), min_size=1), st.sampled_from([np.uint8, np.int16, np.int64]))
 def test_whole_numbers_lie_where_the_same_floats_do(
-    predictor: Predictor, ends: list[float], cells: list[int], kind: type
+    predictor: Predictor, ends: list[float], cells: list[int], kind: Any
 ) -> None:
     """Of any width: a table's columns come in small types."""
     metadata = predictor.metadata.model_copy(update={"bins": {"chol": Bins(upper=ends, share=[], missing=0, ill=[])}})
