@@ -14,13 +14,13 @@ from fastapi_offline import FastAPIOffline
 from patient.record import EXAMPLE, PatientRecord
 from service import errors
 from service import log as log_lines
-from service.access import routes
 from service.counts import Counts
 from service.predictor import Predictor, load
 from service.routes import batch, health, metrics, predict
 from service.settings import Settings
 from service.state import State
 from service.streams import Streams
+from service.watch import routes
 
 log = logging.getLogger(__name__)
 

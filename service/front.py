@@ -13,12 +13,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import array, body, log
-from service.access import Access
 from service.answers import Prediction, missing
 from service.errors import Problem, lost, response
 from service.provider import DeviceLost
 from service.request import scored
 from service.state import State
+from service.watch import Watch
 
 SINGLE, BATCH = "/predict", "/predict/batch"
 PLAIN = ((b"accept", b"*/*"), (b"accept", b"application/json"))
@@ -83,7 +83,7 @@ class Front:
 def stack(app: FastAPI) -> ASGIApp:
     """`app` as it is served: with everything that stands in front of it, the outermost first."""
     state = app.state.heart
-    return Access(Front(app, state), state, log.access())
+    return Watch(Front(app, state), state, log.access())
 
 
 @lru_cache

@@ -14,7 +14,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from patient.record import EXAMPLE, FIELDS
 from service import log
-from service.access import Access, routes
 from service.app import create_app
 from service.exposition import exposition
 from service.front import stack
@@ -22,6 +21,7 @@ from service.log import Json, Text
 from service.predictor import Predictor
 from service.settings import Settings
 from service.state import State
+from service.watch import Watch, routes
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -154,13 +154,13 @@ def test_a_fault_is_answered_counted_and_told_without_its_words(
 ) -> None:
     """An exception's message may hold a patient's values."""
     app = create_app(Settings(), predictor)
-    client = TestClient(Access(fault, app.state.heart, None))
+    client = TestClient(Watch(fault, app.state.heart, None))
     answer = client.post("/predict", headers={"X-Request-ID": "id-1"})
     assert (answer.status_code, answer.json()["status"], answer.headers["x-request-id"]) == (500, 500, "id-1")
     (record,) = caplog.records
     said = json.loads(Json().format(record))
     assert (said["level"], said["message"], said["exception"]) == ("error", "fault in POST /predict", "ValueError")
-    assert said["stack"][-1].startswith("tests/service/test_access.py:")
+    assert said["stack"][-1].startswith("tests/service/test_watch.py:")
     for formatter in (Json(), Text()):
         assert "98765" not in formatter.format(record)
 
@@ -198,7 +198,7 @@ def test_a_client_that_leaves_and_an_answer_that_is_cut_are_told_apart(predictor
 
     scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
     for app in (leaves, cuts):
-        asyncio.run(Access(app, state, None)(scope, nothing, heard))
+        asyncio.run(Watch(app, state, None)(scope, nothing, heard))
     text = exposition(state).decode()
     assert 'heart_requests_total{route="/predict",status="499"} 1.0' in text
     assert 'heart_requests_total{route="/predict",status="cut"} 1.0' in text
@@ -231,6 +231,6 @@ def test_a_line_that_cannot_be_formatted_shows_no_argument(
         root.setLevel(level)
         logging.captureWarnings(False)
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
-    assert lines[0]["message"].startswith("a line could not be formatted: tests/service/test_access.py:")
+    assert lines[0]["message"].startswith("a line could not be formatted: tests/service/test_watch.py:")
     assert lines[1]["message"] == "fine 1"
     assert "98765" not in json.dumps(lines)

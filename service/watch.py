@@ -23,7 +23,7 @@ ELSEWHERE = "other"
 logger = logging.getLogger(__name__)
 
 
-class Access:
+class Watch:
     """`app`, watched. Nothing that it raises goes further: it is logged, and answered by 500 if that can still be."""
 
     def __init__(self, app: ASGIApp, state: State, lines: log.Lines | None) -> None:
