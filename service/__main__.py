@@ -5,6 +5,7 @@ import sys
 
 from patient.artefact import ArtefactError
 from service import keys, workers
+from service import log as logs
 from service.counts import Counts
 from service.predictor import ProviderError
 from service.settings import SettingsError, from_command_line, refuse_exposure
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int | str:
         refuse_exposure(settings)
         if settings.keys:
             keys.Keys(settings.keys)  # each worker reads them for itself; here a refusal is one line
-        workers.log_to_stderr(settings)
+        logs.to_stderr(settings)
         log.info("loading the model from %s", settings.models)
         versions = Versions(settings, Counts())
         versions.start()  # here and not in the app: a refusal is then one line

@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 
 from patient.record import EXAMPLE, PatientRecord
 from service import access, errors
+from service import log as log_lines
 from service.counts import Counts
 from service.predictor import Predictor
 from service.routes import batch, explain, health, inference, metrics, predict
@@ -21,6 +22,7 @@ from service.settings import Settings
 from service.state import State
 from service.streams import Streams
 from service.versions import Versions, watched
+from service.watch import routes
 
 
 def create_app(settings: Settings, model: Predictor | Versions | None = None, counts: Counts | None = None) -> FastAPI:
@@ -43,6 +45,7 @@ def create_app(settings: Settings, model: Predictor | Versions | None = None, co
         if watch:
             watch.cancel()
         state.model = None
+        log_lines.flush()
 
     app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
     app.router.redirect_slashes = False
@@ -55,6 +58,7 @@ def create_app(settings: Settings, model: Predictor | Versions | None = None, co
     app.include_router(health.router)
     app.include_router(metrics.router)
     errors.install(app)
+    state.routes = routes(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
 

@@ -1,6 +1,7 @@
 """A JSON array of records -> their answers, in parts, so that probes and single records are served in between."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -18,7 +19,7 @@ from service import body
 from service.answers import NOTHING, Answer, names, rounded
 from service.body import Location, invalid, words
 from service.errors import LISTED, Problem
-from service.predictor import Predictor
+from service.request import scored
 from service.sieve import NUMBERS
 from service.state import State
 
@@ -31,12 +32,21 @@ async def answer(state: State, content: bytes) -> bytes:
     """The answers to a JSON array, in order, as JSON. Raises Problem 400, 413, 422 or 503."""
     async with state.turns:
         model = state.ready_model()  # one for all parts: no answer mixes two
-        values = await read(content, state.settings.max_rows, STREAMS)
+        try:
+            values = await read(content, state.settings.max_rows, STREAMS)
+        except Problem as problem:
+            state.counts.refused(problem.fields)
+            raise
         predictions: list[bytes] = []
         for start in range(0, len(values), PART):
-            predictions.append(msgspec.json.encode(_answers(model, values[start : start + PART]))[1:-1])
-            state.counts.ran("batch", min(PART, len(values) - start))
+            part = values[start : start + PART]
+            rows = part.astype(np.float32, order="C")
+            probabilities = rounded(model(rows))
+            predictions.append(msgspec.json.encode(_answers(part, probabilities, model.metadata.threshold))[1:-1])
+            state.counts.ran("batch", len(part))
+            state.counts.saw(model, [rows.tobytes()], probabilities.tolist())
             await others()
+    scored(len(values), model.version)
     head = f'{{"model_version":"{model.version}","threshold":{model.metadata.threshold!r},"predictions":['
     return b"".join((head.encode(), b",".join(predictions), b"]}"))
 
@@ -68,9 +78,9 @@ async def _sieve(content: bytes, limit: int, advice: str) -> NDArray[np.float64]
         return None
     cells = np.argwhere(refused(values))
     if len(cells):
-        raise invalid(
-            [((row, FIELDS[i]), measurements()[i].expected) for row, i in cells[:LISTED].tolist()], len(cells)
-        )
+        listed = [((row, FIELDS[i]), measurements()[i].expected) for row, i in cells[:LISTED].tolist()]
+        fields = dict(zip(FIELDS, np.bincount(cells[:, 1], minlength=len(FIELDS)).tolist(), strict=True))
+        raise invalid(listed, len(cells), fields)
     return values
 
 
@@ -85,18 +95,18 @@ async def _verdict(content: bytes, limit: int, advice: str) -> NDArray[np.float6
     _check_length(len(rows), limit, advice)
     records: list[PatientRecord] = []
     listed: list[tuple[Location, str]] = []
-    total = 0
+    fields: Counter[str] = Counter()
     for start in range(0, len(rows), BAD_PART):
         for row, value in enumerate(rows[start : start + BAD_PART], start):
             try:
                 records.append(PatientRecord.model_validate(value))
             except ValidationError as error:
-                total += error.error_count()
-                if len(listed) < LISTED:
-                    listed += _faults(error, row)
+                faults = list(_faults(error, row))
+                fields.update(body.field(location) for location, _ in faults)
+                listed += faults[: LISTED - len(listed)]
         await others()
-    if total:
-        raise invalid(listed[:LISTED], total)
+    if fields:
+        raise invalid(listed, fields.total(), fields)
     if content.count(b":") != len(rows) * len(FIELDS):
         await asyncio.to_thread(body.refuse_doubled_keys, content, len(rows))  # its callbacks let other threads run
     return as_rows(records).astype(np.float64)
@@ -127,11 +137,10 @@ STREAMS = (
 )
 
 
-def _answers(model: Predictor, values: NDArray[np.float64]) -> list[Answer]:
-    """One answer a row of float64[N,13]."""
-    probabilities = rounded(model(values.astype(np.float32, order="C")))
+def _answers(values: NDArray[np.float64], probabilities: NDArray[np.float64], threshold: float) -> list[Answer]:
+    """One answer a row of float64[N,13], from float64[N]."""
     gaps = np.isnan(values)
     missing = [NOTHING] * len(values)
     for row in np.flatnonzero(gaps.any(axis=1)).tolist():
         missing[row] = names(gaps[row].tobytes())
-    return list(map(Answer, probabilities.tolist(), (probabilities >= model.metadata.threshold).tolist(), missing))
+    return list(map(Answer, probabilities.tolist(), (probabilities >= threshold).tolist(), missing))

@@ -1,7 +1,8 @@
 """Request body -> patient records, or a Problem that says what is wrong with it and where."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -112,17 +113,24 @@ def refusal(error: ValidationError) -> Problem:
     return invalid(listed, len(faults))
 
 
-def invalid(details: Iterable[tuple[Location, str]], total: int) -> Problem:
-    """Problem 422: what is wrong where, and how many faults there are in all."""
+def invalid(details: Iterable[tuple[Location, str]], total: int, fields: Mapping[str, int] | None = None) -> Problem:
+    """Problem 422: what is wrong where, how many faults there are in all, and by field where not all are told."""
+    details = list(details)
+    fields = fields or Counter(field(location) for location, _ in details)
     errors = [FieldError(pointer=pointer(location), detail=detail) for location, detail in details]
     count = f"{total} errors" if total > 1 else "1 error"
     detail = f"Not a valid patient record: {count}, see `errors`."
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors, total)
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors, total, fields=fields)
 
 
 def pointer(location: Location) -> str:
     """JSON pointer, RFC 6901."""
     return "".join(f"/{str(step)[:NAME].replace('~', '~0').replace('/', '~1')}" for step in location)
+
+
+def field(location: Location) -> str:
+    """The record's field that is meant, or `other`."""
+    return next((step for step in location if isinstance(step, str) and step in EXPECTED), "other")
 
 
 def words(kind: str, location: Location) -> str:

@@ -72,9 +72,12 @@ class Problem(Exception):
         errors: Sequence[FieldError] = (),
         total: int | None = None,
         headers: Mapping[str, str] | None = None,
+        fields: Mapping[str, int] | None = None,
     ) -> None:
+        """fields: how many records were refused for the sake of each field, for the metrics."""
         super().__init__(detail)
         self.status, self.detail, self.errors, self.total, self.headers = status, detail, errors, total, headers
+        self.fields = fields or {}
 
 
 class ProblemResponse(Response):

@@ -4,17 +4,15 @@ FastAPI documents these routes and would answer them alike (service/routes/ call
 several times the work that a record needs. Everything else goes to FastAPI.
 """
 
-import logging
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from http import HTTPStatus
 
 import msgspec
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import array, body
+from service import array, body, log
 from service.access import Access
 from service.answers import Prediction, missing
 from service.cors import cors
@@ -22,19 +20,25 @@ from service.errors import Problem, lost, response
 from service.headers import DATA, Headers, Safe
 from service.limit import Limit
 from service.provider import DeviceLost
+from service.request import scored
 from service.state import State
+from service.watch import Watch
 
 SINGLE, BATCH = "/predict", "/predict/batch"
 PLAIN = ((b"accept", b"*/*"), (b"accept", b"application/json"))
 ENCODE = msgspec.json.Encoder().encode
 
-log = logging.getLogger(__name__)
-
 
 async def predict(state: State, scope: Scope, receive: Receive) -> bytes:
     """The answer to one record as JSON. Raises Problem."""
-    values = body.one(await body.read_json(scope, receive, state.settings.max_body))
+    content = await body.read_json(scope, receive, state.settings.max_body)
+    try:
+        values = body.one(content)
+    except Problem as problem:
+        state.counts.refused(problem.fields)
+        raise
     model, probability = await state.runs.submit(values)
+    scored(1, model.version)
     threshold = model.metadata.threshold
     return ENCODE(Prediction(probability, probability >= threshold, missing(values), threshold, model.version))
 
@@ -75,10 +79,6 @@ class Front:
             await response(lost(error))(scope, receive, send)
         except ClientDisconnect:
             return
-        except Exception:
-            log.exception("fault in POST %s", scope["path"])
-            fault = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of the service; it has been logged.")
-            await response(fault)(scope, receive, send)
         else:
             await send({"type": "http.response.start", "status": 200, "headers": _headers(len(content))})
             await send({"type": "http.response.body", "body": content})
@@ -93,7 +93,7 @@ def stack(app: FastAPI) -> ASGIApp:
     layers = Limit(layers, state.settings.max_requests, state.counts)
     if state.settings.cors_origins:
         layers = cors(layers, state.settings.cors_origins)
-    return layers
+    return Watch(layers, state, log.access())
 
 
 @lru_cache

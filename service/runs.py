@@ -40,21 +40,25 @@ class Runs:
     def _gather(self) -> None:
         """A lone record runs now; where several came in one turn of the loop, those of the next turn join them."""
         if len(self.waiting) > 1:
+            self.counts.now("records", len(self.waiting))
             self.loop.call_soon(self._run)
         else:
             self._run()
 
     def _run(self) -> None:
         waiting, self.waiting = self.waiting, []
+        self.counts.now("records", 0)
+        rows = [row for row, _ in waiting]
         try:
             model = self.model()  # one for the whole run: no answer mixes two
-            probabilities = [round(p * SCALE) / SCALE for p in model.few([row for row, _ in waiting])]
+            probabilities = [round(p * SCALE) / SCALE for p in model.few(rows)]
         except Exception as error:  # each of those who wait gets it, or they would wait forever
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
             return
         self.counts.ran("single", len(waiting))
+        self.counts.saw(model, rows, probabilities)
         for (_, future), probability in zip(waiting, probabilities, strict=True):
             if not future.done():  # its client may have gone meanwhile
                 future.set_result((model, probability))

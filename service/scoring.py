@@ -3,10 +3,14 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from itertools import islice
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -16,9 +20,11 @@ from service.errors import FieldError, Problem
 from service.form import Upload
 from service.protocol import PATIENT
 from service.provider import DeviceLost
+from service.request import scored
+from service.spread import Spread
 from service.state import State
 from service.streams import Body, Gone, Streams, linger
-from service.tables.chunk import Chunk
+from service.tables.chunk import Chunk, Column
 from service.tables.faults import ColumnsError, Refused, TableError, Tally, TooLarge
 from service.tables.formats import JSON, NDJSON, Format, of_name
 from service.tables.score import schema, score
@@ -38,6 +44,7 @@ class Scoring:
         """Raises Problem 503 while there is no model."""
         self.asked, self.model = asked, state.ready_model()
         self.settings, self.counts = state.settings, state.counts
+        self.spread = Spread(self.model.metadata)
         self.answer = NDJSON
         self.tally = Tally()
 
@@ -48,7 +55,8 @@ class Scoring:
         limits = self._limits(came)
         table = came.read(opened(packed, packing, limits), self.asked.keep, limits)
         chunks = self._counted(table.chunks, limits, source.loop)
-        batches = score(chunks, self.model, table.kept, report=report, tally=self.tally)
+        seen = partial(self._seen, source.loop)
+        batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, seen=seen)
         pieces = (memoryview(piece) for piece in self.answer.write(schema(table.kept, self.model, report), batches))
         if report:
             return self._reported(pieces)
@@ -78,10 +86,19 @@ class Scoring:
         for chunk in chunks:
             if self.tally.rows + len(chunk) > limits.rows:
                 raise TooLarge(f"The table has more than {limits.rows} rows.")
-            before = self.tally.rows - self.tally.bad
             yield chunk
-            if scored := self.tally.rows - self.tally.bad - before:
-                loop.call_soon_threadsafe(self.counts.ran, "batch", scored)  # the counts are the loop's alone
+            if fields := self.tally.fields:
+                self.tally.fields = Counter()
+                loop.call_soon_threadsafe(self.counts.refused, fields)
+
+    def _seen(
+        self, loop: asyncio.AbstractEventLoop, columns: Sequence[Column], probabilities: NDArray[np.float64]
+    ) -> None:
+        """Count good rows. Into bins in this thread; but the counts are the loop's alone."""
+        if rows := len(probabilities):
+            found = self.spread.count(columns, probabilities)
+            loop.call_soon_threadsafe(self.counts.ran, "batch", rows)
+            loop.call_soon_threadsafe(self.counts.binned, self.model, found)
 
     def _some(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
         """The pieces, but none of an answer to no rows."""
@@ -134,19 +151,25 @@ class TableResponse(Response):
                         begun = True
                     async with asyncio.timeout(settings.max_stall):
                         await send(_part(bytes(piece)))
+            self._scored()
             await send(_part(b"", more=False))
         except Gone:
+            self._scored()
             return
         except (TableError, Problem, DeviceLost, TimeoutError) as error:
             if isinstance(error, DeviceLost) and not begun:
                 raise  # a problem of the whole service, which has its own words
             rest = None if answer and answer.body.ended else receive
             if begun:
+                self._scored()
                 log.warning("an answer was cut off after %d rows: %s", self.scoring.tally.rows, error or "nobody reads")
                 await linger(rest)
                 return  # without an end: the server then breaks the connection
             refusal = error if isinstance(error, Problem) else problem(error, self.scoring.asked)
             await _refuse(errors.response(refusal), rest, send)
+
+    def _scored(self) -> None:
+        scored(self.scoring.tally.rows - self.scoring.tally.bad, self.scoring.model.version)
 
     def _start(self) -> Message:
         model = self.scoring.model

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, CliApp
+from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag
 
 from service.provider import Gpu, Mode, Provider
 
@@ -62,6 +62,8 @@ class Settings(
     max_head: int = Field(2**15, ge=1024, description="bytes of a request's head; above it 431")
     max_arrival: float = Field(20, gt=0, description="seconds for a head to come, and then for JSON; above it 408")
     workers: int = Field(1, ge=1, le=256, description="processes that serve; a killed one is replaced")
+    access_log: CliImplicitFlag[bool] = Field(True, description="a line a request, from log level info on")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
 
     @property

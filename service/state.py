@@ -25,7 +25,8 @@ class State:
         self.settings = settings
         self.counts = counts or Counts()
         self.keys = Keys(settings.keys) if settings.keys else None
-        self.model: Predictor | None = None
+        self.routes: list[str] = []  # their templates
+        self._model: Predictor | None = None
         self.runs = Runs(self.ready_model, settings.max_waiting, self.counts)
         self.turns = Turns(settings.max_batches, self.counts, "batches")
         self.explanations = Turns(settings.max_explanations, self.counts, "explanations")
@@ -42,10 +43,23 @@ class State:
         if model.fallback:
             log.warning("provider=auto fell back to the CPU: %s", model.fallback)
 
+    @property
+    def model(self) -> Predictor | None:
+        """The model that serves, once there is one."""
+        return self._model
+
+    @model.setter
+    def model(self, model: Predictor | None) -> None:
+        self._model = model
+        self.counts.serves(model)
+
     def ready_model(self) -> Predictor:
         """The model that serves. Raises Problem 503 while there is none."""
-        if self.model is None:
+        model = self._model
+        if model is None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "No model is loaded yet.", headers={"Retry-After": "1"})
-        if self.model.failure:
+        if model.failure:
             self.counts.ready(False)
-        return self.model
+        if model.fallback:
+            self.counts.fell_back(True)
+        return model

@@ -187,7 +187,7 @@ class Streams:
         if self.running >= self.limit:
             self.counts.overload()
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many tables at once.", headers={"Retry-After": "1"})
-        self.running += 1
+        self._run(1)
         body = Body(receive, stall, time.monotonic() + seconds)
         answer = Answer(body)
         pump = asyncio.create_task(body.pump())
@@ -200,7 +200,11 @@ class Streams:
             try:
                 await asyncio.shield(thread)
             finally:
-                self.running -= 1
+                self._run(-1)
+
+    def _run(self, more: int) -> None:
+        self.running += more
+        self.counts.now("streams", self.running)
 
 
 async def linger(rest: Receive | None) -> None:

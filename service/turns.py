@@ -4,14 +4,14 @@ import asyncio
 from http import HTTPStatus
 from types import TracebackType
 
-from service.counts import Counts
+from service.counts import Counts, Gauge
 from service.errors import Problem
 
 
 class Turns:
     """A lock with a bounded queue: however many there are, the event loop meets one part of one at a time."""
 
-    def __init__(self, limit: int, counts: Counts, what: str) -> None:
+    def __init__(self, limit: int, counts: Counts, what: Gauge) -> None:
         self.limit, self.counts, self.what = limit, counts, what
         self.waiting, self.lock = 0, asyncio.Lock()
 
@@ -21,11 +21,15 @@ class Turns:
             self.counts.overload()
             detail = f"Too many {self.what} wait."
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
-        self.waiting += 1
+        self._wait(1)
         try:
             await self.lock.acquire()
         finally:
-            self.waiting -= 1
+            self._wait(-1)
+
+    def _wait(self, more: int) -> None:
+        self.waiting += more
+        self.counts.now(self.what, self.waiting)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

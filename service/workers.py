@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from patient.artefact import ArtefactError
+from service import log as logs
 from service.app import create_app
 from service.counts import Counts
 from service.front import stack
@@ -67,14 +68,9 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
     )
 
 
-def log_to_stderr(settings: Settings) -> None:
-    """One line an event."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
-
-
 def _worker(settings: Settings, folder: Path) -> ASGIApp:
     """Called in each process. One that cannot load the model ends, and is tried again while the others serve."""
-    log_to_stderr(settings)
+    logs.to_stderr(settings)
     versions = Versions(settings, Counts(folder))
     try:
         versions.start()

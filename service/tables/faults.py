@@ -1,5 +1,6 @@
 """What can be wrong with a table. No message repeats a value of a cell."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -37,12 +38,13 @@ class ColumnsError(TableError):
 
 @dataclass
 class Tally:
-    """What has gone by: rows, bad rows, the first faults and how many there were in all."""
+    """What has gone by: rows, bad rows, the first faults and how many there were in all, also by column."""
 
     rows: int = 0
     bad: int = 0
     total: int = 0
     faults: list[Fault] = field(default_factory=list)
+    fields: Counter[str] = field(default_factory=Counter)
 
 
 class Refused(TableError):

@@ -1,6 +1,6 @@
 """Chunks of patients -> their answers, row for row: whatever is wrong with a row, it keeps its place."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +11,10 @@ from patient.table import all_right, wrong
 from service.answers import rounded
 from service.predictor import Predictor
 from service.rows import CHUNK
-from service.tables.chunk import Chunk
+from service.tables.chunk import Chunk, Column
 from service.tables.faults import LISTED, Fault, Refused, Tally
+
+Seen = Callable[[Sequence[Column], NDArray[np.float64]], None]
 
 
 def schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
@@ -25,19 +27,19 @@ def schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
 
 
 def score(
-    chunks: Iterable[Chunk], model: Predictor, kept: pa.Schema, *, report: bool, tally: Tally
+    chunks: Iterable[Chunk], model: Predictor, kept: pa.Schema, *, report: bool, tally: Tally, seen: Seen | None = None
 ) -> Iterator[pa.RecordBatch]:
     """One batch of answers a chunk, in order, while `tally` counts what goes by.
 
     report: a bad row answers null, with an `error`. Otherwise the first bad row ends the answers; the rest is read and
-    counted, and then Refused raised.
+    counted, and then Refused raised. seen: is told of the good rows, by columns, and their probabilities.
     """
     out = schema(kept, model, report)
     for chunk in chunks:
         bad = _judge(chunk, tally)
         tally.rows += len(chunk)
         if report or not tally.bad:
-            yield _answer(chunk, bad, model, out)
+            yield _answer(chunk, bad, model, out, seen)
     if tally.bad and not report:
         raise Refused(tally)
 
@@ -51,8 +53,11 @@ def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
         for row in np.flatnonzero(wrong(field, column)).tolist():
             if row not in chunk.broken:
                 found.setdefault(row, []).append((field.name, field.expected))
+                tally.fields[field.name] += 1
     if not found:
         return {}
+    for faults in chunk.broken.values():
+        tally.fields.update(column for column, _ in faults)
     for row in sorted(found):
         tally.total += len(found[row])
         if len(tally.faults) < LISTED:
@@ -62,13 +67,16 @@ def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
     return {row: " | ".join(": ".join(filter(None, fault)) for fault in faults) for row, faults in found.items()}
 
 
-def _answer(chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema) -> pa.RecordBatch:
+def _answer(chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema, seen: Seen | None) -> pa.RecordBatch:
     count = len(chunk)
     nothing = None  # where there is no answer; True is null to pyarrow
     if bad:
         nothing = np.zeros(count, np.bool_)
         nothing[list(bad)] = True
     probability = _probabilities(chunk, nothing, model)
+    if seen:
+        good = slice(None) if nothing is None else ~nothing
+        seen([column[good] for column in chunk.numbers], probability[good])
     arrays = [
         *chunk.kept.columns,
         pa.array(probability, mask=nothing),

@@ -12,18 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from patient.record import EXAMPLE
-from tests.conftest import ROOT
+from patient.record import EXAMPLE, FIELDS
+from tests.conftest import CLEVELAND, ROOT
 from tests.deploy.tools import run
 from tests.e2e.serving import free_port, get, request, serving
+from trainer.dataset import read
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 CONFIG = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
 GROUPS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
-ALERTS = [rule for group in GROUPS for rule in group["rules"]]
+RULES = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS, RECORDS = ([rule for rule in RULES if kind in rule] for kind in ("alert", "record"))
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/heart.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = {f"{panel['title']} {target['refId']}": target["expr"] for panel in PANELS for target in panel["targets"]}
@@ -55,8 +58,10 @@ def test_alerts_fire_when_they_must_and_only_then() -> None:
 def test_every_metric_that_is_watched_exists(service: int) -> None:
     """A name that nobody exports would never alarm and always look well."""
     exported = set(re.findall(r"^(heart_\w+)", get(service, "/metrics"), re.MULTILINE))
-    for expression in [alert["expr"] for alert in ALERTS] + list(QUERIES.values()):
+    recorded = {record["record"] for record in RECORDS}
+    for expression in [rule["expr"] for rule in RULES] + list(QUERIES.values()):
         assert set(re.findall(r"\bheart_\w+", expression)) <= exported, expression
+        assert set(re.findall(r"\bheart:[\w:]+", expression)) <= recorded, expression
 
 
 def test_every_alert_says_what_is_wrong_and_how_bad() -> None:
@@ -132,7 +137,7 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("title", [title for title, expr in QUERIES.items() if "ALERTS" not in expr])
 def test_a_panel_shows_something(prometheus: int, title: str) -> None:
     """Of a service that has done next to nothing, each query finds its series."""
-    assert query(prometheus, QUERIES[title].replace("$__rate_interval", "5s"))
+    assert query(prometheus, QUERIES[title].replace("$__rate_interval", "5s").replace("$feature", "age"))
 
 
 def test_prometheus_evaluates_every_alert_without_error(prometheus: int) -> None:
@@ -144,6 +149,42 @@ def test_prometheus_evaluates_every_alert_without_error(prometheus: int) -> None
         if all(rule["health"] != "unknown" for rule in rules):
             break
         time.sleep(0.2)
-    assert {rule["name"]: (rule["health"], rule["state"]) for rule in rules} == {
-        alert["alert"]: ("ok", "inactive") for alert in ALERTS
+    assert {rule["name"]: (rule["health"], rule.get("state")) for rule in rules} == {
+        **{alert["alert"]: ("ok", "inactive") for alert in ALERTS},
+        **{record["record"]: ("ok", None) for record in RECORDS},
     }
+
+
+def test_the_readme_asks_for_drift_as_the_rule_does() -> None:
+    """The query that it shows is the one that is tested."""
+    (drift,) = (record["expr"] for record in RECORDS if record["record"] == "heart:feature_psi:1d")
+    assert " ".join(drift.split()) in " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_drift_is_seen_by_a_real_prometheus(service: int, prometheus: int) -> None:
+    """Patients of one age, by the bins and shares of the model that serves."""
+
+    def drift(feature: str) -> float:
+        (found,) = query(prometheus, f'heart:feature_psi:1d{{feature="{feature}"}}')
+        return float(found["value"][1])
+
+    ages = np.random.default_rng(0).integers(18, 43, 40)
+    rows = [dict(zip(FIELDS, row, strict=True)) for row in read(CLEVELAND).rows.tolist()]
+    content = [{name: None if value != value else value for name, value in row.items()} for row in rows]
+    assert query(prometheus, "heart_feature_total")  # it has seen the counts before, or else no increase
+    with socket.create_connection(("127.0.0.1", service)) as connection:
+        connection.sendall(request("/predict/batch", content * 5))
+        assert b" 200 " in connection.recv(100)
+    for _ in range(150):
+        if drift("age") < 0.05 and drift("thal") < 0.05:
+            break
+        time.sleep(0.2)
+    assert all(drift(feature) < 0.05 for feature in (*FIELDS, "probability"))
+    with socket.create_connection(("127.0.0.1", service)) as connection:
+        connection.sendall(request("/predict/batch", [EXAMPLE | {"age": int(age)} for age in ages] * 100))
+        assert b" 200 " in connection.recv(100)
+    for _ in range(150):
+        if drift("age") > 0.25:
+            break
+        time.sleep(0.2)
+    assert drift("age") > 0.25

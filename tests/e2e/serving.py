@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from tests.conftest import ROOT
 
@@ -29,10 +29,16 @@ COMMAND = (sys.executable, "-m", "service", "--provider", "cpu", "--port", "{por
 
 
 @contextmanager
-def serving(*flags: str, command: tuple[str, ...] = COMMAND) -> Iterator[tuple[int, int]]:
-    """Port and process number of a service that is ready; it is stopped afterwards, and must stop cleanly."""
+def serving(
+    *flags: str, command: tuple[str, ...] = COMMAND, log: int | IO[bytes] | None = None
+) -> Iterator[tuple[int, int]]:
+    """Port and process number of a service that is ready; it is stopped afterwards, and must stop cleanly.
+
+    log: where its stderr goes
+    """
     port = free_port()
-    server = subprocess.Popen([*(word.format(port=port) for word in command), *flags], cwd=ROOT, start_new_session=True)
+    whole = [*(word.format(port=port) for word in command), *flags]
+    server = subprocess.Popen(whole, cwd=ROOT, start_new_session=True, stderr=log)
     try:
         wait_until_ready(port, server)
         yield port, server.pid

@@ -78,6 +78,10 @@ def test_a_killed_worker_is_replaced_and_no_other_request_fails() -> None:
         assert len(after) == 2
         assert before[0] not in after
         assert served <= metric(port, 'heart_rows_total{way="single"}') <= served + cut
+        assert served <= metric(port, 'heart_requests_total{route="/predict",status="200"}') <= served + cut
+        assert served <= metric(port, 'heart_request_seconds_count{route="/predict"}') <= served + 2 * cut
+        binned = sum(metric(port, f'heart_feature_total{{version="3",feature="sex",bin="{code}"}}') for code in (0, 1))
+        assert served / 2 < binned <= served + cut  # of these the killed one takes its last tenth of a second along
 
 
 def test_every_worker_tells_the_same() -> None:
