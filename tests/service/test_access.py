@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE
+from service.access import PROBES
 from service.app import create_app
 from service.front import stack
 from service.keys import new
@@ -118,7 +119,7 @@ def test_the_description_says_which_requests_need_a_key(locked: TestClient, clie
     assert {*document["components"]["securitySchemes"]} == {"bearer", "header"}
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            needed = not path.startswith("/health/")
+            needed = path not in PROBES
             assert ("security" in operation) == needed
             assert {"401", "403"} <= set(operation["responses"]) or not needed
     assert "security" not in client.get("/openapi.json").text

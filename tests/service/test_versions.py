@@ -79,9 +79,9 @@ BAD = {
     "empty": "cannot load it",
     "garbage": "cannot load it",
     "truncated": "cannot load it",
-    "a folder": "Is a directory",
-    "a pipe": "cannot load it",
-    "endless": "more than 67108864 bytes",
+    "a folder": "it is no regular file",
+    "a pipe": "it is no regular file",
+    "endless": "it is no regular file",
     "another's": "it says that it is version 3, its folder 2",
 }
 

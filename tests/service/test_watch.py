@@ -157,7 +157,7 @@ def test_a_fault_is_answered_counted_and_told_without_its_words(
     client = TestClient(Watch(fault, app.state.heart, None))
     answer = client.post("/predict", headers={"X-Request-ID": "id-1"})
     assert (answer.status_code, answer.json()["status"], answer.headers["x-request-id"]) == (500, 500, "id-1")
-    (record,) = caplog.records
+    (record,) = (record for record in caplog.records if record.levelno >= logging.ERROR)
     said = json.loads(Json().format(record))
     assert (said["level"], said["message"], said["exception"]) == ("error", "fault in POST /predict", "ValueError")
     assert said["stack"][-1].startswith("tests/service/test_watch.py:")
