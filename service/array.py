@@ -32,11 +32,7 @@ async def answer(state: State, content: bytes) -> bytes:
     """The answers to a JSON array, in order, as JSON. Raises Problem 400, 413, 422 or 503."""
     async with state.turns:
         model = state.ready_model()  # one for all parts: no answer mixes two
-        try:
-            values = await read(content, state.settings.max_rows, STREAMS)
-        except Problem as problem:
-            state.counts.refused(problem.fields)
-            raise
+        values = await read(content, state.settings.max_rows, STREAMS)
         predictions: list[bytes] = []
         for start in range(0, len(values), PART):
             part = values[start : start + PART]

@@ -121,8 +121,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _fault)
 
 
-async def _problem(_request: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
+    request.app.state.heart.counts.refused(error.fields)
     return response(error)
 
 

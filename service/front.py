@@ -31,12 +31,7 @@ ENCODE = msgspec.json.Encoder().encode
 
 async def predict(state: State, scope: Scope, receive: Receive) -> bytes:
     """The answer to one record as JSON. Raises Problem."""
-    content = await body.read_json(scope, receive, state.settings.max_body)
-    try:
-        values = body.one(content)
-    except Problem as problem:
-        state.counts.refused(problem.fields)
-        raise
+    values = body.one(await body.read_json(scope, receive, state.settings.max_body))
     model, probability = await state.runs.submit(values)
     scored(1, model.version)
     threshold = model.metadata.threshold
@@ -74,6 +69,7 @@ class Front:
         try:
             content = await way(self.state, scope, receive)
         except Problem as problem:
+            self.state.counts.refused(problem.fields)
             await response(problem)(scope, receive, send)
         except DeviceLost as error:
             await response(lost(error))(scope, receive, send)

@@ -21,14 +21,15 @@ class Encode(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
     def __init__(self, mean: Floats, std: Floats) -> None:
         super().__init__(name="encode", trainable=False)
         self.columns = layout()
-        self.mean, self.scale = mean, 1 / std
+        self.mean, self.scale, self.codes = mean[:, None], 1 / std[:, None], self.columns.codes[:, None]
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         """Encode a batch."""
-        numbers = (tf.gather(rows, self.columns.numeric, axis=1) - self.mean) * self.scale
+        fields = tf.transpose(rows)
+        numbers = (tf.gather(fields, self.columns.numeric) - self.mean) * self.scale
         numbers = tf.where(tf.math.is_nan(numbers), tf.constant(0.0), numbers)
-        chosen = tf.equal(tf.gather(rows, self.columns.onehot, axis=1), self.columns.codes)
-        return tf.concat([numbers, tf.cast(chosen, tf.float32)], axis=1)
+        chosen = tf.equal(tf.gather(fields, self.columns.onehot), self.codes)
+        return tf.transpose(tf.concat([numbers, tf.cast(chosen, tf.float32)], axis=0))
 
 
 def build(hidden: Sequence[int], activation: str, l2: float, weights: list[Floats]) -> keras.Model:

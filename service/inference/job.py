@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from patient.record import FIELDS
+from service.answers import rounded
 from service.array import others
 from service.inference import answer
 from service.inference.request import Inference, decode, refused
@@ -17,6 +18,7 @@ from service.inference.run import Run
 from service.inference.tensors import Source, rows
 from service.rows import CHUNK
 from service.settings import Settings
+from service.spread import Spread
 from service.state import State
 from service.streams import Body
 
@@ -76,6 +78,7 @@ class Job:
         """Raises Problem 503 while there is no model."""
         self.asked, self.state, self.model = asked, state, state.ready_model()
         self.response: Response | None = None
+        self.rows = 0  # that were scored
 
     async def in_loop(self, content: bytes) -> Response:
         """The answer to a body. Raises Problem."""
@@ -96,10 +99,11 @@ class Job:
             self.model, probability = await self.state.runs.submit(tuple(run.rows[0].tolist()))
             run.probabilities = np.array([probability], np.float32)
         else:
-            for count in run.parts(PART):
+            for seen, told in run.parts(PART):
                 await others()
-                if count:
-                    self.state.counts.ran("batch", count)
+                if len(seen):
+                    self.state.counts.ran("batch", len(seen))
+                    self.state.counts.saw(self.model, [seen.tobytes()], rounded(told).tolist())
         return self._answer(request, run)
 
     def work(self, body: Body) -> Iterator[bytes]:
@@ -107,9 +111,12 @@ class Job:
         source = self._opened(body)
         request = self._request(source)
         run = Run(rows(request, source, self.state.settings), self.model)
-        for count in run.parts(CHUNK if self.model.crossover is None else len(run.rows)):
-            if count:  # the counts are the loop's alone
-                body.loop.call_soon_threadsafe(self.state.counts.ran, "batch", count)
+        counts, spread = self.state.counts, Spread(self.model.metadata)
+        for seen, told in run.parts(CHUNK if self.model.crossover is None else len(run.rows)):
+            if len(seen):  # into bins here; but the counts are the loop's alone
+                found = spread.count(list(np.ascontiguousarray(seen.T)), rounded(told))
+                body.loop.call_soon_threadsafe(counts.ran, "batch", len(seen))
+                body.loop.call_soon_threadsafe(counts.binned, self.model, found)
         self.response = self._answer(request, run)
         yield from ()
 
@@ -131,6 +138,7 @@ class Job:
         return decode(content, settings.max_rows * len(FIELDS))
 
     def _answer(self, request: Inference, run: Run) -> Response:
+        self.rows = len(run.rows)
         return answer.response(request, self.model.version, run.probabilities, self.asked.wished)
 
 

@@ -3,6 +3,7 @@
 No message repeats what was sent, names of tensors included.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -115,6 +116,8 @@ def _check_outputs(outputs: list[Output]) -> None:
             raise refused("Outputs are neither classified nor left in shared memory here.")
 
 
-def refused(detail: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> Problem:
+def refused(
+    detail: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, fields: Mapping[str, int] | None = None
+) -> Problem:
     """What this protocol answers to whatever is wrong with a request: almost always 400."""
-    return Problem(status, detail)
+    return Problem(status, detail, fields=fields)

@@ -1,5 +1,6 @@
 """Patients through the model, part by part, so that whoever runs them can let others do something in between."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,19 +22,21 @@ class Run:
         self.rows, self.model = rows, model
         self.probabilities: Floats = np.empty(len(rows), np.float32)
         self.faults: list[str] = []
-        self.total = 0
+        self.fields: Counter[str] = Counter()  # faults of each
 
-    def parts(self, size: int) -> Iterator[int]:
-        """Judge and run up to `size` rows a step; yields how many went through the model. Raises Problem 400.
+    def parts(self, size: int) -> Iterator[tuple[Floats, Floats]]:
+        """Judge and run up to `size` rows a step; yields rows and probabilities of those that the model saw.
 
-        After the first bad value the rest is only judged.
+        After the first bad value the rest is only judged, and then Problem 400 raised.
         """
         for start in range(0, len(self.rows), size):
             part = self.rows[start : start + size]
             self.judge(part, start)
-            if not self.total:
-                self.probabilities[start : start + size] = self.model(np.ascontiguousarray(part, np.float32))
-            yield 0 if self.total else len(part)
+            rows = np.ascontiguousarray(part[:0] if self.fields else part, np.float32)
+            told = self.probabilities[start : start + len(rows)]
+            if len(rows):
+                told[:] = self.model(rows)
+            yield rows, told
         self.check()
 
     def judge(self, part: Rows, start: int = 0) -> None:
@@ -45,13 +48,14 @@ class Run:
         if not refusals.any():
             return
         cells = np.argwhere(refusals)
-        self.total += len(cells)
+        self.fields.update(FIELDS[i] for i in cells[:, 1].tolist())
         room = LISTED - len(self.faults)
         for row, i in cells[:room].tolist():
             self.faults.append(f"row {start + row}, {FIELDS[i]}: {measurements()[i].expected}")
 
     def check(self) -> None:
         """Raise Problem 400 if anything was refused."""
-        if self.total:
-            more = f"; and {self.total - len(self.faults)} more" if self.total > len(self.faults) else ""
-            raise refused(f"{self.total} refused (rows count from 0, NaN is null): {'; '.join(self.faults)}{more}.")
+        if total := self.fields.total():
+            more = f"; and {total - len(self.faults)} more" if total > len(self.faults) else ""
+            told = f"{total} refused (rows count from 0, NaN is null): {'; '.join(self.faults)}{more}."
+            raise refused(told, fields=self.fields)

@@ -15,6 +15,7 @@ from service import array, body
 from service.body import Values
 from service.errors import Problem, documented
 from service.explain import Explanation, explain
+from service.request import scored
 from service.routes.predict import FAILURES, RECORD, takes
 from service.state import State
 
@@ -55,6 +56,7 @@ async def reasons(request: Request) -> Response:
             if await request.is_disconnected():
                 raise ClientDisconnect  # nobody is left to read it
             answers.append(await asyncio.to_thread(explain, model, values))
+    scored(len(answers), model.version)
     return Response(ENCODE(answers if several else answers[0]), media_type="application/json")
 
 

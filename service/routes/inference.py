@@ -16,6 +16,7 @@ from service.inference.job import Job, asked
 from service.inference.tensors import DATATYPE
 from service.predictor import Predictor
 from service.protocol import PATIENT
+from service.request import scored
 from service.routes import health
 from service.routes.predict import takes
 from service.state import State
@@ -183,7 +184,9 @@ async def infer(request: Request) -> Response:
     _model(request)
     job = Job(asked(request.headers), state)
     if not job.asked.in_thread(state.settings):
-        return await job.in_loop(await body.read(request.scope, request.receive, state.settings.max_body))
+        response = await job.in_loop(await body.read(request.scope, request.receive, state.settings.max_body))
+        scored(job.rows, job.model.version)
+        return response
     streams: Streams = request.app.state.streams
     settings = state.settings
     answer = None
@@ -198,6 +201,7 @@ async def infer(request: Request) -> Response:
         await linger(request.receive if answer and not answer.body.ended else None)
         raise
     assert job.response
+    scored(job.rows, job.model.version)
     return job.response
 
 

@@ -79,7 +79,7 @@ BAD = {
     "empty": "cannot load it",
     "garbage": "cannot load it",
     "truncated": "cannot load it",
-    "a folder": "it is no regular file",
+    "a folder": "Is a directory",
     "a pipe": "it is no regular file",
     "endless": "it is no regular file",
     "another's": "it says that it is version 3, its folder 2",

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sys
+import zlib
 from typing import Any
 
 import pytest
@@ -92,6 +93,13 @@ def test_requests_are_counted_by_route_and_status(served: TestClient) -> None:
     assert value(samples(served), "heart_requests_total", route="/metrics", status="200") == 1
 
 
+def tensor(*records: dict[str, Any]) -> str:
+    """A request of the Open Inference Protocol."""
+    data = [list(record.values()) for record in records]
+    patient = {"name": "patient", "shape": [len(data), len(FIELDS)], "datatype": "FP32", "data": data}
+    return json.dumps({"inputs": [patient]})
+
+
 @pytest.mark.parametrize(
     ("path", "content", "kind"),
     [
@@ -101,6 +109,8 @@ def test_requests_are_counted_by_route_and_status(served: TestClient) -> None:
         ("/predict/batch?on_error=refuse", json.dumps(EXAMPLE | {"chol": 1, "thal": "x"}), "application/x-ndjson"),
         ("/predict/batch?keep=*", json.dumps([EXAMPLE | {"chol": 1, "thal": 99}]), "application/json"),
         ("/predict/batch", ",".join(FIELDS) + "\n63,1,1,145,1,1,2,150,0,2.3,3,0,66\n", "text/csv"),
+        ("/explain", json.dumps([EXAMPLE | {"chol": 1, "thal": 99}]), "application/json"),
+        ("/v2/models/heart_disease/infer", tensor(EXAMPLE | {"chol": 1, "thal": 99}), "application/json"),
     ],
 )
 def test_refused_records_are_counted_by_field(served: TestClient, path: str, content: str, kind: str) -> None:
@@ -125,11 +135,17 @@ def test_more_refusals_than_an_answer_lists_are_all_counted(served: TestClient) 
         ("/predict", json.dumps(EXAMPLE | {"ca": None}), "application/json", 1),
         ("/predict/batch", json.dumps([EXAMPLE | {"ca": None}] * 7), "application/json", 7),
         ("/predict/batch", "\n".join([json.dumps(EXAMPLE | {"ca": None})] * 7 + ["{}"]), "application/x-ndjson", 7),
+        ("/v2/models/heart_disease/infer", tensor(EXAMPLE | {"ca": None}), "application/json", 1),
+        ("/v2/models/heart_disease/infer", tensor(*[EXAMPLE | {"ca": None}] * 7), "application/json", 7),
+        ("/v2/models/heart_disease/infer", tensor(*[EXAMPLE | {"ca": None}] * 7), "deflate", 7),
     ],
 )
 def test_scored_records_are_counted_by_bins(served: TestClient, path: str, content: str, kind: str, rows: int) -> None:
     """Each once in every measurement, whatever way it came; refused ones are not among them."""
-    assert served.post(path, content=content.encode(), headers={"Content-Type": kind}).status_code == 200
+    headers, body = {"Content-Type": kind}, content.encode()
+    if kind == "deflate":  # goes to a thread
+        headers, body = {"Content-Type": "application/json", "Content-Encoding": kind}, zlib.compress(body)
+    assert served.post(path, content=body, headers=headers).status_code == 200
     found = samples(served)
     version = next(dict(pairs)["version"] for name, pairs in found if name == "heart_model_info")
     bins = {
