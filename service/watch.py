@@ -49,7 +49,10 @@ class Watch:
 
     def _ended(self, scope: Scope, request: Request) -> None:
         seconds = perf_counter() - request.began
-        place, route = self._route(scope)
+        route = scope["path"]
+        place = self.places.get(route)
+        if place is None:
+            place, route = self._route(scope)
         status = request.status or GONE
         whole = request.ended or status == GONE
         self.counts.answered(place, STATUS.get(status, OTHER) if whole else CUT, seconds)
