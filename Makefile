@@ -7,10 +7,14 @@ INSTALL := pip --disable-pip-version-check --quiet install --require-hashes
 PIP := $(BIN)/$(INSTALL)
 # The servers beside which ours is measured, each in an environment of its own: they want different versions.
 PEERS := bentoml litserve mlserver ray mlflow triton
+# What images are made of, and what makes up all locks: dev holds service, trainer and ray.
+SHIPPED := service service-cuda trainer trainer-cuda
+AUDITED := dev service-cuda trainer-cuda audit
 RUNTIME := onnxruntime uvloop httptools
 
 .PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-reloads bench-gpu containers driver lock lock-peers
 .PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-explain bench-gpu containers driver lock lock-peers
+.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu containers audit sbom driver lock lock-peers
 .SECONDARY:
 .DEFAULT_GOAL := help
 
@@ -71,11 +75,23 @@ bench-gpu: driver $(VENV)/service-cuda ## CUDA in each mode beside the CPU, into
 containers: ## build the images, bring docker-compose.yml up, and test what it promises (needs a Docker engine; minutes)
 	@deploy/verify.sh
 
+audit: .audit/made ## known vulnerabilities in what locks/ pins, as PyPI knows them
+	@.audit/bin/python deploy/audit.py $(AUDITED:%=locks/%.txt)
+
+sbom: .audit/made ## what each lock installs, as CycloneDX, into sbom/
+	@mkdir -p sbom
+	@for lock in $(SHIPPED); do \
+		.audit/bin/python -W ignore -m cyclonedx_py requirements locks/$$lock.txt --pyproject pyproject.toml --output-reproducible --of JSON \
+			--output-file sbom/$$lock.cdx.json && echo sbom/$$lock.cdx.json || exit; \
+	done
+
 lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 	@for extra in dev trainer trainer-cuda service service-cuda ray; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 			$$([ $$extra = dev ] || echo --constraint locks/dev.txt) --extra $$extra pyproject.toml --output-file locks/$$extra.txt || exit; \
 	done
+	@printf 'pip-audit\ncyclonedx-bom\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate - --output-file locks/audit.txt
 
 lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (needs uv)
 	@resolve() { \
@@ -100,6 +116,14 @@ $(VENV)/pip:
 $(VENV)/service $(VENV)/service-cuda $(VENV)/trainer $(VENV)/dev: $(VENV)/%: locks/%.txt | $(VENV)/pip
 	@echo "Installing the $* packages into $(VENV) (once)"
 	@$(PIP) --requirement $<
+	@touch $@
+
+# What looks at the others' dependencies brings fifty of its own: they stay apart.
+.audit/made: locks/audit.txt
+	@echo "Installing the audit packages into .audit"
+	@rm -rf .audit
+	@$(PYTHON) -m venv .audit
+	@.audit/bin/$(INSTALL) --requirement $<
 	@touch $@
 
 .peers/%/made: benchmarks/peers/locks/%.txt

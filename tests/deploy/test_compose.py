@@ -24,6 +24,7 @@ def compose(name: str) -> dict[str, Any]:
 
 SERVICES = compose("docker-compose.yml")
 CPU = compose("docker-compose.cpu.yml")
+KEYS = compose("docker-compose.keys.yml")
 each = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 
 
@@ -107,18 +108,38 @@ def test_the_service_understands_its_variables(file: dict[str, Any], provider: s
     assert environment["provider"] == provider
 
 
+def test_the_service_is_open_in_so_many_words_or_asks_for_keys() -> None:
+    """It would not start otherwise; with keys it is not open, and the file is the secret that is mounted."""
+    plain, keyed = (file["service"]["environment"] for file in (SERVICES, KEYS))
+    assert (plain["HEART_HOST"], plain["HEART_OPEN_TO_NETWORK"]) == ("0.0.0.0", "true")
+    assert (keyed["HEART_KEYS"], keyed["HEART_OPEN_TO_NETWORK"]) == ("/run/secrets/keys", "false")
+    assert KEYS["service"]["secrets"] == ["keys"]
+
+
+def test_prometheus_with_a_key_is_prometheus() -> None:
+    """The same command and the same configuration, but for the key."""
+    plain, keyed = (file["prometheus"]["command"] for file in (SERVICES, KEYS))
+    assert [word.replace("prometheus-key.yml", "prometheus.yml") for word in keyed] == plain
+    folder = ROOT / "deploy/prometheus"
+    plain, keyed = (yaml.safe_load((folder / name).read_text()) for name in ("prometheus.yml", "prometheus-key.yml"))
+    assert keyed["scrape_configs"][0].pop("authorization") == {"credentials_file": "/run/secrets/prometheus"}
+    assert keyed == plain
+    assert KEYS["prometheus"]["secrets"] == ["prometheus"]
+
+
 @pytest.mark.parametrize("profile", [None, "proxy", "monitoring"])
-@pytest.mark.parametrize("files", [["docker-compose.yml"], ["docker-compose.yml", "docker-compose.cpu.yml"]])
-def test_compose_takes_the_files(files: list[str], profile: str | None) -> None:
+@pytest.mark.parametrize("more", [[], ["docker-compose.cpu.yml"], ["docker-compose.keys.yml"]])
+def test_compose_takes_the_files(more: list[str], profile: str | None) -> None:
     """As it reads them itself, in every combination."""
     try:
         subprocess.run(["docker", "compose", "version"], capture_output=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
         pytest.skip("docker compose is not installed")
+    files = ["docker-compose.yml", *more]
     flags = [word for file in files for word in ("--file", file)] + (["--profile", profile] if profile else [])
     services = json.loads(run("docker", "compose", *flags, "config", "--format", "json"))["services"]
     assert {"trainer", "service"} <= set(services)
-    assert ("deploy" in services["service"]) == (len(files) == 1)
+    assert ("deploy" in services["service"]) == ("docker-compose.cpu.yml" not in more)
     for service in services.values():
         assert service["read_only"]
         assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", []))

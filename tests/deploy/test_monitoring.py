@@ -45,6 +45,8 @@ def service() -> Iterator[int]:
 def test_promtool_takes_configuration_and_rules() -> None:
     """As Prometheus itself reads them."""
     run("promtool", "check", "config", str(PROMETHEUS / "prometheus.yml"))
+    # The key is there only in the container.
+    run("promtool", "check", "config", "--syntax-only", str(PROMETHEUS / "prometheus-key.yml"))
 
 
 def test_alerts_fire_when_they_must_and_only_then() -> None:
