@@ -15,9 +15,9 @@ from patient.encoding import as_array, as_rows
 from patient.record import FIELDS, PatientRecord, measurements
 from patient.table import refused
 from service import body
-from service.answers import NOTHING, Answer, names, rounded
+from service.answers import NOTHING, Answer, names, odd, rounded
 from service.body import Location, invalid, words
-from service.errors import LISTED, Problem
+from service.errors import LISTED, Problem, no_probability
 from service.predictor import Predictor
 from service.sieve import NUMBERS
 from service.state import State
@@ -36,7 +36,7 @@ async def answer(state: State, content: bytes) -> bytes:
             values = await _verdict(content, state.settings.max_rows)
         predictions: list[bytes] = []
         for start in range(0, len(values), PART):
-            predictions.append(msgspec.json.encode(_answers(model, values[start : start + PART]))[1:-1])
+            predictions.append(msgspec.json.encode(_answers(model, values[start : start + PART], start))[1:-1])
             state.counts.ran("batch", min(PART, len(values) - start))
             await _others()
     head = f'{{"model_version":"{model.version}","threshold":{model.metadata.threshold!r},"predictions":['
@@ -120,9 +120,11 @@ STREAMS = (
 )
 
 
-def _answers(model: Predictor, values: NDArray[np.float64]) -> list[Answer]:
-    """One answer a row of float64[N,13]."""
+def _answers(model: Predictor, values: NDArray[np.float64], start: int) -> list[Answer]:
+    """One answer a row of float64[N,13], the first of which is row `start`. Raises Problem 500."""
     probabilities = rounded(model(values.astype(np.float32, order="C")))
+    if (none := odd(probabilities)).any():
+        raise no_probability((start + np.flatnonzero(none)).tolist())
     gaps = np.isnan(values)
     missing = [NOTHING] * len(values)
     for row in np.flatnonzero(gaps.any(axis=1)).tolist():

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import array, body
 from service.answers import Prediction, missing
+from service.drain import Closing
 from service.errors import Problem, lost, response
 from service.provider import DeviceLost
 from service.state import State
@@ -82,7 +83,8 @@ class Front:
 
 def stack(app: FastAPI) -> ASGIApp:
     """`app` as it is served: with everything that stands in front of it, the outermost first."""
-    return Front(app, app.state.heart)
+    state: State = app.state.heart
+    return Closing(Front(app, state), state)
 
 
 @lru_cache

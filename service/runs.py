@@ -12,7 +12,7 @@ from patient.encoding import as_bytes
 from service.answers import SCALE
 from service.body import Values
 from service.counts import Counts
-from service.errors import Problem
+from service.errors import Problem, no_probability
 from service.predictor import Predictor
 
 Answer = tuple[Predictor, float]  # the model that answered, and its rounded probability
@@ -48,7 +48,7 @@ class Runs:
         waiting, self.waiting = self.waiting, []
         try:
             model = self.model()  # one for the whole run: no answer mixes two
-            probabilities = [round(p * SCALE) / SCALE for p in model.few([row for row, _ in waiting])]
+            probabilities = model.few([row for row, _ in waiting])
         except Exception as error:  # each of those who wait gets it, or they would wait forever
             for _, future in waiting:
                 if not future.done():
@@ -56,5 +56,9 @@ class Runs:
             return
         self.counts.ran("single", len(waiting))
         for (_, future), probability in zip(waiting, probabilities, strict=True):
-            if not future.done():  # its client may have gone meanwhile
-                future.set_result((model, probability))
+            if future.done():  # its client may have gone meanwhile
+                continue
+            if 0 <= probability <= 1:  # NaN is not
+                future.set_result((model, round(probability * SCALE) / SCALE))
+            else:
+                future.set_exception(no_probability([]))

@@ -19,7 +19,7 @@ from service.provider import DeviceLost
 from service.state import State
 from service.streams import Body, Gone, Streams
 from service.tables.chunk import Chunk
-from service.tables.faults import ColumnsError, Refused, TableError, Tally, TooLarge
+from service.tables.faults import ColumnsError, NoProbability, NoRoom, Refused, TableError, Tally, TooLarge
 from service.tables.formats import JSON, NDJSON, Format, of_name
 from service.tables.score import schema, score
 from service.tables.source import Limits, Source, opened
@@ -196,6 +196,10 @@ def problem(error: Exception, asked: Asked | None = None) -> Problem:
         case TooLarge():
             hint = " Larger tables: NDJSON, CSV, Arrow or Parquet." if asked and asked.format is JSON else ""
             return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{error}{hint}")
+        case NoRoom():
+            return Problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+        case NoProbability():
+            return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         case TimeoutError():
             return Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long.")
     return Problem(HTTPStatus.BAD_REQUEST, str(error))

@@ -20,6 +20,7 @@ class State:
         self.settings = settings
         self.counts = counts or Counts()
         self.model: Predictor | None = None
+        self.stopping = False  # not ready any more, though it still answers: see service/drain.py
         self.runs = Runs(self.ready_model, settings.max_waiting, self.counts)
         self.turns = Turns(settings.max_batches, self.counts)
 

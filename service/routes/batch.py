@@ -46,7 +46,7 @@ OPENAPI: dict[str, Any] = {
         },
     },
 }
-MORE = documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.REQUEST_TIMEOUT)
+MORE = documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.INSUFFICIENT_STORAGE)
 
 
 @router.post(
