@@ -9,7 +9,7 @@ PIP := $(BIN)/$(INSTALL)
 PEERS := bentoml litserve mlserver ray mlflow triton
 RUNTIME := onnxruntime uvloop httptools
 
-.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu containers driver lock lock-peers
+.PHONY: help install serve train test test-gpu check faults fuzz soak bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu containers driver lock lock-fuzz lock-peers
 .SECONDARY:
 .DEFAULT_GOAL := help
 
@@ -37,6 +37,16 @@ check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage; hadolint, d
 	@$(BIN)/mypy
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report
+
+faults: $(VENV)/dev ## break things for real, and say what came of each: the figures of docs/reliability.md (2 minutes)
+	@FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults tests/trainer/test_processes.py
+
+fuzz: $(VENV)/dev .fuzz/made ## 100,000 damaged bodies, and 5,000 cases of Schemathesis, at a service of their own (half an hour)
+	@$(BIN)/python -m tests.fuzz.run 100000
+	@$(BIN)/python -m tests.fuzz.openapi .fuzz/bin/schemathesis 2500
+
+soak: $(VENV)/dev ## ten minutes at 80 % of the limit, and minutes above it, into benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks.soak --write
 
 bench: $(VENV)/dev .peers/orjson/made ## measure the service, its ceiling and the peers, into benchmarks/RESULTS.md (about 10 minutes)
 	@$(BIN)/python -m benchmarks.serving
@@ -68,6 +78,10 @@ lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 			$$([ $$extra = dev ] || echo --constraint locks/dev.txt) --extra $$extra pyproject.toml --output-file locks/$$extra.txt || exit; \
 	done
 
+lock-fuzz: ## resolve Schemathesis into locks/fuzz.txt (needs uv)
+	@echo schemathesis | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate - --output-file locks/fuzz.txt
+
 lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (needs uv)
 	@resolve() { \
 		echo "$$2" | tr ' ' '\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -91,6 +105,13 @@ $(VENV)/pip:
 $(VENV)/service $(VENV)/service-cuda $(VENV)/trainer $(VENV)/dev: $(VENV)/%: locks/%.txt | $(VENV)/pip
 	@echo "Installing the $* packages into $(VENV) (once)"
 	@$(PIP) --requirement $<
+	@touch $@
+
+# In an environment of its own: Schemathesis brings more than twenty packages.
+.fuzz/made: locks/fuzz.txt
+	@echo "Installing Schemathesis into .fuzz (once)"
+	@$(PYTHON) -m venv .fuzz
+	@.fuzz/bin/$(INSTALL) --requirement $<
 	@touch $@
 
 .peers/%/made: benchmarks/peers/locks/%.txt

@@ -19,6 +19,7 @@ from service.answers import Prediction, missing
 from service.drain import Closing
 from service.errors import Problem, lost, response
 from service.provider import DeviceLost
+from service.runs import FULL
 from service.state import State
 
 SINGLE, BATCH = "/predict", "/predict/batch"
@@ -64,6 +65,10 @@ class Front:
         if not way:
             await self.app(scope, receive, send)
             return
+        if way is predict and self.state.runs.full():  # before it is read: whoever is sent away must cost little
+            for message in BUSY:
+                await send(message)
+            return
         try:
             content = await way(self.state, scope, receive)
         except Problem as problem:
@@ -85,6 +90,15 @@ def stack(app: FastAPI) -> ASGIApp:
     """`app` as it is served: with everything that stands in front of it, the outermost first."""
     state: State = app.state.heart
     return Closing(Front(app, state), state)
+
+
+def _busy() -> tuple[Message, ...]:
+    answer = response(Problem(HTTPStatus.SERVICE_UNAVAILABLE, FULL, headers={"Retry-After": "1"}))
+    start = {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
+    return start, {"type": "http.response.body", "body": answer.body}
+
+
+BUSY = _busy()  # made once: it is sent when there is no time to make it
 
 
 @lru_cache

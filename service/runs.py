@@ -15,6 +15,7 @@ from service.counts import Counts
 from service.errors import Problem, no_probability
 from service.predictor import Predictor
 
+FULL = "Too many requests wait."
 Answer = tuple[Predictor, float]  # the model that answered, and its rounded probability
 
 
@@ -27,15 +28,21 @@ class Runs:
 
     def submit(self, values: Values) -> asyncio.Future[Answer]:
         """The record's answer, once its run is through. Raises Problem 503 when `limit` records wait already."""
-        if len(self.waiting) >= self.limit:
-            self.counts.overload()
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests wait.", headers={"Retry-After": "1"})
+        if self.full():
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, FULL, headers={"Retry-After": "1"})
         if not self.waiting:
             self.loop = asyncio.get_running_loop()  # asked once a run: it costs a system call
             self.loop.call_soon(self._gather)
         future: asyncio.Future[Answer] = self.loop.create_future()
         self.waiting.append((as_bytes(values), future))
         return future
+
+    def full(self) -> bool:
+        """Whether the next record must be sent away. Counts it."""
+        if len(self.waiting) < self.limit:
+            return False
+        self.counts.overload()
+        return True
 
     def _gather(self) -> None:
         """A lone record runs now; where several came in one turn of the loop, those of the next turn join them."""

@@ -39,7 +39,7 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
     max_streams: int = Field(8, ge=1, description="tables that are scored at once; above it 503")
     max_stall: float = Field(60, gt=0, description="seconds that a table waits for its client; above it 408")
     max_seconds: float = Field(3600, gt=0, description="seconds that a table may take; above it 408")
-    max_waiting: int = Field(1024, ge=1, description="single records that may wait for a run; above it 503")
+    max_waiting: int = Field(4096, ge=1, description="single records that may wait for a run; above it 503")
     max_batches: int = Field(64, ge=1, description="JSON batches that may wait for their turn; above it 503")
     drain: float = Field(3, ge=0, description="seconds between SIGTERM and the end in which it serves on, not ready")
     grace: int = Field(20, ge=1, description="seconds that what is under way then may take; the rest is cut off")
