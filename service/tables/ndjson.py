@@ -198,7 +198,8 @@ def _text(raw: msgspec.Raw) -> str | None:
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:
     """One object a line."""
     for batch in batches:
-        yield objects(batch, schema, after="\n")
+        if len(batch):
+            yield objects(batch, schema, after="\n")
 
 
 def objects(batch: pa.RecordBatch, schema: pa.Schema, before: str = "", after: str = "") -> pa.Buffer:
