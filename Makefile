@@ -56,8 +56,8 @@ bench-quick: $(VENV)/dev .peers/orjson/made ## the same in under two minutes, co
 
 bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers (3 GB, about 6 minutes), so that bench measures them too
 
-bench-batches: $(VENV)/dev ## tables over HTTP beside the floor of their format, and memory at 10 million rows, into benchmarks/RESULTS.md (about 12 minutes)
-	@$(BIN)/python -m benchmarks.batches --memory 10000000 --write
+bench-batches: $(VENV)/dev ## tables over HTTP beside the floor of their format, single records beside them, and memory at 10 million rows, into benchmarks/RESULTS.md (about 14 minutes)
+	@$(BIN)/python -m benchmarks.batches --waits 10 --memory 10000000 --write
 
 bench-score: $(VENV)/dev ## the command for files in each format and on Ray with 1 and 2 workers, into benchmarks/RESULTS.md (about 4 minutes)
 	@$(BIN)/python -m benchmarks.score --write

@@ -1,13 +1,14 @@
-"""Tables through HTTP: rows a second beside the floor of each format, and memory beside the number of rows.
+"""Tables through HTTP: rows a second beside the floor of each format, what others wait, and memory beside the rows.
 
-Usage: python -m benchmarks.batches [--rows N] [--rounds N] [--memory N] [--write]
+Usage: python -m benchmarks.batches [--rows N] [--rounds N] [--waits S] [--memory N] [--write]
 
 Speed: `--rows` patients (200,000) in one body, `--rounds` times (9), each format and its floor in turn, so that what
 slows the machine slows both. The floor is what cannot be saved: pyarrow reads the same bytes
 in memory, ONNX Runtime alone scores the same rows in chunks of 4,096. Server and floors run on core 0, the client on
 core 1. A ratio is the median over the rounds of what was measured side by side.
+Waits: with `--waits S`, S seconds of single records beside streams of each format.
 Memory: with `--memory N`, tables of 100,000 and of N rows go through a new server each, and every answer is checked.
-`--write` puts both into benchmarks/RESULTS.md.
+`--write` puts all into benchmarks/RESULTS.md.
 """
 
 import argparse
@@ -31,6 +32,7 @@ import pyarrow.parquet
 
 from benchmarks.memory import memory
 from benchmarks.tables import NAMES, OURS, ROOT, Server, body, patients, serving, small
+from benchmarks.waits import waits
 from patient.artefact import FILE, versions
 from patient.encoding import Floats
 from patient.record import FIELDS
@@ -137,11 +139,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--waits", type=int, default=0)
     parser.add_argument("--memory", type=int, default=0)
     parser.add_argument("--write", action="store_true")
     flags = parser.parse_args()
     os.sched_setaffinity(0, {1})
     tables = [speed(flags.rows, flags.rounds)] if flags.rows else []
+    tables += [waits(flags.waits, flags.rows)] if flags.waits else []
     tables += [memory([100_000, flags.memory])] if flags.memory else []
     found = "\n\n".join(tables)
     sys.stdout.write(found + "\n")

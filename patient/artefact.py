@@ -32,6 +32,25 @@ def fingerprint(fields: list[list[Any]] | None = None, encoding: int = ENCODING)
     return hashlib.sha256(json.dumps([schema() if fields is None else fields, encoding]).encode()).hexdigest()
 
 
+Row = list[float | None]  # a patient's 13 values in the order of the fields, None = missing
+
+
+class Checks(BaseModel):
+    """Made-up patients, and what the network answered to them when it was exported: a loaded file must do the same."""
+
+    rows: list[Row] = []
+    probabilities: list[float] = []
+
+
+class Bins(BaseModel):
+    """How the training rows are spread over the bins of a measurement, or of the probability."""
+
+    upper: list[float]  # the bins' upper ends, inclusive, without the last: a value lies in searchsorted(upper, value)
+    share: list[float]  # of the rows that have it, by bin
+    missing: float  # share of rows that lack it
+    ill: list[float | None]  # share of the diseased, by bin; None in an empty one
+
+
 class Metadata(BaseModel):
     """What lies in the ONNX file's metadata, one JSON value a key."""
 
@@ -47,6 +66,9 @@ class Metadata(BaseModel):
     metrics: dict[str, Any]
     libraries: dict[str, str]
     promotion: dict[str, Any] = {}  # how it compared with the version that served before
+    checks: Checks = Checks()
+    bins: dict[str, Bins] = {}  # by field, and "probability"
+    background: list[Row] = []  # training rows that stand for all, with which explanations compare
 
     def to_strings(self) -> dict[str, str]:
         """The key-value pairs as ONNX stores them."""

@@ -22,10 +22,10 @@ LARGE = Load("large batches", 4, ROWS)
 PROBES = {"GET /health/live": 1, "POST /predict": 2}  # connections
 
 
-def sender(running: Running, probe: str, body: bytes) -> Callable[[], None]:
+def sender(port: int, probe: str, body: bytes) -> Callable[[], None]:
     """Sends one request over a connection that stays. Raises Failed unless the answer is 200."""
     method, path = probe.split()
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     headers = {"Content-Type": "application/json"} if method == "POST" else {}
 
     def send() -> None:
@@ -57,7 +57,7 @@ def probed(running: Running, body: bytes, seconds: float) -> dict[str, list[floa
     """What the requests of each probe waited, in ms, all connections together."""
     with core(CLIENT_CORE), ThreadPoolExecutor() as pool:
         each = {
-            probe: [pool.submit(clocked, sender(running, probe, body), seconds) for _ in range(connections)]
+            probe: [pool.submit(clocked, sender(running.port, probe, body), seconds) for _ in range(connections)]
             for probe, connections in PROBES.items()
         }
         return {probe: [wait for one in found for wait in one.result()] for probe, found in each.items()}

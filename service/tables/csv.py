@@ -1,6 +1,7 @@
 """CSV: a header, commas between cells, quotes around those that need them (RFC 4180); UTF-8, any line ends.
 
-An empty cell, quoted or not, and `nan` mean not taken. A blank line is no row.
+An empty cell, quoted or not, and `nan` mean not taken. A blank line is no row; lines before the header that begin with
+`# ` are notes.
 """
 
 import codecs
@@ -24,6 +25,7 @@ from service.tables.source import Limits, Source
 
 LONGEST = 2**20  # bytes of a row
 BLOCK = 2**20  # bytes that are parsed at once
+NOTES = re.compile(rb"\A(?:(?:# [^\r\n]*)?[\r\n])*")
 LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(?:\r\n|\r|\n|\Z)')
 QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # elsewhere in a cell a quote is but a character
 SPECIAL = r'[",\r\n]|^$'  # what needs quotes in a cell; an empty string is not null
@@ -33,7 +35,7 @@ DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-
 def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
     """The table, with its header read. Raises TableError and ColumnsError; its chunks raise TableError."""
     blocks = _blocks(source)
-    first = next(blocks, b"").removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+    first = NOTES.sub(b"", next(blocks, b"").removeprefix(codecs.BOM_UTF8), count=1)
     line = LINE.match(first)
     if not first or not line:
         raise TableError("The first line is no header of CSV." if first else "The table is empty: it has no header.")

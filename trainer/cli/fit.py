@@ -16,7 +16,7 @@ from pydantic_settings import CliImplicitFlag
 
 from patient.artefact import Metadata, fingerprint, schema, versions
 from patient.encoding import Floats
-from trainer import progress
+from trainer import progress, reference
 from trainer.crossval import NETWORK, gather, stratified_folds
 from trainer.evaluate import scores
 from trainer.export import parity, save, to_onnx
@@ -61,6 +61,9 @@ class Fit(Recipe):
     strategy: Literal["default", "mirrored", "multiworker"] = Field(
         "default", description="one device; all GPUs of the host; or several hosts, named in TF_CONFIG"
     )
+    background: int = Field(
+        32, ge=0, description="training rows that the model file shows, for explanations to compare with; 0: none"
+    )
     tensorboard: Path | None = Field(None, description="folder for TensorBoard's logs of loss and held-out loss")
 
     def cli_cmd(self) -> None:
@@ -92,6 +95,7 @@ class Fit(Recipe):
                 found = spread(evidence.target, probability, self.threshold)
                 metrics[f"{title} {CROSS_VALIDATED}"] = {name: mean for name, (mean, _) in found.items()}
         ours = {"data", "rejects", "models", "if_none", "tensorboard"}
+        told = evidence.probability[NETWORK].mean(axis=0) if evidence else fitted.predict(rows)
         metadata = Metadata(
             version="0",  # save() numbers it
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -109,6 +113,9 @@ class Fit(Recipe):
             metrics=metrics,
             libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
             promotion=comparison.as_metadata() if comparison else {},
+            checks=reference.checks(fitted),
+            bins=reference.bins(rows, target, told),
+            background=reference.background(rows, self.background),
         )
         plots = figures(evidence, fitted.predict, surface(fitted, rows, target), self.threshold) if evidence else {}
         refusal = self._refusal(comparison, stopped)

@@ -154,6 +154,8 @@ def _made(metadata: Metadata, difference: float) -> str:
 - Layers, from inputs to probability: {units} units
 - Encoding: inside the graph; its means and deviations come from the training rows. Fingerprint `{metadata.fingerprint}`
 - Keras and the exported graph differ by at most {difference:.1e} on all rows.
+- The file shows {len(metadata.background)} of the training rows, with which explanations compare, and for each measurement how the
+  training rows are spread over ten bins; nothing else of single patients.
 - Made {metadata.created} with {", ".join(f"{name} {number}" for name, number in metadata.libraries.items())}"""
 
 

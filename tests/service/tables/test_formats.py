@@ -158,9 +158,10 @@ def test_a_cell_of_csv(predictor: Predictor, cell: str, missing: bool, good: boo
         HEADER + b"\r\n" + CELLS + b"\r\n",
         HEADER + b"\r" + CELLS + b"\r",
         b"\r\n\n" + HEADER + b"\n\n\n" + CELLS + b"\n\n",
+        b"\xef\xbb\xbf# made up\r\n\r\n# with, commas\n" + HEADER + b"\n" + CELLS,
         b'"' + HEADER.replace(b",", b'","') + b'"\n' + CELLS,
     ],
-    ids=["mark", "crlf", "cr", "blank", "quoted"],
+    ids=["mark", "crlf", "cr", "blank", "notes", "quoted"],
 )
 def test_a_spelling_of_csv(predictor: Predictor, body: bytes) -> None:
     """As Excel, Windows and others write it: one row, and good."""

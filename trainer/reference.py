@@ -1,0 +1,80 @@
+"""What a model file tells of the rows that trained it: how they are spread, and a few that stand for all of them."""
+
+import numpy as np
+
+from patient.artefact import Bins, Checks, Row
+from patient.encoding import Floats, encode, statistics
+from patient.record import FIELDS, measurements
+from trainer.fit import Fitted
+
+DECILES = np.linspace(0.1, 0.9, 9)
+TENTHS = [round(float(share), 1) for share in DECILES]
+CHECKS = 32  # synthetic patients, each gap in which has this probability:
+GAP = 0.2
+CANDIDATES = 5_000  # rows among which the background is looked for
+
+
+def bins(rows: Floats, target: Floats, probability: Floats) -> dict[str, Bins]:
+    """How each field of float32[N,13], NaN = missing, is spread, and `probability`, float32[N] of the same rows.
+
+    Numbers in tenths of the rows, codes by code, probabilities in tenths from 0 to 1; with the share of the diseased.
+    """
+    found = {}
+    for field, column in zip(measurements(), rows.T, strict=True):
+        taken = column[~np.isnan(column)]
+        if field.codes:
+            upper = list(map(float, field.codes))[:-1]
+        else:
+            edges = np.unique(np.quantile(taken, DECILES)) if len(taken) else taken
+            upper = [edge for edge in _plain(edges) if edge < taken.max()]
+        found[field.name] = _bins(upper, column, target)
+    return found | {"probability": _bins(TENTHS, probability, target)}
+
+
+def _bins(upper: list[float], column: Floats, target: Floats) -> Bins:
+    taken = ~np.isnan(column)
+    place = np.searchsorted(np.array(upper, np.float32), column[taken])
+    count, ill = np.bincount(place, minlength=len(upper) + 1), np.bincount(place, target[taken], len(upper) + 1)
+    return Bins(
+        upper=upper,
+        share=[round(n / max(len(place), 1), 6) for n in count.tolist()],
+        missing=round(float(1 - taken.mean()), 6),
+        ill=[round(i / n, 6) if n else None for i, n in zip(ill.tolist(), count.tolist(), strict=True)],
+    )
+
+
+def background(rows: Floats, count: int) -> list[Row]:
+    """`count` of the rows float32[N,13] that are together spread as all are: the background of Shapley values.
+
+    By kernel herding (Chen, Welling and Smola, 2010) on the encoded rows: each is the one that brings the chosen
+    closest to all in maximum mean discrepancy.
+    """
+    rows = rows[:CANDIDATES]
+    encoded = encode(rows, *statistics(rows)).astype(np.float64)
+    squares = (encoded**2).sum(axis=1)
+    distance = np.maximum(squares[:, None] + squares - 2 * encoded @ encoded.T, 0)
+    kernel = np.exp(-distance / max(np.median(distance), np.finfo(float).tiny))
+    wanted, chosen = kernel.mean(axis=1), list[int]()
+    for taken in range(min(count, len(rows))):
+        gain = wanted - kernel[:, chosen].sum(axis=1) / (taken + 1)
+        gain[chosen] = -np.inf
+        chosen.append(int(gain.argmax()))
+    return [[None if np.isnan(value) else value for value in _plain(rows[i])] for i in sorted(chosen)]
+
+
+def checks(fitted: Fitted) -> Checks:
+    """Made-up patients, with and without gaps, and what the network answers to them: nobody's measurements."""
+    rng = np.random.default_rng(0)
+    rows = np.empty((CHECKS, len(FIELDS)), np.float32)
+    for i, field in enumerate(measurements()):
+        codes = list(field.codes)
+        rows[:, i] = rng.choice(codes, CHECKS) if codes else rng.uniform(field.low, field.high, CHECKS).round(1)
+        if field.nullable:
+            rows[rng.random(CHECKS) < GAP, i] = np.nan
+    values = [[None if np.isnan(value) else value for value in _plain(row)] for row in rows]
+    return Checks(rows=values, probabilities=fitted.predict(rows).tolist())
+
+
+def _plain(values: Floats) -> list[float]:
+    """float32 as the shortest decimals that give them back: 2.3 and not 2.299999952316284."""
+    return [float(str(value)) for value in values.astype(np.float32)]
