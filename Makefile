@@ -39,7 +39,7 @@ check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage; hadolint, d
 	@$(BIN)/coverage report
 
 faults: $(VENV)/dev ## break things for real, and say what came of each: the figures of docs/reliability.md (2 minutes)
-	@FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults tests/trainer/test_processes.py
+	@FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults tests/trainer/test_processes.py::test_two_trainers_at_once_make_two_whole_versions
 
 fuzz: $(VENV)/dev .fuzz/made ## 100,000 damaged bodies, and 5,000 cases of Schemathesis, at a service of their own (half an hour)
 	@$(BIN)/python -m tests.fuzz.run 100000
