@@ -15,6 +15,7 @@ RUNTIME := onnxruntime uvloop httptools
 .PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-reloads bench-gpu containers driver lock lock-peers
 .PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-explain bench-gpu containers driver lock lock-peers
 .PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu containers audit sbom driver lock lock-peers
+.PHONY: help install serve train test test-gpu check faults fuzz soak bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu containers driver lock lock-fuzz lock-peers
 .SECONDARY:
 .DEFAULT_GOAL := help
 
@@ -42,6 +43,16 @@ check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage; hadolint, d
 	@$(BIN)/mypy
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage report
+
+faults: $(VENV)/dev ## break things for real, and say what came of each: the figures of docs/reliability.md (2 minutes)
+	@FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults tests/trainer/test_processes.py::test_two_trainers_at_once_make_two_whole_versions
+
+fuzz: $(VENV)/dev .fuzz/made ## 100,000 damaged bodies, and 5,000 cases of Schemathesis, at a service of their own (half an hour)
+	@$(BIN)/python -m tests.fuzz.run 100000
+	@$(BIN)/python -m tests.fuzz.openapi .fuzz/bin/schemathesis 2500
+
+soak: $(VENV)/dev ## ten minutes at 80 % of the limit, and minutes above it, into benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks.soak --write
 
 bench: $(VENV)/dev .peers/orjson/made ## measure the service, its ceiling and the peers, into benchmarks/RESULTS.md (about 10 minutes)
 	@$(BIN)/python -m benchmarks.serving
@@ -93,6 +104,10 @@ lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 	@printf 'pip-audit\ncyclonedx-bom\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate - --output-file locks/audit.txt
 
+lock-fuzz: ## resolve Schemathesis into locks/fuzz.txt (needs uv)
+	@echo schemathesis | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate - --output-file locks/fuzz.txt
+
 lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (needs uv)
 	@resolve() { \
 		echo "$$2" | tr ' ' '\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -124,6 +139,11 @@ $(VENV)/service $(VENV)/service-cuda $(VENV)/trainer $(VENV)/dev: $(VENV)/%: loc
 	@rm -rf .audit
 	@$(PYTHON) -m venv .audit
 	@.audit/bin/$(INSTALL) --requirement $<
+# In an environment of its own: Schemathesis brings more than twenty packages.
+.fuzz/made: locks/fuzz.txt
+	@echo "Installing Schemathesis into .fuzz (once)"
+	@$(PYTHON) -m venv .fuzz
+	@.fuzz/bin/$(INSTALL) --requirement $<
 	@touch $@
 
 .peers/%/made: benchmarks/peers/locks/%.txt

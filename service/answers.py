@@ -13,6 +13,7 @@ from patient.record import FIELDS
 DIGITS = 7  # of a probability: finer than float32 resolves near 1
 SCALE = 10.0**DIGITS
 NOTHING = msgspec.Raw(b"[]")
+NO_PROBABILITY = "The model has no probability for this record"
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -33,6 +34,12 @@ class Prediction(Answer, gc=False):
 def rounded(probabilities: Floats) -> NDArray[np.float64]:
     """float32[N] as it is told, and as it is held against the threshold."""
     found: NDArray[np.float64] = np.rint(probabilities.astype(np.float64) * SCALE) / SCALE
+    return found
+
+
+def odd(probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which of float[N] are no probabilities: NaN, or beyond 0 and 1. No answer may hold one."""
+    found: NDArray[np.bool_] = ~((probabilities >= 0) & (probabilities <= 1))
     return found
 
 

@@ -16,6 +16,7 @@ from patient.record import EXAMPLE, PatientRecord
 from service import access, errors
 from service import log as log_lines
 from service.counts import Counts
+from service.drain import drained
 from service.predictor import Predictor
 from service.routes import batch, explain, health, inference, metrics, predict
 from service.settings import Settings
@@ -40,8 +41,9 @@ def create_app(settings: Settings, model: Predictor | Versions | None = None, co
         gc.freeze()  # what is loaded stays: no collection need look at it again, for tens of milliseconds each time
         gc.set_threshold(50_000, 20, 20)  # requests leave no cycles: at 700, Python's own, looking for some takes 6 %
         watch = asyncio.create_task(state.keys.watch()) if state.keys else None
-        async with nullcontext() if fixed else watched(versions, state):
-            yield
+        with drained(state):
+            async with nullcontext() if fixed else watched(versions, state):
+                yield
         if watch:
             watch.cancel()
         state.model = None

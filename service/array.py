@@ -16,9 +16,9 @@ from patient.encoding import as_array, as_rows
 from patient.record import FIELDS, PatientRecord, measurements
 from patient.table import refused
 from service import body
-from service.answers import NOTHING, Answer, names, rounded
+from service.answers import NOTHING, Answer, names, odd, rounded
 from service.body import Location, invalid, words
-from service.errors import LISTED, Problem
+from service.errors import LISTED, Problem, no_probability
 from service.request import scored
 from service.sieve import NUMBERS
 from service.state import State
@@ -38,6 +38,8 @@ async def answer(state: State, content: bytes) -> bytes:
             part = values[start : start + PART]
             rows = part.astype(np.float32, order="C")
             probabilities = rounded(model(rows))
+            if (none := odd(probabilities)).any():
+                raise no_probability((start + np.flatnonzero(none)).tolist())
             predictions.append(msgspec.json.encode(_answers(part, probabilities, model.metadata.threshold))[1:-1])
             state.counts.ran("batch", len(part))
             state.counts.saw(model, [rows.tobytes()], probabilities.tolist())

@@ -17,14 +17,18 @@
     a table with other columns, or an odd query    422     one a column
     the head too large                             431     -
     a fault of ours                                500     -
+    the model has no number for a valid record     500     one a record of a batch
     no model is ready, or too much at once         503     -      with Retry-After
+    the service stops (/health/ready alone)        503     -
     the GPU is lost, and only it may answer        503     -      until the process is restarted
+    no room on the disk to set a table aside       507     -
 
 An answer to a table that has begun cannot fail so any more: it is cut off, which HTTP tells from an end.
 Under /v2 the Open Inference Protocol has an error shape of its own, {"error": "..."}, and what PatientRecord refuses is
 400 there. No answer, and no log line, repeats a value that was sent: these are patients.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -35,6 +39,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from service.answers import NO_PROBABILITY
 from service.headers import DATA
 from service.provider import DeviceLost
 
@@ -42,6 +47,9 @@ LISTED = 100  # errors that an answer lists; `total` counts them all
 MEDIA_TYPE = "application/problem+json"
 OPEN_INFERENCE = "/v2"  # where the Open Inference Protocol lives
 SCHEMA = "#/components/schemas/ProblemDetails"
+
+
+log = logging.getLogger(__name__)
 
 
 class FieldError(BaseModel):
@@ -147,6 +155,15 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 def lost(error: Exception) -> Problem:
     """A DeviceLost as a problem. Waiting does not help, so it names no time to come back."""
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+
+def no_probability(rows: Sequence[int]) -> Problem:
+    """The model answers valid records with what is no probability. rows: which of a batch; none for a single one."""
+    log.error("the model has no probability for %d valid records", len(rows) or 1)
+    errors = [FieldError(pointer=f"/{row}", detail=NO_PROBABILITY) for row in rows[:LISTED]]
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, f"{NO_PROBABILITY}; it has been logged.", errors, len(rows) or None
+    )
 
 
 async def _lost(_request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 
 from patient.encoding import Floats, as_array
 from patient.record import FIELDS, measurements
-from service.answers import DIGITS, rounded
+from service.answers import DIGITS, odd, rounded
 from service.body import Values
 from service.changes import Change, changes
 from service.predictor import Predictor
@@ -72,8 +72,14 @@ class Explanation(BaseModel):
 
 
 def log_odds(model: Run, rows: Floats) -> Doubles:
-    """float64[N] from float32[N,13]: ln(p / (1 - p)) of the probabilities as they are told."""
-    probabilities = np.clip(rounded(model(rows)), FINEST, 1 - FINEST)
+    """float64[N] from float32[N,13]: ln(p / (1 - p)) of the probabilities as they are told.
+
+    Raises ArithmeticError where there is none.
+    """
+    told = rounded(model(rows))
+    if odd(told).any():
+        raise ArithmeticError("the model has no probability")
+    probabilities = np.clip(told, FINEST, 1 - FINEST)
     found: Doubles = np.log(probabilities / (1 - probabilities))
     return found
 

@@ -6,21 +6,24 @@ several times the work that a record needs. Everything else goes to FastAPI.
 
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
+from http import HTTPStatus
 
 import msgspec
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import array, body, log
 from service.access import Access
 from service.answers import Prediction, missing
 from service.cors import cors
+from service.drain import Closing
 from service.errors import Problem, lost, response
 from service.headers import DATA, Headers, Safe
 from service.limit import Limit
 from service.provider import DeviceLost
 from service.request import scored
+from service.runs import FULL
 from service.state import State
 from service.watch import Watch
 
@@ -66,6 +69,10 @@ class Front:
         if not way:
             await self.app(scope, receive, send)
             return
+        if way is predict and self.state.runs.full():  # before it is read: whoever is sent away must cost little
+            for message in BUSY:
+                await send(message)
+            return
         try:
             content = await way(self.state, scope, receive)
         except Problem as problem:
@@ -89,7 +96,16 @@ def stack(app: FastAPI) -> ASGIApp:
     layers = Limit(layers, state.settings.max_requests, state.counts)
     if state.settings.cors_origins:
         layers = cors(layers, state.settings.cors_origins)
-    return Watch(layers, state, log.access())
+    return Watch(Closing(layers, state), state, log.access())
+
+
+def _busy() -> tuple[Message, ...]:
+    answer = response(Problem(HTTPStatus.SERVICE_UNAVAILABLE, FULL, headers={"Retry-After": "1"}))
+    start = {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
+    return start, {"type": "http.response.body", "body": answer.body}
+
+
+BUSY = _busy()  # made once: it is sent when there is no time to make it
 
 
 @lru_cache

@@ -12,9 +12,10 @@ from patient.encoding import as_bytes
 from service.answers import SCALE
 from service.body import Values
 from service.counts import Counts
-from service.errors import Problem
+from service.errors import Problem, no_probability
 from service.predictor import Predictor
 
+FULL = "Too many requests wait."
 Answer = tuple[Predictor, float]  # the model that answered, and its rounded probability
 
 
@@ -27,15 +28,21 @@ class Runs:
 
     def submit(self, values: Values) -> asyncio.Future[Answer]:
         """The record's answer, once its run is through. Raises Problem 503 when `limit` records wait already."""
-        if len(self.waiting) >= self.limit:
-            self.counts.overload()
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests wait.", headers={"Retry-After": "1"})
+        if self.full():
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, FULL, headers={"Retry-After": "1"})
         if not self.waiting:
             self.loop = asyncio.get_running_loop()  # asked once a run: it costs a system call
             self.loop.call_soon(self._gather)
         future: asyncio.Future[Answer] = self.loop.create_future()
         self.waiting.append((as_bytes(values), future))
         return future
+
+    def full(self) -> bool:
+        """Whether the next record must be sent away. Counts it."""
+        if len(self.waiting) < self.limit:
+            return False
+        self.counts.overload()
+        return True
 
     def _gather(self) -> None:
         """A lone record runs now; where several came in one turn of the loop, those of the next turn join them."""
@@ -51,7 +58,7 @@ class Runs:
         rows = [row for row, _ in waiting]
         try:
             model = self.model()  # one for the whole run: no answer mixes two
-            probabilities = [round(p * SCALE) / SCALE for p in model.few(rows)]
+            probabilities = model.few(rows)
         except Exception as error:  # each of those who wait gets it, or they would wait forever
             for _, future in waiting:
                 if not future.done():
@@ -60,5 +67,9 @@ class Runs:
         self.counts.ran("single", len(waiting))
         self.counts.saw(model, rows, probabilities)
         for (_, future), probability in zip(waiting, probabilities, strict=True):
-            if not future.done():  # its client may have gone meanwhile
-                future.set_result((model, probability))
+            if future.done():  # its client may have gone meanwhile
+                continue
+            if 0 <= probability <= 1:  # NaN is not
+                future.set_result((model, round(probability * SCALE) / SCALE))
+            else:
+                future.set_exception(no_probability([]))

@@ -25,7 +25,7 @@ from service.spread import Spread
 from service.state import State
 from service.streams import Body, Gone, Streams, linger
 from service.tables.chunk import Chunk, Column
-from service.tables.faults import ColumnsError, Refused, TableError, Tally, TooLarge
+from service.tables.faults import ColumnsError, NoProbability, NoRoom, Refused, TableError, Tally, TooLarge
 from service.tables.formats import JSON, NDJSON, Format, of_name
 from service.tables.score import schema, score
 from service.tables.source import Limits, Source, opened
@@ -205,6 +205,10 @@ def problem(error: Exception, asked: Asked | None = None) -> Problem:
         case TooLarge():
             hint = " Larger tables: NDJSON, CSV, Arrow or Parquet." if asked and asked.format is JSON else ""
             return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{error}{hint}")
+        case NoRoom():
+            return Problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+        case NoProbability():
+            return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         case TimeoutError():
             return Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long.")
     return Problem(HTTPStatus.BAD_REQUEST, str(error))

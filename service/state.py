@@ -26,6 +26,7 @@ class State:
         self.counts = counts or Counts()
         self.keys = Keys(settings.keys) if settings.keys else None
         self.routes: list[str] = []  # their templates
+        self.stopping = False  # not ready any more, though it still answers: see service/drain.py
         self._model: Predictor | None = None
         self.runs = Runs(self.ready_model, settings.max_waiting, self.counts)
         self.turns = Turns(settings.max_batches, self.counts, "batches")

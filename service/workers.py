@@ -25,11 +25,19 @@ from service.protocol import Connection
 from service.settings import Settings
 from service.versions import Versions
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+DESCRIPTORS = 2**16
+
 log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, versions: Versions) -> None:
     """Serve until a signal. Several workers load the model each for itself."""
+    _take_descriptors()
     signal.signal(signal.SIGTERM, lambda *_: None)  # which Uvicorn raises again when it has stopped: exit with 0
     if settings.workers == 1:
         app = create_app(settings, versions)
@@ -63,9 +71,18 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
         ws="none",
         log_config=None,
         access_log=False,
+        timeout_graceful_shutdown=settings.grace,
         server_header=False,
         proxy_headers=False,  # nobody asks who the client was
     )
+
+
+def _take_descriptors() -> None:
+    """As many as we may have: each connection takes one, and the soft limit of 1,024 is for older programs."""
+    if resource:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _worker(settings: Settings, folder: Path) -> ASGIApp:

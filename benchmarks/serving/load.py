@@ -61,6 +61,7 @@ class Figures:
     broken: int = 0  # lost connections and timeouts
     client: float = 0  # the part of its core that wrk used
     cpu: float = 0  # seconds of processor time of the server
+    late: int = 0  # requests that were due by the clock, and held back by more than 100 ms
 
     @property
     def errors(self) -> int:

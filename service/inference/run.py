@@ -8,6 +8,8 @@ import numpy as np
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 from patient.table import wrong
+from service.answers import odd
+from service.errors import no_probability
 from service.inference.request import refused
 from service.inference.tensors import Rows
 from service.predictor import Predictor
@@ -36,6 +38,8 @@ class Run:
             told = self.probabilities[start : start + len(rows)]
             if len(rows):
                 told[:] = self.model(rows)
+                if (none := odd(told)).any():
+                    raise no_probability((start + np.flatnonzero(none)).tolist())
             yield rows, told
         self.check()
 

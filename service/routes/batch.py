@@ -46,7 +46,7 @@ OPENAPI: dict[str, Any] = {
         },
     },
 }
-MORE = documented(HTTPStatus.NOT_ACCEPTABLE)
+MORE = documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.INSUFFICIENT_STORAGE)
 
 
 @router.post(

@@ -55,6 +55,8 @@ async def ready(request: Request) -> Ready:
     A GPU answers one record first, because it may be lost while nobody asks.
     """
     state = State.of(request)
+    if state.stopping:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The service stops.")
     model = state.ready_model()
     try:
         if model.crossover is not None:

@@ -31,6 +31,17 @@ class Prediction(Answer):
     model_version: str = Field(description="the version that answered", examples=["1"])
 
 
+class RowAnswer(BaseModel):
+    """The answer to one row of a table. With `on_error=report` a bad row has nulls, and says why."""
+
+    probability: float | None = Field(ge=0, le=1, description="of heart disease", examples=[0.0731])
+    heart_disease: bool | None = Field(description="whether the probability reaches the threshold", examples=[False])
+    missing: list[str] | None = Field(description="fields that were null", examples=[["ca"]])
+    error: str | None = Field(
+        None, description="what is wrong with the row; only with `on_error=report`", examples=[None]
+    )
+
+
 class BatchPrediction(BaseModel):
     """The answers to a batch, in the order sent."""
 
@@ -38,7 +49,7 @@ class BatchPrediction(BaseModel):
 
     model_version: str = Field(description="the version that answered", examples=["1"])
     threshold: float = Field(description="the model's decision threshold", examples=[0.5])
-    predictions: list[Answer]
+    predictions: list[RowAnswer]
 
 
 FAILURES = documented(

@@ -78,6 +78,8 @@ def _end(data: bytes) -> int:
 
 
 def _chunk(block: bytes, header: list[str], kept: pa.Schema) -> Chunk:
+    if not _is_text(block):  # pyarrow would find it too, but print the bytes of a row that it skips
+        raise TableError("The table is not UTF-8 text.")
     broken: dict[int, list[tuple[str, str]]] = {}
 
     def skip(row: Any) -> str:
@@ -99,6 +101,13 @@ def _chunk(block: bytes, header: list[str], kept: pa.Schema) -> Chunk:
     whole[list(broken)] = False
     places = pa.array(np.where(whole, np.cumsum(whole) - 1, 0), mask=~whole)
     return Chunk([_spread(column, whole) for column in numbers], others.take(places), broken)
+
+
+def _is_text(block: bytes) -> bool:
+    try:
+        return block.isascii() or bool(block.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _parse(block: bytes, header: list[str], kind: pa.DataType, skip: Callable[[Any], str]) -> pa.RecordBatch:

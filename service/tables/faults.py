@@ -28,6 +28,14 @@ class TooLarge(TableError):
     """The table exceeds a limit, which the message names."""
 
 
+class NoRoom(TableError):
+    """What must be set aside for the table has no room on the disk."""
+
+
+class NoProbability(TableError):
+    """The model, and not the table, is at fault: it has no probability for a valid row."""
+
+
 class ColumnsError(TableError):
     """The columns are not those of a table of patients: `columns` says which one is wrong, and how."""
 

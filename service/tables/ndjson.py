@@ -4,6 +4,7 @@ Kept columns hold each value as the JSON text it came as; `plain` makes text of 
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -20,13 +21,16 @@ from patient.record import FIELDS, PatientRecord, measurements
 from service.body import words
 from service.tables import columns, text
 from service.tables.chunk import Chunk, Table
-from service.tables.faults import TooLarge
+from service.tables.faults import ColumnsError, TooLarge
 from service.tables.source import PIECE, Limits, Source
 
 LONGEST = 2**20  # bytes of a line
 JSON = {"json": "1"}  # metadata of a column that holds JSON text
+UNKEPT = "A name with quotes, backslashes or control characters cannot be kept"
 COLON = ord(":")
 ABSENT = msgspec.Raw(b"")
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises
+ODD = re.compile(r"[\x00-\x1f\\\"]")  # in a column's name msgspec refuses them
 
 Reasons = list[tuple[str, str]]
 
@@ -43,13 +47,15 @@ def lines(keep: columns.Keep, first: bytes) -> "Lines":
     """What reads records that are like the first, as JSON; see `read`."""
     names = _others(first) if columns.ALL in keep else list(keep)
     columns.kept([*FIELDS, *names], keep)
+    if odd := [(columns.shown(name), UNKEPT) for name in names if ODD.search(name)]:
+        raise ColumnsError(odd)
     return Lines(names)
 
 
 def _others(line: bytes) -> list[str]:
     try:
         return [name for name in msgspec.json.decode(line, type=dict[str, msgspec.Raw]) if name not in FIELDS]
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return []  # it will be a bad row
 
 
@@ -94,7 +100,7 @@ class Lines:
         """A chunk of all lines that are not blank."""
         try:
             records = self.decoder.decode_lines(block)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             records = []
         # If there are as many breaks between objects as there are between lines, each line is one object.
         if records and block.count(b"}\n{") == len(records) - 1 and self._single(records, block):
@@ -128,7 +134,7 @@ class Lines:
             record = self.decoder.decode(line)
             if self._single([record], line):
                 return record
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             pass
         values, kept, reasons = self._by_hand(line)
         if reasons:
@@ -192,7 +198,8 @@ def _text(raw: msgspec.Raw) -> str | None:
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:
     """One object a line."""
     for batch in batches:
-        yield objects(batch, schema, after="\n")
+        if len(batch):
+            yield objects(batch, schema, after="\n")
 
 
 def objects(batch: pa.RecordBatch, schema: pa.Schema, before: str = "", after: str = "") -> pa.Buffer:

@@ -1,5 +1,6 @@
 """Chunks of patients -> their answers, row for row: whatever is wrong with a row, it keeps its place."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -8,11 +9,13 @@ from numpy.typing import NDArray
 
 from patient.record import FIELDS, measurements
 from patient.table import all_right, wrong
-from service.answers import rounded
+from service.answers import NO_PROBABILITY, odd, rounded
 from service.predictor import Predictor
 from service.rows import CHUNK
 from service.tables.chunk import Chunk, Column
-from service.tables.faults import LISTED, Fault, Refused, Tally
+from service.tables.faults import LISTED, Fault, NoProbability, Refused, Tally
+
+log = logging.getLogger(__name__)
 
 Seen = Callable[[Sequence[Column], NDArray[np.float64]], None]
 
@@ -31,7 +34,8 @@ def score(
 ) -> Iterator[pa.RecordBatch]:
     """One batch of answers a chunk, in order, while `tally` counts what goes by.
 
-    report: a bad row answers null, with an `error`. Otherwise the first bad row ends the answers; the rest is read and
+    report: a bad row answers null, with an `error`, and so does one for which the model has no probability: without
+    report that is NoProbability. Otherwise the first bad row ends the answers; the rest is read and
     counted, and then Refused raised. seen: is told of the good rows, by columns, and their probabilities.
     """
     out = schema(kept, model, report)
@@ -39,7 +43,7 @@ def score(
         bad = _judge(chunk, tally)
         tally.rows += len(chunk)
         if report or not tally.bad:
-            yield _answer(chunk, bad, model, out, seen)
+            yield _answer(chunk, bad, model, out, tally, seen)
     if tally.bad and not report:
         raise Refused(tally)
 
@@ -67,13 +71,15 @@ def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
     return {row: " | ".join(": ".join(filter(None, fault)) for fault in faults) for row, faults in found.items()}
 
 
-def _answer(chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema, seen: Seen | None) -> pa.RecordBatch:
+def _answer(
+    chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema, tally: Tally, seen: Seen | None
+) -> pa.RecordBatch:
     count = len(chunk)
-    nothing = None  # where there is no answer; True is null to pyarrow
-    if bad:
-        nothing = np.zeros(count, np.bool_)
-        nothing[list(bad)] = True
+    nothing = _rows(bad, count)
     probability = _probabilities(chunk, nothing, model)
+    if (none := odd(probability)).any():
+        bad |= _unanswered(np.flatnonzero(none).tolist(), tally, count, report="error" in out.names)
+        nothing, probability = _rows(bad, count), np.where(none, 0, probability)
     if seen:
         good = slice(None) if nothing is None else ~nothing
         seen([column[good] for column in chunk.numbers], probability[good])
@@ -86,6 +92,27 @@ def _answer(chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema,
     if "error" in out.names:
         arrays.append(pa.array([bad.get(row) for row in range(count)] if bad else pa.nulls(count), pa.string()))
     return pa.RecordBatch.from_arrays(arrays, schema=out)
+
+
+def _rows(bad: dict[int, str], count: int) -> NDArray[np.bool_] | None:
+    """bool[count]: where there is no answer, which True is to pyarrow; None if all rows have one."""
+    if not bad:
+        return None
+    nothing = np.zeros(count, np.bool_)
+    nothing[list(bad)] = True
+    return nothing
+
+
+def _unanswered(rows: list[int], tally: Tally, count: int, *, report: bool) -> dict[int, str]:
+    """Valid rows of the latest `count` for which the model has no probability, counted as bad. Raises NoProbability."""
+    log.error("the model has no probability for %d valid rows", len(rows))
+    if not report:
+        raise NoProbability(f"{NO_PROBABILITY}: row {tally.rows - count + rows[0]}.")
+    tally.bad += len(rows)
+    tally.total += len(rows)
+    room = LISTED - len(tally.faults)
+    tally.faults += [Fault(tally.rows - count + row, "", NO_PROBABILITY) for row in rows[:room]]
+    return dict.fromkeys(rows, NO_PROBABILITY)
 
 
 def _probabilities(chunk: Chunk, nothing: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:

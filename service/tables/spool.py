@@ -1,13 +1,16 @@
 """What must be held as a whole before it can be used: in memory at first, then in a temporary file."""
 
+import contextlib
+import errno
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, cast
 
-from service.tables.faults import TooLarge
+from service.tables.faults import NoRoom, TooLarge
 from service.tables.source import PIECE, Source
 
 MEMORY = 2**23  # bytes that are held there
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def spooled(pieces: Iterable[Any], limit: int) -> IO[bytes]:
@@ -19,8 +22,11 @@ def spooled(pieces: Iterable[Any], limit: int) -> IO[bytes]:
             if file.tell() > limit:
                 raise TooLarge(f"More than {limit} bytes would have to be set aside before the answer can begin.")
         file.seek(0)
-    except BaseException:
-        file.close()
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # it writes what it has not yet written, and there is no more room
+            file.close()
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise NoRoom("There is no room on the disk to set the table aside.") from None
         raise
     return cast(IO[bytes], file)
 

@@ -25,7 +25,7 @@ def free_port() -> int:
         return number
 
 
-COMMAND = (sys.executable, "-m", "service", "--provider", "cpu", "--port", "{port}")
+COMMAND = (sys.executable, "-m", "service", "--provider", "cpu", "--port", "{port}", "--drain", "0")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> 
     taking = ["200", "400", "408", "413", "415", "422", "500", "503"]
     assert statuses == {
         "/predict": taking,
-        "/predict/batch": sorted([*taking, "406"]),
+        "/predict/batch": sorted([*taking, "406", "507"]),
         "/explain": sorted([*taking, "409"]),
         "/health/live": ["200"],
         "/health/ready": ["200", "503"],

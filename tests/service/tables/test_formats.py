@@ -269,6 +269,46 @@ def test_a_table_without_a_header_is_refused_and_its_first_patient_not_repeated(
         assert "2.3" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a\\x00", 'a"b', "a\\\\b", "\\n"])
+def test_names_that_json_must_escape_are_refused(predictor: Predictor, name: str) -> None:
+    """Asked for by name or by `*`: a refusal that names the column, no fault."""
+    line = json.dumps(EXAMPLE | {name: 1}).encode()
+    for format_, body in ((NDJSON, line), (JSON, b"[%s]" % line)):
+        for keep in ([name], ["*"]):
+            with pytest.raises(ColumnsError, match="cannot be kept"):
+                through(format_, body, predictor, keep=keep)
+
+
+def test_a_line_that_is_not_utf_8_is_a_bad_row(predictor: Predictor) -> None:
+    """In a key or in a kept value, with a good line beside it."""
+    good = json.dumps(EXAMPLE).encode()
+    for bad in (good.replace(b'"age"', b'"a\xffe"'), good[:-1] + b',"note":"\xff"}'):
+        answer, tally = through(NDJSON, bad + b"\n" + good, predictor)
+        assert (tally.rows, tally.bad) == (2, 1)
+        assert json.loads(answer.splitlines()[1])["probability"] > 0
+
+
+def test_csv_that_is_not_utf_8_is_refused_also_where_a_row_is_too_long(
+    predictor: Predictor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """pyarrow would print the bytes of a row that it skips."""
+    with pytest.raises(TableError, match="not UTF-8"):
+        through(CSV, ",".join(EXAMPLE).encode() + b"\n" + b"1,\xff" * 20 + b"\n", predictor)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_batch_without_rows_is_no_line(predictor: Predictor, table: pa.Table) -> None:
+    """Between others, as a sender that filters makes them."""
+    batch = table.select(FIELDS).to_batches()[0]
+    out = io.BytesIO()
+    with pa.ipc.new_stream(out, batch.schema) as writer:
+        for part in (batch.slice(0, 0), batch, batch.slice(0, 0)):
+            writer.write_batch(part)
+    for format_ in FORMATS:
+        answer, _ = through(ARROW, out.getvalue(), predictor, answer=format_)
+        assert len(unpacked(format_, answer)) == len(batch)
+
+
 @pytest.mark.parametrize("keep", ["age", "mrn,probability", "missing"])
 def test_what_cannot_be_kept_is_refused(keep: str) -> None:
     """The fields, and the names of the answer."""

@@ -1,0 +1,150 @@
+"""The service for long at 80 % of its limit, and briefly far above it: `python -m benchmarks.soak [--write]`.
+
+The limit is what 64 connections get that ask again as soon as they are answered. One core serves, the other one loads.
+The soak comes by the clock (benchmarks/serving/paced.lua). Above the limit there is 3 times the rate by the clock, and
+as many connections as make the service send requests away. Goodput counts answers of 200 alone.
+"""
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.serving.load import SCRIPT, Figures, Load, finish, wrk
+from benchmarks.serving.patients import Bodies, line
+from benchmarks.serving.process import CLIENT_CORE, Running, core
+from benchmarks.serving.servers import OURS, ROOT, SERVERS
+from patient.artefact import FILE, versions
+from tests.faults.machine import descriptors, memory
+from trainer.beside import beside
+
+RESULTS = ROOT / "benchmarks/RESULTS.md"
+MODELS = ROOT / "models/heart_disease"
+BEGIN, END = "<!-- soak: written by make soak -->", "<!-- soak ends -->"
+PACED = SCRIPT.with_name("paced.lua")
+SHARE, ABOVE = 0.8, 3
+MANY = (192, 1024, 3072, 8192)  # connections
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What a minute came to, and what the process was at its end."""
+
+    figures: Figures
+    memory: float  # MiB
+    descriptors: int
+    cpu: float  # seconds of processor time of the server, for each second
+
+
+def paced(running: Running, bodies: Path, rate: float, connections: int, seconds: int) -> Figures:
+    """wrk by the clock; `late` requests were held back by more than 100 ms."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(PACED)]
+    env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(connections), "RATE": str(rate)}
+    with core(CLIENT_CORE):
+        process = subprocess.Popen(
+            [*command, running.url("/predict")], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    return finish(process, seconds)
+
+
+def closed(running: Running, bodies: Path, connections: int, seconds: int) -> Figures:
+    """So many connections that ask again at once."""
+    load = Load("", connections)
+    seconds += math.ceil(load.delay / 1e3)
+    return finish(wrk(running.url("/predict"), bodies, load, seconds), seconds)
+
+
+def good(figures: Figures) -> float:
+    """Answers of 200 a second."""
+    return (figures.requests - figures.refused) / figures.seconds
+
+
+def minute(running: Running, bodies: Path, rate: float, seconds: int) -> Slice:
+    """A slice of the soak."""
+    before = running.cpu()
+    figures = paced(running, bodies, rate, 64, seconds)
+    process = running.process.pid
+    used = (running.cpu() - before) / seconds
+    return Slice(figures, memory(process, "VmRSS"), descriptors(process), used)
+
+
+def soak(running: Running, bodies: Path, limit: float, minutes: int, seconds: int) -> str:
+    """A row a minute, as Markdown, and what they come to."""
+    running.settle()
+    slices = [minute(running, bodies, SHARE * limit, seconds) for _ in range(minutes)]
+    lines = [
+        "| slice | req/s | p50 ms | p99 ms | errors | MiB | descriptors | CPU |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for number, of in enumerate(slices, 1):
+        f = of.figures
+        measured = f"{f.requests / f.seconds:,.0f} | {f.p50:.2f} | {f.p99:.2f} | {f.errors}"
+        lines.append(f"| {number} | {measured} | {of.memory:.0f} | {of.descriptors} | {of.cpu:.0%} |")
+    first, last = slices[0], slices[-1]
+    said = f"{sum(of.figures.requests for of in slices):,} requests, {sum(of.figures.errors for of in slices)} errors; "
+    said += f"p99 of the last slice {last.figures.p99 / first.figures.p99:.2f} of the first's; "
+    said += f"memory {last.memory - first.memory:+.1f} MiB, descriptors {last.descriptors - first.descriptors:+d}."
+    return "\n".join([*lines, "", said])
+
+
+def above(running: Running, bodies: Path, seconds: int) -> str:
+    """Goodput above the limit, each beside the limit as it was just before."""
+    lines = ["| load | 200s a second | of the limit | 503s a second | p50 ms | p99 ms | lost | held back |"]
+    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
+
+    def row(name: str, figures: Figures, limit: float) -> None:
+        away = figures.refused / figures.seconds
+        shares = f"{good(figures):,.0f} | **{good(figures) / limit:.2f}** | {away:,.0f}"
+        held = f"{figures.late / max(1, figures.requests):.0%}" if figures.late else "-"
+        lines.append(f"| {name} | {shares} | {figures.p50:.1f} | {figures.p99:.1f} | {figures.broken} | {held} |")
+
+    for connections in MANY:
+        limit = good(closed(running, bodies, 64, seconds))
+        row(f"{connections:,} connections", closed(running, bodies, connections, seconds), limit)
+    for connections in (256, 3072):
+        limit = good(closed(running, bodies, 64, seconds))
+        figures = paced(running, bodies, ABOVE * limit, connections, seconds)
+        row(f"{ABOVE} times the limit by the clock, {connections:,} connections", figures, limit)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the section, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slices", type=int, default=10, help="of the soak")
+    parser.add_argument("--seconds", type=int, default=60, help="of a slice")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    ours = next(server for server in SERVERS if server.name == OURS)
+    with tempfile.TemporaryDirectory(prefix="soak") as name:
+        work = Path(name)
+        bodies = Bodies(work, 1000)
+        running = Running(ours, work, MODELS / str(versions(MODELS)[-1]) / FILE, line(ours, bodies.singles[0]))
+        try:
+            file, brief = bodies.file(ours, batches=False), max(2, min(10, asked.seconds))
+            closed(running, file, 64, 2)  # warm
+            limit = good(closed(running, file, 64, brief))
+            said = (
+                f"The limit: {limit:,.0f} requests a second. {asked.slices} slices of {asked.seconds} s at 80 % of it:"
+            )
+            text = f"{said}\n\n{soak(running, file, limit, asked.slices, asked.seconds)}\n\n"
+            text += f"Above the limit, slices of {brief} s:\n\n{above(running, file, brief)}"
+        finally:
+            running.stop()
+    sys.stdout.write(text + "\n")
+    if asked.write:
+        before, _, rest = RESULTS.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        with beside(RESULTS) as hidden:
+            hidden.write_text(
+                f"{before}{BEGIN}\n## Soak and overload\n\n`make soak` repeats it.\n\n{text}\n\n{END}{after}"
+            )
+
+
+if __name__ == "__main__":
+    main()
