@@ -3,6 +3,7 @@
 Kept columns hold each value as the JSON text it came as; `plain` makes text of it for other formats.
 """
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -104,7 +105,8 @@ class Lines:
             records = []
         # If there are as many breaks between objects as there are between lines, each line is one object.
         if records and block.count(b"}\n{") == len(records) - 1 and self._single(records, block):
-            return self._chunk(records, {})
+            with contextlib.suppress(UnicodeDecodeError):  # kept values were not looked at until here
+                return self._chunk(records, {})
         return self.lines([line for line in block.split(b"\n") if line.strip()])
 
     def lines(self, lines: list[bytes]) -> Chunk:
@@ -132,7 +134,7 @@ class Lines:
     def _record(self, line: bytes, row: int, broken: dict[int, Reasons]) -> Any:
         try:
             record = self.decoder.decode(line)
-            if self._single([record], line):
+            if self._single([record], line) and line.decode():
                 return record
         except UNREADABLE:
             pass

@@ -18,6 +18,7 @@ from tests.e2e.serving import COMMAND, get, request, serving
 from tests.faults.conftest import Outcome
 from tests.faults.load import Load
 from tests.faults.machine import descriptors, memory, until
+from tests.faults.test_processes import ready
 
 IDLE = 10_000
 SPARE = 500  # descriptors that a test needs beside
@@ -91,7 +92,7 @@ def test_without_descriptors_who_is_connected_is_served_and_afterwards_everybody
             busy = (cpu(server) - used) / (time.monotonic() - begun)
         assert sent_away >= 50
         assert busy < 0.9  # of a core: it does not try again and again
-        seconds = until(lambda: json.loads(get(port, "/health/ready"))["status"] == "ready", 5)
+        seconds = until(lambda: ready(port) == 200)
         for connection in early:
             connection.close()
         outcome(f"{sent_away} of 100 sent away, {busy:.0%} of a core used meanwhile; right again after {seconds:.2f} s")

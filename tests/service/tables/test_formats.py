@@ -283,9 +283,10 @@ def test_a_line_that_is_not_utf_8_is_a_bad_row(predictor: Predictor) -> None:
     """In a key or in a kept value, with a good line beside it."""
     good = json.dumps(EXAMPLE).encode()
     for bad in (good.replace(b'"age"', b'"a\xffe"'), good[:-1] + b',"note":"\xff"}'):
-        answer, tally = through(NDJSON, bad + b"\n" + good, predictor)
-        assert (tally.rows, tally.bad) == (2, 1)
-        assert json.loads(answer.splitlines()[1])["probability"] > 0
+        for keep in ([], ["note"], ["*"]):
+            answer, tally = through(NDJSON, bad + b"\n" + good, predictor, keep=keep)
+            assert (tally.rows, tally.bad) == (2, 1)
+            assert json.loads(answer.splitlines()[1])["probability"] > 0
 
 
 def test_csv_that_is_not_utf_8_is_refused_also_where_a_row_is_too_long(
