@@ -10,7 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from patient.record import EXAMPLE
 from service.errors import documented
-from service.routes.predict import FAILURES, RECORD, BatchPrediction
+from service.routes.predict import FAILURES, RECORD
+from service.schema import BatchPrediction
 
 router = APIRouter(tags=["prediction"])
 
