@@ -11,14 +11,14 @@ from service.settings import SettingsError, from_command_line
 log = logging.getLogger("service")
 
 
-def main(arguments: list[str] | None = None) -> int | str:
-    """Serve until a signal; returns what the process exits with."""
+def main(arguments: list[str] | None = None, program: str | None = None) -> int | str:
+    """Serve until a signal; returns what the process exits with. `program` is what it was called by."""
     if (arguments := sys.argv[1:] if arguments is None else arguments)[:1] == ["score"]:
         from service.cli.score import main as score
 
         return score(arguments[1:])
     try:
-        settings = from_command_line(arguments)
+        settings = from_command_line(arguments, program)
         workers.log_to_stderr(settings)
         log.info("loading the newest model of %s", settings.models)
         # Here and not in the app: a refusal is then one line.

@@ -1,10 +1,12 @@
 """Every knob of the service: name, default, one line of help. The only reader of the environment."""
 
+import re
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
 
 from service.provider import Gpu, Mode, Provider
 
@@ -51,13 +53,33 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
         return Gpu(self.gpu_mode, self.gpu_memory, self.crossover)
 
 
-def from_command_line(arguments: list[str] | None = None) -> Settings:
+class Client(BaseSettings, env_prefix="HEART_"):
+    """What `score --url` takes from the environment alone: others can read a process's command line."""
+
+    key: SecretStr | None = None
+
+    @classmethod
+    def from_environment(cls) -> "Client":
+        """Raises SettingsError, which does not repeat the key."""
+        found = cls()
+        if found.key and not re.fullmatch(r"[!-~]+", found.key.get_secret_value()):
+            raise SettingsError("HEART_KEY: not a key, which has no spaces")
+        return found
+
+
+def from_command_line(arguments: list[str] | None = None, program: str | None = None) -> Settings:
     """Flags before environment before defaults. Raises SettingsError; --help and unknown flags exit as usual."""
+    source = CliSettingsSource[ArgumentParser](Settings, cli_prog_name=program)
     try:
-        return CliApp.run(Settings, cli_args=arguments)
+        return CliApp.run(Settings, cli_args=arguments, cli_settings_source=source)
     except ValidationError as error:
         faults = (f"{_spelling(str(e['loc'][0]))}: {e['msg']}" for e in error.errors(include_url=False))
         raise SettingsError("; ".join(faults)) from None
+
+
+def parser(program: str) -> ArgumentParser:
+    """What reads the command line."""
+    return CliSettingsSource[ArgumentParser](Settings, cli_prog_name=program).root_parser
 
 
 def _spelling(name: str) -> str:

@@ -19,6 +19,7 @@ from service.settings import Settings, SettingsError, from_command_line
 from service.tables import columns
 from service.tables.faults import ColumnsError, TableError
 
+PROGRAM = "python -m service score"
 GOOD, FAILED, USAGE, BAD_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
 ABOUT = """\
@@ -39,10 +40,10 @@ exit status:
 Rows are counted from 0, as in the service's answers. A file is there when it is whole, and not before."""
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status."""
+def main(arguments: list[str], program: str = PROGRAM) -> int:
+    """Run the command, called so; returns its exit status."""
     try:
-        return _run(_parser(from_command_line([])).parse_intermixed_args(arguments))
+        return _run(parser(from_command_line([]), program).parse_intermixed_args(arguments))
     except (Usage, ColumnsError, SettingsError) as error:
         show.say(str(error))
         return USAGE
@@ -60,9 +61,10 @@ def main(arguments: list[str]) -> int:
         return INTERRUPTED
 
 
-def _parser(settings: Settings) -> argparse.ArgumentParser:
+def parser(settings: Settings, program: str) -> argparse.ArgumentParser:
+    """What reads the command line."""
     parser = argparse.ArgumentParser(
-        "python -m service score",
+        program,
         description=ABOUT,
         epilog=STATUS,
         usage="%(prog)s [options] IN [IN ...] OUT",
