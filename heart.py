@@ -4,9 +4,9 @@ import argparse
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
@@ -16,14 +16,20 @@ Outcome = int | str | None  # as sys.exit takes it
 
 
 class Program(click.Command):
-    """A command whose line is read by a program of its own, --help included.
+    """A command whose line is read by a program of its own, --help included, which is loaded when it is run.
 
-    run: the program; parser: what reads its line, for the shell's completion
+    run: the program; parser: what reads its line, for the shell's completion; commands: those of its own
     """
 
-    def __init__(self, name: str, run: Callable[[list[str]], Outcome], parser: Callable[[], argparse.ArgumentParser]):
-        super().__init__(name, add_help_option=False, context_settings={"ignore_unknown_options": True})
-        self.run, self.parser = run, parser
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[list[str]], Outcome],
+        parser: Callable[[], argparse.ArgumentParser],
+        commands: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(name, add_help_option=False)
+        self.run, self.parser, self.commands = run, parser, commands
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """All of them go on as they are."""
@@ -36,6 +42,8 @@ class Program(click.Command):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands and flags of the parser, the choices of a flag, and files."""
+        if self.commands and not ctx.args and not incomplete.startswith("-"):
+            return _items(self.commands, incomplete)  # without loading it
         return complete(self.parser(), ctx.args, incomplete)
 
 
@@ -46,28 +54,27 @@ def complete(parser: argparse.ArgumentParser, words: list[str], incomplete: str)
             commands = cast(dict[str, argparse.ArgumentParser], action.choices)
             if words and words[0] in commands:
                 return complete(commands[words[0]], words[1:], incomplete)
-            if not words and not incomplete.startswith("-"):
-                return _items(commands, incomplete)
     flags = {flag: action for action in parser._actions for flag in action.option_strings}
     asked = flags.get(words[-1]) if words else None
     if asked and asked.nargs != 0:
-        return _items(asked.choices, incomplete) if asked.choices else [CompletionItem(incomplete, type="file")]
+        listed = str(asked.metavar)  # where Pydantic's settings write what may be chosen
+        choices = asked.choices or (listed[1:-1].split(",") if listed.startswith("{") else ())
+        return _items(choices, incomplete) if choices else [CompletionItem(incomplete, type="file")]
     if incomplete.startswith("-"):
-        return _items({flag: action.help for flag, action in flags.items() if flag.startswith("--")}, incomplete)
+        return _items((flag for flag in flags if flag.startswith("--")), incomplete)
     return [CompletionItem(incomplete, type="file")]
 
 
-def _items(words: Any, incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(str(word)) for word in words if str(word).startswith(incomplete)]
+def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 @dataclass(frozen=True)
 class Door:
-    """A command: what it is for, where it is, and which packages it needs."""
+    """A command: what it is for, and how it is loaded."""
 
     about: str
     load: Callable[[str], click.Command]
-    needs: str = "service"
 
 
 def _ask(name: str) -> click.Command:
@@ -84,20 +91,31 @@ def _score(name: str) -> click.Command:
 
 
 def _serve(name: str) -> click.Command:
-    from service import __main__ as serve
+    def run(words: list[str]) -> Outcome:
+        from service.__main__ import main
+
+        return main(words, f"heart {name}")
+
     from service.settings import parser
 
-    return Program(name, lambda words: serve.main(words, f"heart {name}"), lambda: parser(f"heart {name}"))
+    return Program(name, run, lambda: parser(f"heart {name}"))
 
 
 def _train(name: str) -> click.Command:
-    from trainer import __main__ as trainer
+    """Without a command of the trainer's own: `fit`."""
+    commands = ("fit", "evaluate", "generate")
 
     def run(words: list[str]) -> Outcome:
-        known = words[:1] and (words[0] in trainer.Trainer.model_fields or words[0] in ("-h", "--help"))
-        return trainer.main(words if known else ["fit", *words], f"heart {name}")
+        from trainer.__main__ import main
 
-    return Program(name, run, lambda: trainer.parser(f"heart {name}"))
+        return main(words if words and words[0] in (*commands, "-h", "--help") else ["fit", *words], f"heart {name}")
+
+    def parser() -> argparse.ArgumentParser:
+        from trainer.__main__ import parser  # TensorFlow takes seconds
+
+        return parser(f"heart {name}")
+
+    return Program(name, run, parser, commands)
 
 
 def _completion(name: str) -> click.Command:
@@ -115,13 +133,13 @@ DOORS = {
     "explain": Door("the reasons for it: what each measurement adds", _ask),
     "score": Door("the probabilities for tables: files, folders, pipes, object stores", _score),
     "serve": Door("the same over HTTP", _serve),
-    "train": Door("fit the network, judge it, make it the next version", _train, "trainer"),
+    "train": Door("fit the network, judge it, make it the next version", _train),
     "completion": Door("complete commands, flags and codes in bash, zsh or fish", _completion),
 }
 
 
-STATUS = """`heart COMMAND --help` says more. Exit status: 0 where all is well, 1 where something failed, 2 where the
-command line asks for what cannot be, 3 where patients are bad."""
+STATUS = """`heart COMMAND --help` says more. Exit status: 0 where all is well, 1 where something failed or was refused,
+2 where the command line is wrong, 3 where patients are bad."""
 
 
 class Heart(click.Group):
@@ -132,15 +150,17 @@ class Heart(click.Group):
         return [*DOORS]
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load one. Raises ClickException where its packages are not installed."""
+        """Load one."""
         door = DOORS.get(cmd_name)
-        if not door:
-            return None
+        return door.load(cmd_name) if door else None
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run one. Raises ClickException where its packages are not installed."""
         try:
-            return door.load(cmd_name)
+            super().invoke(ctx)
         except ModuleNotFoundError as error:
             raise click.ClickException(
-                f"heart {cmd_name} needs the packages of locks/{door.needs}.txt, and {error.name} is not installed."
+                f"`make install` brings what this needs: {error.name} is not installed."
             ) from None
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:

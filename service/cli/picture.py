@@ -67,9 +67,8 @@ def _probability(console: Console, answer: Answer | Explanation, threshold: floa
     full, empty, mark = ("█", "░", "┃") if _blocks(console) else ("#", ".", "|")
     width = min(WIDTH, max(console.width - 4, 10))
     filled, at = round(answer.probability * width), min(round(threshold * width), width - 1)
-    cells = [(full, style)] * filled + [(empty, "dim")] * (width - filled)
-    cells[at] = (mark, "bold")
-    _say(console, Text.assemble(*cells))
+    bar = Text.assemble((full * filled, style), (empty * (width - filled), "dim"))
+    _say(console, Text.assemble(bar[:at], (mark, "bold"), bar[at + 1 :]))
 
 
 def _side(console: Console, one: Contribution, largest: float) -> Text:

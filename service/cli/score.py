@@ -23,21 +23,25 @@ PROGRAM = "python -m service score"
 GOOD, FAILED, USAGE, BAD_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
 ABOUT = """\
-Score tables of patients: CSV, NDJSON, JSON, Arrow and Parquet, in and out, also as .gz and .zst.
+Score tables of patients: CSV, NDJSON, JSON, Arrow and Parquet, in and out,
+also as .gz and .zst.
 
-One IN gives one file OUT. A folder, a glob in quotes or several IN give a folder OUT with a part for each table; a part
-that is finished (same input, options and model) is not made again. OUT ends in the format of the answers, or has that
-of IN; URLs of object stores (s3://, gs://) may stand for paths. The answers are the columns that --keep names, then
-probability, heart_disease and missing, row for row in the order of IN."""
+One IN gives one file OUT. A folder, a glob in quotes or several IN give a
+folder OUT with a part for each table; a part that is finished (same input,
+options and model) is not made again. OUT ends in the format of the answers, or
+has that of IN; URLs of object stores (s3://, gs://) may stand for paths. The
+answers are the columns that --keep names, then probability, heart_disease and
+missing, row for row in the order of IN."""
 
 STATUS = """\
 exit status:
   0    every row is scored
-  1    something failed or was refused, and has no answer; stderr says what
+  1    something failed or was refused, and has no answer: see stderr
   2    the command line asks for what cannot be
   3    every table is answered, and in them bad rows are reported
   130  interrupted
-Rows are counted from 0, as in the service's answers. A file is there when it is whole, and not before."""
+Rows are counted from 0, as in the service's answers. A file is there when it is
+whole, and not before."""
 
 
 def main(arguments: list[str], program: str = PROGRAM) -> int:
