@@ -83,7 +83,7 @@ def loaded(code: str) -> set[str]:
 
 
 def test_the_client_needs_pydantic_alone() -> None:
-    """Whoever calls the service need not install it: neither its server nor its model's runtime is loaded, nor numpy."""
+    """Whoever calls the service need not have it: neither its server nor its model's runtime is loaded, nor numpy."""
     heavy = {"fastapi", "starlette", "uvicorn", "msgspec", "numpy", "onnxruntime", "pyarrow", "rich", "click"}
     assert not loaded("import service.client") & heavy
 

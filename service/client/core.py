@@ -94,7 +94,7 @@ class Core:
         number = response.headers.get("X-Request-ID", number)
         problem = self.whole(response, number)
         self.pool.give(response)
-        raise refusal(response.status, dict(response.headers), problem, self.pool.address.where, number)
+        raise refusal(response.status, response.headers, problem, self.pool.address.where, number)
 
     def _asked(
         self, connection: Connection, method: str, first: bytes, body: Body | None, until: float, stop: Stop
@@ -114,7 +114,10 @@ class Core:
             if (response.http.length or 0) > LARGEST:
                 raise NotThisService(f"{self.pool.address.where} answers without end.", number, response.status)
             # Only without a size does http.client tell an answer that is shorter than it says.
+            known = response.http.chunked or response.http.length is not None
             body = response.http.read() if response.http.length is not None else response.http.read(LARGEST)
+            if not body and not known:
+                raise http.client.IncompleteRead(b"")  # even its head was cut off
         except (OSError, http.client.HTTPException) as error:
             response.connection.close()
             raise self.failure(error, number) from None

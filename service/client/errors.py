@@ -11,8 +11,8 @@ what answers is no service of this kind                    NotThisService   no
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from http import HTTPStatus
 
 
@@ -101,7 +101,7 @@ KINDS: dict[int, type[Refused]] = {
 NOBODY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes, where: str, request_id: str) -> ServiceError:
+def refusal(status: int, headers: Message, body: bytes, where: str, request_id: str) -> ServiceError:
     """An answer other than 200 as what is to be raised: a problem+json (RFC 9457), or a stranger's page."""
     try:
         problem = json.loads(body)
@@ -121,6 +121,6 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, where: str, re
     return KINDS.get(status, Refused)(detail, request_id, status)
 
 
-def _after(headers: Mapping[str, str]) -> float | None:
+def _after(headers: Message) -> float | None:
     after = headers.get("Retry-After", "")
     return float(after) if after.isascii() and after.isdecimal() else None
