@@ -288,8 +288,8 @@ def test_what_passes_is_tried_again(failure: bytes) -> None:
 def test_the_key_is_sent_and_told_nobody() -> None:
     """Neither an exception nor what is printed of the client has it."""
     asked: list[bytes] = []
-    with answering(raw("401 Unauthorized", b'{"detail": "No."}'), asked=asked) as url:
-        client = Client(url, key="s3cret")
+    denied = raw("401 Unauthorized", b'{"detail": "No."}')
+    with answering(denied, asked=asked) as url, Client(url, key="s3cret") as client:
         with pytest.raises(Unauthorized) as caught:
             client.predict(EXAMPLE)
     assert b"\r\nAuthorization: Bearer s3cret\r\n" in asked[0]

@@ -69,7 +69,7 @@ def test_it_serves_and_asks_what_it_serves() -> None:
 
 
 def test_to_train_is_to_fit_unless_told_otherwise(tmp_path: Path) -> None:
-    """`heart train --data ...` is `python -m trainer fit --data ...`; commands are completed without loading TensorFlow."""
+    """`heart train --data ...` is `trainer fit --data ...`; commands are completed without loading TensorFlow."""
     from trainer.__main__ import Trainer
 
     done = run("train", "--data", tmp_path / "absent.csv", "--models", tmp_path)

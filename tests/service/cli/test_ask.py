@@ -116,15 +116,11 @@ def test_a_word_or_its_beginning_is_its_code(name: str, data: st.DataObject) -> 
 @pytest.mark.parametrize(
     ("flag", "value"),
     [
-        ("chol", "98765"),
-        ("chol", "nan"),
-        ("chol", "inf"),
-        ("chol", "plenty"),
-        ("age", "null"),
-        ("sex", "x"),
-        ("sex", ""),
-    ]
-    + [("ca", "1.5"), ("ca", "٣"), ("cp", "typical angina x"), ("thal", "5"), ("oldpeak", "-5.1")],
+        *(("chol", value) for value in ("98765", "nan", "inf", "plenty")),
+        *(("sex", value) for value in ("x", "")),
+        *(("ca", value) for value in ("1.5", "٣")),
+        *(("age", "null"), ("cp", "typical angina x"), ("thal", "5"), ("oldpeak", "-5.1")),
+    ],
 )
 def test_a_flag_that_cannot_be_names_itself_and_no_value(flag: str, value: str) -> None:
     """With what it should have been, as in the service's answers."""
@@ -205,7 +201,7 @@ def test_a_key_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_person_sees_words_bars_and_what_it_is_not() -> None:
-    """Labels and units, the threshold, gaps; no colours where nobody sees them; nothing but ASCII where there is no more."""
+    """Labels and units, the threshold, gaps; no colours where nobody sees them; ASCII where there is no more."""
     shown = run("predict", *as_flags(EXAMPLE | {"ca": None})).stdout
     for words in (
         "typical angina",
