@@ -289,11 +289,12 @@ def test_the_key_is_sent_and_told_nobody() -> None:
     """Neither an exception nor what is printed of the client has it."""
     asked: list[bytes] = []
     denied = raw("401 Unauthorized", b'{"detail": "No."}')
-    with answering(denied, asked=asked) as url, Client(url, key="s3cret") as client:
+    with answering(denied, asked=asked) as url, closing(Client(url, key="s3cret")) as client:
         with pytest.raises(Unauthorized) as caught:
             client.predict(EXAMPLE)
+        told = f"{client!r} {vars(client)!r} {caught.value!r}"
     assert b"\r\nAuthorization: Bearer s3cret\r\n" in asked[0]
-    assert "s3cret" not in f"{client!r} {vars(client)!r} {caught.value!r}"
+    assert "s3cret" not in told
     for wrong in ("", "two words", "line\r\nX-Other: 1"):
         with pytest.raises(ValueError, match="the key is none") as refused:
             Client(url, key=wrong)
