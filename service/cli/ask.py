@@ -25,6 +25,9 @@ Exit status:
   3  the patient in FILE is refused"""
 
 
+PATIENCE = 5.0  # seconds that somebody at a terminal waits for a service
+
+
 class Refusal(click.ClickException):
     """The patient is none."""
 
@@ -147,7 +150,7 @@ def _asked(models: Path | None, url: str | None) -> AbstractContextManager[Asked
         return nullcontext(Here(models or from_command_line([]).models))
     key = Environment.from_environment().key
     try:
-        return Client(url, key=key.get_secret_value() if key else None)
+        return Client(url, key=key.get_secret_value() if key else None, deadline=PATIENCE)
     except ValueError as error:
         raise SettingsError(f"--url: {error}") from None
 
