@@ -34,6 +34,7 @@ LABEL org.opencontainers.image.title="heart-trainer" \
 COPY --from=trainer-packages /venv /venv
 COPY patient patient
 COPY trainer trainer
+COPY heart.py .
 USER 10001
 ENTRYPOINT ["/venv/bin/python", "-m", "trainer"]
 CMD ["fit"]
@@ -46,6 +47,7 @@ LABEL org.opencontainers.image.title="heart-service" \
 COPY --from=service-packages /venv /venv
 COPY patient patient
 COPY service service
+COPY heart.py .
 USER 10001
 EXPOSE 8000
 # Not urllib, which would ask a proxy that the environment names.

@@ -22,22 +22,22 @@ RUNTIME := onnxruntime uvloop httptools
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(VENV)/dev ## create .venv with everything: service, trainer and development tools
+install: $(VENV)/dev $(BIN)/heart ## create .venv with everything: service, trainer, development tools, and the command heart
 
-serve: $(VENV)/service ## serve on http://127.0.0.1:8000 (PORT= changes it); trains first if there is no model
+serve: $(VENV)/service $(BIN)/heart ## serve on http://127.0.0.1:8000 (PORT= changes it); trains first if there is no model
 	@ls $(MODELS)/*/model.onnx > /dev/null 2>&1 || { echo "No model in $(MODELS): training one first."; $(MAKE) --no-print-directory train FLAGS="--repeats 1"; }
 	@$(BIN)/python -m service --port $(PORT)
 
-train: $(VENV)/trainer ## fit and judge the network, and make it the next version in models/ (FLAGS= of fit)
+train: $(VENV)/trainer $(BIN)/heart ## fit and judge the network, and make it the next version in models/ (FLAGS= of fit)
 	@$(BIN)/python -m trainer fit $(FLAGS)
 
-test: $(VENV)/dev ## run every test
+test: $(VENV)/dev $(BIN)/heart ## run every test
 	@$(BIN)/python -m pytest
 
 test-gpu: driver $(VENV)/dev $(VENV)/service-cuda ## what only a CUDA device can show; fails where there is none
 	@$(BIN)/python -m pytest -m gpu tests/gpu
 
-check: $(VENV)/dev ## ruff, mypy and the tests with branch coverage; hadolint, docker compose, promtool where they are
+check: $(VENV)/dev $(BIN)/heart ## ruff, mypy and the tests with branch coverage; hadolint, docker compose, promtool where they are
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -107,6 +107,8 @@ lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 lock-fuzz: ## resolve Schemathesis into locks/fuzz.txt (needs uv)
 	@echo schemathesis | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--no-annotate - --output-file locks/fuzz.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--constraint locks/dev.txt --group build --output-file locks/build.txt
 
 lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (needs uv)
 	@resolve() { \
@@ -144,6 +146,10 @@ $(VENV)/service $(VENV)/service-cuda $(VENV)/trainer $(VENV)/dev: $(VENV)/%: loc
 	@echo "Installing Schemathesis into .fuzz (once)"
 	@$(PYTHON) -m venv .fuzz
 	@.fuzz/bin/$(INSTALL) --requirement $<
+# The command, as a pointer to the code that lies here: what is edited is what runs.
+$(BIN)/heart: locks/build.txt pyproject.toml | $(VENV)/pip
+	@$(PIP) --requirement $<
+	@$(BIN)/pip --disable-pip-version-check --quiet install --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .peers/%/made: benchmarks/peers/locks/%.txt

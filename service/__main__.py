@@ -14,8 +14,8 @@ from service.versions import Versions
 log = logging.getLogger("service")
 
 
-def main(arguments: list[str] | None = None) -> int | str:
-    """Serve until a signal; returns what the process exits with."""
+def main(arguments: list[str] | None = None, program: str | None = None) -> int | str:
+    """Serve until a signal; returns what the process exits with. `program` is what it was called by."""
     if (arguments := sys.argv[1:] if arguments is None else arguments)[:1] == ["score"]:
         from service.cli.score import main as score
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int | str:
     if arguments[:1] == ["key"]:
         return _key(arguments[1:])
     try:
-        settings = from_command_line(arguments)
+        settings = from_command_line(arguments, program)
         refuse_exposure(settings)
         if settings.keys:
             keys.Keys(settings.keys)  # each worker reads them for itself; here a refusal is one line

@@ -1,4 +1,4 @@
-"""What the service says of a patient, as it is written: service/routes/predict.py documents it under the same names."""
+"""What the service says of a patient, as it is written: service/schema.py documents it under the same names."""
 
 from functools import lru_cache
 from typing import Any

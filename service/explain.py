@@ -1,10 +1,8 @@
 """The reasons for an answer, in words: each measurement's share in it, and what would change it. Knows no HTTP."""
 
 from functools import partial
-from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from patient.encoding import Floats, as_array
 from patient.record import FIELDS, measurements
@@ -13,62 +11,11 @@ from service.body import Values
 from service.changes import Change, changes
 from service.predictor import Predictor
 from service.rows import Run
+from service.schema import Contribution, Explanation, OtherValue
 from service.shapley import Doubles, shapley
 
 FINEST = 0.5 * 10.0**-DIGITS  # a probability told as 0 or 1 is taken for half the last digit: log-odds end at +-16.8
 PLACES = 6  # of the shares: they add up to the log-odds within 1e-5
-NOTE = "What the model answers when one value is replaced and all others stay: a property of the model, not advice."
-
-
-# A measurement as people write it: 150 and not 150.0.
-Number = Annotated[
-    float,
-    PlainSerializer(lambda value: int(value) if value.is_integer() else value),
-    WithJsonSchema({"type": "number"}),
-]
-
-
-class Contribution(BaseModel):
-    """What one measurement adds to the log-odds."""
-
-    feature: str = Field(examples=["thalach"])
-    value: Number | None = Field(description="as sent; null: not taken", examples=[150])
-    contribution: float = Field(description="above 0 it speaks for heart disease", examples=[-0.0517])
-    label: str = Field(description="the measurement in words", examples=["Maximum heart rate 150 beats/min"])
-
-
-class OtherValue(BaseModel):
-    """The nearest value of one measurement at which the model's answer is the opposite."""
-
-    feature: str = Field(examples=["oldpeak"])
-    value: Number | None = Field(description="as sent; null: not taken", examples=[2.3])
-    to: Number | None = Field(
-        description="the other value; null: no plausible value changes the answer", examples=[2.6]
-    )
-    probability: float | None = Field(description="what the model says with it", examples=[0.5021])
-    label: str = Field(examples=["ST depression 2.6 mm. The model would answer heart disease."])
-
-
-class Explanation(BaseModel):
-    """The answer to one record, and its reasons: base_value and all contributions add up to log_odds."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    model_version: str = Field(description="the version that answered", examples=["3"])
-    threshold: float = Field(description="the model's decision threshold", examples=[0.5])
-    probability: float = Field(ge=0, le=1, description="of heart disease", examples=[0.4231])
-    heart_disease: bool = Field(description="whether the probability reaches the threshold", examples=[False])
-    missing: list[str] = Field(description="fields that were null", examples=[["ca"]])
-    log_odds: float = Field(description="of the probability: ln(p / (1 - p))", examples=[-0.3101])
-    base_value: float = Field(description="mean log-odds of the model's background patients", examples=[-0.2214])
-    base_probability: float = Field(description="the probability at base_value", examples=[0.4449])
-    contributions: list[Contribution] = Field(description="exact Shapley values of the log-odds, the largest first")
-    changes: list[OtherValue] = Field(
-        description="for each measurement that another day may find otherwise, or that was not taken, the nearest "
-        "plausible value that changes the answer. A property of the model: what it answers when that value is replaced "
-        "and all others stay, not what becomes of the patient, and no advice on treatment"
-    )
-    note: str = Field(NOTE, description="how to read `changes`", examples=[NOTE])
 
 
 def log_odds(model: Run, rows: Floats) -> Doubles:

@@ -3,11 +3,12 @@
 import ipaddress
 import re
 import socket
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag
+from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag, CliSettingsSource
 
 from service.provider import Gpu, Mode, Provider
 
@@ -107,13 +108,19 @@ def _is_loopback(host: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(str(where[0]).partition("%")[0]).is_loopback for *_, where in found)
 
 
-def from_command_line(arguments: list[str] | None = None) -> Settings:
+def from_command_line(arguments: list[str] | None = None, program: str | None = None) -> Settings:
     """Flags before environment before defaults. Raises SettingsError; --help and unknown flags exit as usual."""
+    source = CliSettingsSource[ArgumentParser](Settings, cli_prog_name=program)
     try:
-        return CliApp.run(Settings, cli_args=arguments)
+        return CliApp.run(Settings, cli_args=arguments, cli_settings_source=source)
     except ValidationError as error:
         faults = (f"{_spelling(str(e['loc'][0]))}: {e['msg']}" for e in error.errors(include_url=False))
         raise SettingsError("; ".join(faults)) from None
+
+
+def parser(program: str) -> ArgumentParser:
+    """What reads the command line."""
+    return CliSettingsSource[ArgumentParser](Settings, cli_prog_name=program).root_parser
 
 
 def _spelling(name: str) -> str:

@@ -12,10 +12,11 @@ import pytest
 from tests.conftest import ROOT
 
 FORBIDDEN = {
-    "patient": {"trainer", "service", "fastapi", "tensorflow", "keras", "onnxruntime"},
-    "trainer": {"service", "fastapi"},
-    "service": {"trainer", "tensorflow", "keras"},
+    "patient": {"trainer", "service", "heart", "fastapi", "tensorflow", "keras", "onnxruntime"},
+    "trainer": {"service", "heart", "fastapi"},
+    "service": {"trainer", "heart", "tensorflow", "keras"},
 }
+BUILD = "build"  # the lock of what installs the command, and of nothing that runs
 
 
 def imports(file: Path) -> set[str]:
@@ -72,6 +73,26 @@ for absent in ("tensorflow", "keras", "sklearn", "matplotlib", "httpx2", "onnx",
     # -S leaves out site-packages, -I the current folder and the environment: only sys.path above is left.
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level packages that a Python of its own has loaded after it ran this."""
+    shown = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", shown], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_client_needs_pydantic_alone() -> None:
+    """Whoever calls the service need not have it: neither its server nor its model's runtime is loaded, nor numpy."""
+    heavy = {"fastapi", "starlette", "uvicorn", "msgspec", "numpy", "onnxruntime", "pyarrow", "rich", "click"}
+    assert not loaded("import service.client") & heavy
+
+
+def test_a_door_opens_one_room() -> None:
+    """The command loads neither room to say what it can do, and no trainer for one patient."""
+    assert not loaded("from heart import heart\nheart(['--help'], standalone_mode=False)") & {"service", "trainer"}
+    asked = "from heart import heart\nheart(['predict', '--age', '63', '--sex', 'male'], standalone_mode=False)"
+    assert not loaded(asked) & {"trainer", "tensorflow", "fastapi", "pyarrow"}
 
 
 def test_the_services_own_set_is_small() -> None:

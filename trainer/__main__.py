@@ -1,9 +1,10 @@
 """`python -m trainer`: the commands, and how they fail."""
 
 import sys
+from argparse import ArgumentParser
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsError
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, CliSubCommand, SettingsError
 
 from patient.artefact import ArtefactError
 from trainer import quiet
@@ -28,10 +29,16 @@ class Trainer(BaseSettings, env_prefix="HEART_TRAINER_", cli_prog_name="python -
         CliApp.run_subcommand(self)
 
 
-def main() -> int | str:
-    """Run the command line; returns what the process exits with."""
+def parser(program: str) -> ArgumentParser:
+    """What reads the command line."""
+    return CliSettingsSource[ArgumentParser](Trainer, cli_prog_name=program).root_parser
+
+
+def main(arguments: list[str] | None = None, program: str | None = None) -> int | str:
+    """Run the command line; returns what the process exits with. `program` is what it was called by."""
+    source = CliSettingsSource[ArgumentParser](Trainer, cli_prog_name=program)
     try:
-        CliApp.run(Trainer)
+        CliApp.run(Trainer, cli_args=arguments, cli_settings_source=source)
     except ValidationError as error:
         # A location is the command, its flag, and for a list the place in it.
         faults = (f"--{str(e['loc'][1]).replace('_', '-')}: {e['msg']}" for e in error.errors(include_url=False))

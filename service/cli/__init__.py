@@ -1,4 +1,4 @@
-"""`python -m service score`: files, folders and object stores through the model, without HTTP or through a service.
+"""What `heart` does in this room: one patient (ask.py); tables as files, in process or through a service (score.py).
 
 plan -> parts -> an engine (local.py, remote.py, cluster.py) -> files that are whole -> summary, exit status
 """

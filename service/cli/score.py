@@ -19,30 +19,35 @@ from service.settings import Settings, SettingsError, from_command_line
 from service.tables import columns
 from service.tables.faults import ColumnsError, TableError
 
+PROGRAM = "python -m service score"
 GOOD, FAILED, USAGE, BAD_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
 ABOUT = """\
-Score tables of patients: CSV, NDJSON, JSON, Arrow and Parquet, in and out, also as .gz and .zst.
+Score tables of patients: CSV, NDJSON, JSON, Arrow and Parquet, in and out,
+also as .gz and .zst.
 
-One IN gives one file OUT. A folder, a glob in quotes or several IN give a folder OUT with a part for each table; a part
-that is finished (same input, options and model) is not made again. OUT ends in the format of the answers, or has that
-of IN; URLs of object stores (s3://, gs://) may stand for paths. The answers are the columns that --keep names, then
-probability, heart_disease and missing, row for row in the order of IN."""
+One IN gives one file OUT. A folder, a glob in quotes or several IN give a
+folder OUT with a part for each table; a part that is finished (same input,
+options and model) is not made again. OUT ends in the format of the answers, or
+has that of IN; URLs of object stores (s3://, gs://) may stand for paths. The
+answers are the columns that --keep names, then probability, heart_disease and
+missing, row for row in the order of IN."""
 
 STATUS = """\
 exit status:
   0    every row is scored
-  1    something failed or was refused, and has no answer; stderr says what
+  1    something failed or was refused, and has no answer: see stderr
   2    the command line asks for what cannot be
   3    every table is answered, and in them bad rows are reported
   130  interrupted
-Rows are counted from 0, as in the service's answers. A file is there when it is whole, and not before."""
+Rows are counted from 0, as in the service's answers. A file is there when it is
+whole, and not before."""
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status."""
+def main(arguments: list[str], program: str = PROGRAM) -> int:
+    """Run the command, called so; returns its exit status."""
     try:
-        return _run(_parser(from_command_line([])).parse_intermixed_args(arguments))
+        return _run(parser(from_command_line([]), program).parse_intermixed_args(arguments))
     except (Usage, ColumnsError, SettingsError) as error:
         show.say(str(error))
         return USAGE
@@ -60,9 +65,10 @@ def main(arguments: list[str]) -> int:
         return INTERRUPTED
 
 
-def _parser(settings: Settings) -> argparse.ArgumentParser:
+def parser(settings: Settings, program: str) -> argparse.ArgumentParser:
+    """What reads the command line."""
     parser = argparse.ArgumentParser(
-        "python -m service score",
+        program,
         description=ABOUT,
         epilog=STATUS,
         usage="%(prog)s [options] IN [IN ...] OUT",

@@ -10,7 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from patient.record import EXAMPLE
 from service.errors import documented
-from service.routes.predict import FAILURES, RECORD, BatchPrediction
+from service.routes.predict import FAILURES, RECORD
+from service.schema import TablePrediction
 
 router = APIRouter(tags=["prediction"])
 
@@ -51,7 +52,7 @@ MORE = documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.INSUFFICIENT_STORAGE)
 
 @router.post(
     "/predict/batch",
-    response_model=BatchPrediction,
+    response_model=TablePrediction,
     responses={**FAILURES, **MORE, 200: {"content": TABLES}},
     openapi_extra=OPENAPI,
 )

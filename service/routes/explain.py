@@ -14,9 +14,10 @@ from patient.record import EXAMPLE
 from service import array, body
 from service.body import Values
 from service.errors import Problem, documented
-from service.explain import Explanation, explain
+from service.explain import explain
 from service.request import scored
 from service.routes.predict import FAILURES, RECORD, takes
+from service.schema import Explanation
 from service.state import State
 
 router = APIRouter(tags=["prediction"])

@@ -4,11 +4,12 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from patient.artefact import Metadata
 from service.errors import Problem, documented, lost
 from service.provider import DeviceLost
+from service.schema import Ready
 from service.state import State
 
 router = APIRouter(tags=["health and model"])
@@ -19,21 +20,6 @@ class Live(BaseModel):
     """The process answers."""
 
     status: str = Field("live", examples=["live"])
-
-
-class Ready(BaseModel):
-    """A model is loaded and has answered once."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    status: str = Field("ready", examples=["ready"])
-    model_version: str = Field(examples=["1"])
-    provider: str = Field(description="the execution provider that runs the model", examples=["CPUExecutionProvider"])
-    fallback: str | None = Field(description="why `auto` did not take the GPU, or left it", examples=[None])
-    crossover: int | None = Field(
-        description="rows from which on a run goes to the GPU; null without one", examples=[None]
-    )
-    workers: int = Field(description="processes that serve", examples=[1])
 
 
 class Served(Metadata):

@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from tests.conftest import ROOT
@@ -48,6 +49,41 @@ def serving(
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+
+
+@contextmanager
+def acting(act: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The URL of a socket that listens, and acts so in a thread until it is shut down."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def run() -> None:
+            with suppress(OSError):
+                act(listening)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)  # which wakes who waits for a connection
+            thread.join()
+
+
+@contextmanager
+def answering(*answers: bytes, asked: list[bytes] | None = None) -> Iterator[str]:
+    """A server that gives one raw answer a connection, whatever it is asked, and hangs up; `asked` fills with that."""
+
+    def act(listening: socket.socket) -> None:
+        for answer in answers:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                heard = connection.recv(2**20)
+                if asked is not None:
+                    asked.append(heard)
+                connection.sendall(answer)
+
+    with acting(act) as url:
+        yield url
 
 
 def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from patient.record import FIELDS
+from patient.record import EXAMPLE, FIELDS
 from service.settings import Settings
 from service.tables.formats import FORMATS
 from tests.conftest import ROOT
@@ -131,6 +131,20 @@ def test_the_example_for_other_clients_runs(port: int) -> None:
     (told,) = re.findall(r"here (\S+)", TRITON_CODE)
     assert scope["probability"] == pytest.approx(np.array([[float(told)]]), abs=1e-6)
     scope["client"].close()
+
+
+def test_the_command_says_what_stands_beneath_it(port: int, tmp_path: Path) -> None:
+    """`make serve` has installed it; each line answers, and the first one as shown."""
+    commands, shown = re.findall(r"```sh\n(\.venv/bin/heart .*?)```\n\n```\n(.*?)```", README, re.DOTALL)[0]
+    (tmp_path / "patient.json").write_text(json.dumps(EXAMPLE))
+    said = []
+    for command in commands.splitlines():
+        words = command.replace("patient.json", str(tmp_path / "patient.json")).replace(":8000", f":{port}")
+        done = subprocess.run(["sh", "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+        said.append(done.stdout)
+    assert len(said) == 3
+    for part in shown.split("  ...\n"):
+        assert part in said[0]
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

@@ -18,9 +18,10 @@ from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS, PatientRecord
 from service.app import create_app
 from service.body import Values
-from service.explain import Explanation, explain, log_odds
+from service.explain import explain, log_odds
 from service.predictor import Predictor
 from service.routes.explain import LARGEST, MAX_BODY
+from service.schema import Explanation
 from service.session import on_cpu
 from service.settings import Settings
 from tests.conftest import MODELS

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS, Measurement, measurements
 from service.predictor import Predictor
-from service.routes.predict import BatchPrediction, Prediction
+from service.schema import BatchPrediction, Prediction
 
 NAMES = {field.name: field for field in measurements()}
 

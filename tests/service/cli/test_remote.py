@@ -1,9 +1,7 @@
 """The same command through a running service: the same files, words and statuses, and clear ones where it fails."""
 
-import contextlib
 import http.server
 import json
-import socket
 import threading
 import urllib.error
 import urllib.request
@@ -18,7 +16,7 @@ from hypothesis import strategies as st
 
 from service.cli import remote
 from service.tables.faults import Fault, Tally
-from tests.e2e.serving import serving
+from tests.e2e.serving import answering, serving
 from tests.service.cli.conftest import KINDS, Command, patients, run, spoiled, write
 
 KEEP = ("--keep", "*")
@@ -29,25 +27,6 @@ def url() -> Iterator[str]:
     """A service, as `python -m service` starts one."""
     with serving("--log-level", "error") as (port, _):
         yield f"http://127.0.0.1:{port}"
-
-
-@contextlib.contextmanager
-def answering(*answers: bytes) -> Iterator[str]:
-    """A server that gives one raw answer a connection, whatever it is asked, and hangs up."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            for answer in answers:
-                with contextlib.suppress(OSError):
-                    connection, _ = listening.accept()
-                    with connection:
-                        connection.recv(2**20)
-                        connection.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    thread.join()
 
 
 def ok(url: str) -> bytes:

@@ -1,0 +1,37 @@
+"""A client of the service, for threads and for asyncio: the standard library's HTTP, Pydantic's types, nothing else.
+
+with Client("http://127.0.0.1:8000") as client:
+    client.predict(record).probability
+"""
+
+from service.client.aio import AsyncClient
+from service.client.calls import Record
+from service.client.errors import (
+    Fault,
+    Forbidden,
+    InvalidRecord,
+    NotThisService,
+    Refused,
+    ServiceError,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+from service.client.sync import Client
+from service.client.tables import Scored
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Fault",
+    "Forbidden",
+    "InvalidRecord",
+    "NotThisService",
+    "Record",
+    "Refused",
+    "Scored",
+    "ServiceError",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+]
