@@ -25,13 +25,27 @@ def _whole(value: object) -> object:
 _CODE = BeforeValidator(_whole)
 
 
-def _number(title: str, description: str, low: float, high: float, unit: str) -> Any:
-    return Field(title=title, description=description, ge=low, le=high, json_schema_extra={"unit": unit})
+def _number(
+    title: str,
+    description: str,
+    low: float,
+    high: float,
+    unit: str,
+    modifiable: tuple[float, float, float] | None = None,
+) -> Any:
+    """`modifiable`: what another day may find, plausibly from the first to the second in steps of the third."""
+    extra: dict[str, Any] = {"unit": unit, "modifiable": modifiable is not None}
+    if modifiable:
+        extra["plausible"] = dict(zip(("minimum", "maximum", "step"), modifiable, strict=True))
+    return Field(title=title, description=description, ge=low, le=high, json_schema_extra=extra)
 
 
-def _code(title: str, description: str, *labels: str) -> Any:
-    """`labels` say what the codes of the Literal mean, in its order."""
-    return Field(title=title, description=description, json_schema_extra={"labels": list(labels)})
+def _code(title: str, description: str, *labels: str, modifiable: tuple[int, ...] = ()) -> Any:
+    """`labels` say what the codes of the Literal mean, in its order; `modifiable`: those that another day may find."""
+    extra: dict[str, Any] = {"labels": list(labels), "modifiable": bool(modifiable)}
+    if modifiable:
+        extra["plausible"] = modifiable
+    return Field(title=title, description=description, json_schema_extra=extra)
 
 
 # The first record of the data set: the worked example of the schema, the README and the warm-up.
@@ -69,16 +83,34 @@ class PatientRecord(BaseModel):
             "atypical angina",
             "non-anginal pain",
             "asymptomatic",
+            modifiable=(1, 2, 3, 4),
         ),
     ]
     trestbps: Annotated[
-        float | None, _number("Resting blood pressure", "Systolic pressure at rest, on admission", 50, 300, "mm Hg")
+        float | None,
+        _number(
+            "Resting blood pressure",
+            "Systolic pressure at rest, on admission",
+            50,
+            300,
+            "mm Hg",
+            modifiable=(90, 200, 1),
+        ),
     ]
-    chol: Annotated[float | None, _number("Serum cholesterol", "Total cholesterol in serum", 50, 1000, "mg/dl")]
+    chol: Annotated[
+        float | None,
+        _number("Serum cholesterol", "Total cholesterol in serum", 50, 1000, "mg/dl", modifiable=(120, 570, 1)),
+    ]
     fbs: Annotated[
         Literal[0, 1] | None,
         _CODE,
-        _code("Fasting blood sugar", "Whether it is above 120 mg/dl", "at most 120 mg/dl", "above 120 mg/dl"),
+        _code(
+            "Fasting blood sugar",
+            "Whether it is above 120 mg/dl",
+            "at most 120 mg/dl",
+            "above 120 mg/dl",
+            modifiable=(0, 1),
+        ),
     ]
     restecg: Annotated[
         Literal[0, 1, 2] | None,
@@ -93,18 +125,35 @@ class PatientRecord(BaseModel):
     ]
     thalach: Annotated[
         float | None,
-        _number("Maximum heart rate", "Highest heart rate achieved in the exercise test", 40, 250, "beats/min"),
+        _number(
+            "Maximum heart rate",
+            "Highest heart rate achieved in the exercise test",
+            40,
+            250,
+            "beats/min",
+            modifiable=(70, 205, 1),
+        ),
     ]
     exang: Annotated[
-        Literal[0, 1] | None, _CODE, _code("Exercise induced angina", "Whether exercise brought on angina", "no", "yes")
+        Literal[0, 1] | None,
+        _CODE,
+        _code("Exercise induced angina", "Whether exercise brought on angina", "no", "yes", modifiable=(0, 1)),
     ]
     oldpeak: Annotated[
-        float | None, _number("ST depression", "ST depression induced by exercise relative to rest", -5, 10, "mm")
+        float | None,
+        _number(
+            "ST depression",
+            "ST depression induced by exercise relative to rest",
+            -5,
+            10,
+            "mm",
+            modifiable=(0, 6.5, 0.1),
+        ),
     ]
     slope: Annotated[
         Literal[1, 2, 3] | None,
         _CODE,
-        _code("ST slope", "Slope of the ST segment at peak exercise", "up", "flat", "down"),
+        _code("ST slope", "Slope of the ST segment at peak exercise", "up", "flat", "down", modifiable=(1, 2, 3)),
     ]
     ca: Annotated[
         Literal[0, 1, 2, 3] | None,
@@ -127,7 +176,11 @@ FIELDS: tuple[str, ...] = tuple(PatientRecord.model_fields)
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What PatientRecord says of one field: `low` to `high` (inclusive, in `unit`), and for a category its `codes`."""
+    """What PatientRecord says of one field: `low` to `high` (inclusive, in `unit`), and for a category its `codes`.
+
+    modifiable: whether another day may find another value; plausible: what it may find then, to the measurement's
+    resolution; of a category that never changes all codes, of such a number nothing
+    """
 
     name: str
     title: str
@@ -136,6 +189,14 @@ class Measurement:
     high: float
     codes: Mapping[int, str]
     nullable: bool
+    modifiable: bool
+    plausible: tuple[float, ...]
+
+    def said(self, value: float | None) -> str:
+        """A valid value as people say it: "Maximum heart rate 150 beats/min", "Thallium scan: normal"."""
+        if value is None:
+            return f"{self.title} not taken"
+        return f"{self.title}: {self.codes[int(value)]}" if self.codes else f"{self.title} {value:g} {self.unit}"
 
     @property
     def expected(self) -> str:
@@ -169,4 +230,14 @@ def _measurement(name: str, field: FieldInfo) -> Measurement:
         high=high,
         codes=dict(zip(codes, extra.get("labels", ()), strict=True)),
         nullable=nullable,
+        modifiable=extra["modifiable"],
+        plausible=_values(extra.get("plausible", codes)),
     )
+
+
+def _values(plausible: Mapping[str, float] | tuple[int, ...]) -> tuple[float, ...]:
+    """Codes as they are; of a range both ends, and the steps between."""
+    if isinstance(plausible, tuple):
+        return plausible
+    low, high, step = plausible.values()
+    return tuple(round(low + i * step, 6) for i in range(round((high - low) / step) + 1))

@@ -4,6 +4,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,7 +16,7 @@ from patient.record import EXAMPLE, PatientRecord
 from service import errors
 from service.counts import Counts
 from service.predictor import Predictor, load
-from service.routes import batch, health, metrics, predict
+from service.routes import batch, explain, health, metrics, predict
 from service.settings import Settings
 from service.state import State
 from service.streams import Streams
@@ -42,6 +43,7 @@ def create_app(settings: Settings, predictor: Predictor | None = None, counts: C
     app.state.streams = Streams(settings.max_streams, state.counts)
     app.include_router(predict.router)
     app.include_router(batch.router)
+    app.include_router(explain.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     errors.install(app)
@@ -66,11 +68,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's schema, and the two models that no route's signature mentions."""
     if not app.openapi_schema:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        for route in (
-            *predict.router.routes,
-            *batch.router.routes,
-        ):  # FastAPI has dropped the nulls from the examples: put them back
-            if isinstance(route, APIRoute) and route.openapi_extra:
+        for route in chain(predict.router.routes, batch.router.routes, explain.router.routes):
+            if isinstance(route, APIRoute) and route.openapi_extra:  # FastAPI has dropped the nulls from its examples
                 schema["paths"][route.path]["post"] |= route.openapi_extra
         template = "#/components/schemas/{model}"
         for model in (PatientRecord, errors.ProblemDetails):

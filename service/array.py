@@ -31,9 +31,7 @@ async def answer(state: State, content: bytes) -> bytes:
     """The answers to a JSON array, in order, as JSON. Raises Problem 400, 413, 422 or 503."""
     async with state.turns:
         model = state.ready_model()  # one for all parts: no answer mixes two
-        values = await _sieve(content, state.settings.max_rows)
-        if values is None:
-            values = await _verdict(content, state.settings.max_rows)
+        values = await read(content, state.settings.max_rows, STREAMS)
         predictions: list[bytes] = []
         for start in range(0, len(values), PART):
             predictions.append(msgspec.json.encode(_answers(model, values[start : start + PART]))[1:-1])
@@ -43,7 +41,16 @@ async def answer(state: State, content: bytes) -> bytes:
     return b"".join((head.encode(), b",".join(predictions), b"]}"))
 
 
-async def _sieve(content: bytes, limit: int) -> NDArray[np.float64] | None:
+async def read(content: bytes, limit: int, advice: str) -> NDArray[np.float64]:
+    """float64[N,13], NaN = missing, of a JSON array of records.
+
+    Raises Problem 400 or 422, and 413 above `limit` records, with `advice` what to do then.
+    """
+    values = await _sieve(content, limit, advice)
+    return await _verdict(content, limit, advice) if values is None else values
+
+
+async def _sieve(content: bytes, limit: int, advice: str) -> NDArray[np.float64] | None:
     """float64[N,13], NaN = missing, of an array of records; None if they are not all plain records of numbers.
 
     Raises Problem for values that PatientRecord refuses; a test holds that it is the one that Pydantic would be.
@@ -52,7 +59,7 @@ async def _sieve(content: bytes, limit: int) -> NDArray[np.float64] | None:
         rows = NUMBERS.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    _check_length(len(rows), limit)
+    _check_length(len(rows), limit, advice)
     values = np.empty((len(rows), len(FIELDS)), order="F")
     for start in range(0, len(rows), PART):
         values[start : start + PART] = as_array(map(astuple, rows[start : start + PART]))
@@ -67,7 +74,7 @@ async def _sieve(content: bytes, limit: int) -> NDArray[np.float64] | None:
     return values
 
 
-async def _verdict(content: bytes, limit: int) -> NDArray[np.float64]:
+async def _verdict(content: bytes, limit: int, advice: str) -> NDArray[np.float64]:
     """What Pydantic says of an array that the sieve held back: its values, or the Problem that names what is wrong."""
     try:
         rows = pydantic_core.from_json(content, allow_inf_nan=True)
@@ -75,7 +82,7 @@ async def _verdict(content: bytes, limit: int) -> NDArray[np.float64]:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid JSON: {error}.") from None
     if not isinstance(rows, list):
         raise invalid([((), words("list_type", ()))], 1)
-    _check_length(len(rows), limit)
+    _check_length(len(rows), limit, advice)
     records: list[PatientRecord] = []
     listed: list[tuple[Location, str]] = []
     total = 0
@@ -106,11 +113,11 @@ def _faults(error: ValidationError, row: int) -> Iterator[tuple[Location, str]]:
         yield (row, *fault["loc"]), words(fault["type"], fault["loc"])
 
 
-def _check_length(rows: int, limit: int) -> None:
+def _check_length(rows: int, limit: int, advice: str) -> None:
     if not rows:
         raise invalid([((), "The batch is empty: send at least one record")], 1)
     if rows > limit:
-        detail = f"The batch has {rows} records; the limit of a JSON array is {limit}. {STREAMS}"
+        detail = f"The batch has {rows} records; the limit of a JSON array is {limit}. {advice}"
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 

@@ -7,12 +7,13 @@
     the path takes other methods                   405     -      with Allow
     no type that `Accept` names can be answered    406     -
     the body, or what took it, came too slowly     408     -
+    a model that has nothing to explain with       409     -
     the body, or its number of records, too large  413     -
     another content type or encoding               415     -
     a record that PatientRecord refuses            422     one a field, with a JSON pointer (RFC 6901)
     a table with other columns, or an odd query    422     one a column
     a fault of ours                                500     -
-    no model is ready, or too many tables          503     -      with Retry-After
+    no model is ready, or too many requests wait   503     -      with Retry-After
     the GPU is lost, and only it may answer        503     -      until the process is restarted
 
 An answer to a table that has begun cannot fail so any more: it is cut off, which HTTP tells from an end.

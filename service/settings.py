@@ -41,6 +41,7 @@ class Settings(BaseSettings, env_prefix="HEART_", cli_prog_name="python -m servi
     max_seconds: float = Field(3600, gt=0, description="seconds that a table may take; above it 408")
     max_waiting: int = Field(1024, ge=1, description="single records that may wait for a run; above it 503")
     max_batches: int = Field(64, ge=1, description="JSON batches that may wait for their turn; above it 503")
+    max_explanations: int = Field(16, ge=1, description="explanations that may wait for their turn; above it 503")
     workers: int = Field(1, ge=1, le=256, description="processes that serve; a killed one is replaced")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
 

@@ -21,7 +21,8 @@ class State:
         self.counts = counts or Counts()
         self.model: Predictor | None = None
         self.runs = Runs(self.ready_model, settings.max_waiting, self.counts)
-        self.turns = Turns(settings.max_batches, self.counts)
+        self.turns = Turns(settings.max_batches, self.counts, "batches")
+        self.explanations = Turns(settings.max_explanations, self.counts, "explanations")
 
     @classmethod
     def of(cls, request: Request) -> "State":

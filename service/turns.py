@@ -1,4 +1,4 @@
-"""Batches take turns: one works at a time, a bounded number waits."""
+"""Long work takes turns: one works at a time, a bounded number waits."""
 
 import asyncio
 from http import HTTPStatus
@@ -9,17 +9,18 @@ from service.errors import Problem
 
 
 class Turns:
-    """A lock with a bounded queue: however many batches there are, the event loop meets one part of one at a time."""
+    """A lock with a bounded queue: however many there are, the event loop meets one part of one at a time."""
 
-    def __init__(self, limit: int, counts: Counts) -> None:
-        self.limit, self.counts = limit, counts
+    def __init__(self, limit: int, counts: Counts, what: str) -> None:
+        self.limit, self.counts, self.what = limit, counts, what
         self.waiting, self.lock = 0, asyncio.Lock()
 
     async def __aenter__(self) -> None:
         """Wait for the turn, first come first served. Raises Problem 503 when `limit` wait already."""
         if self.waiting >= self.limit:
             self.counts.overload()
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many batches wait.", headers={"Retry-After": "1"})
+            detail = f"Too many {self.what} wait."
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
         self.waiting += 1
         try:
             await self.lock.acquire()
