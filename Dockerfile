@@ -46,6 +46,7 @@ LABEL org.opencontainers.image.title="heart-service" \
 COPY --from=service-packages /venv /venv
 COPY patient patient
 COPY service service
+COPY docs/clinicians.md docs/clinicians.md
 USER 10001
 EXPOSE 8000
 # Not urllib, which would ask a proxy that the environment names.

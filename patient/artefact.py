@@ -15,6 +15,7 @@ from patient.record import measurements
 INPUT = "patient"  # float32[N,13], NaN = not taken
 OUTPUT = "probability"  # float32[N,1]
 FILE = "model.onnx"
+CARD = "MODEL_CARD.md"  # beside it
 ENCODING = 1  # raise it when the same fields are encoded in another way
 
 

@@ -16,7 +16,7 @@ from patient.record import EXAMPLE, PatientRecord
 from service import errors
 from service.counts import Counts
 from service.predictor import Predictor, load
-from service.routes import batch, explain, health, metrics, predict
+from service.routes import batch, explain, health, metrics, predict, web
 from service.settings import Settings
 from service.state import State
 from service.streams import Streams
@@ -46,6 +46,7 @@ def create_app(settings: Settings, predictor: Predictor | None = None, counts: C
     app.include_router(explain.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(web.router)
     errors.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
