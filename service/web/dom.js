@@ -24,7 +24,7 @@ export const by = (id) => document.getElementById(id);
 
 /** A table: `head` names the columns, the first cell of each row is its name. */
 export function table(caption, head, rows) {
-  const heads = head.some(Boolean) ? [el('thead', {}, el('tr', {}, ...head.map((cell) => el('th', { scope: 'col' }, cell))))] : [];
+  const heads = head.some(Boolean) ? [el('thead', {}, el('tr', {}, ...head.map((cell) => (cell ? el('th', { scope: 'col' }, cell) : el('td')))))] : [];
   const lines = rows.map(([first, ...rest]) => el('tr', {}, el('th', { scope: 'row' }, first), ...rest.map((cell) => el('td', {}, cell))));
   return el('table', {}, ...(caption ? [el('caption', {}, caption)] : []), ...heads, el('tbody', {}, ...lines));
 }
