@@ -9,7 +9,7 @@ PIP := $(BIN)/$(INSTALL)
 PEERS := bentoml litserve mlserver ray mlflow triton
 RUNTIME := onnxruntime uvloop httptools
 
-.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu containers driver lock lock-peers
+.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-explain bench-gpu containers driver lock lock-peers
 .SECONDARY:
 .DEFAULT_GOAL := help
 
@@ -51,6 +51,9 @@ bench-batches: $(VENV)/dev ## tables over HTTP beside the floor of their format,
 
 bench-score: $(VENV)/dev ## the command for files in each format and on Ray with 1 and 2 workers, into benchmarks/RESULTS.md (about 4 minutes)
 	@$(BIN)/python -m benchmarks.score --write
+
+bench-explain: $(VENV)/dev ## explanations beside the shap package's, and single records beside explanations, into benchmarks/RESULTS.md (about 3 minutes)
+	@$(BIN)/python -m benchmarks.explain --write
 
 bench-trainer: $(VENV)/dev ## speed and memory of the trainer, beside model.fit and pyarrow (about 6 minutes)
 	@$(BIN)/python -m benchmarks.training

@@ -4,7 +4,7 @@ The measurements of a coalition are the patient's own, the others a background p
 its joining adds, averaged over all orders in which the 13 may join, and over the background (Lundberg and Lee, 2017,
 interventional). Where a background patient has the patient's own value, joining changes nothing: its value there is 0,
 and coalitions with and without it are the same row. The rows that are left are run all at once: beside one background
-patient 2^13 at most, some 600 for a real patient, and the result is the same to the last digit but float64's.
+patient 2^13 at most, some 700 for a real patient, and the result is the same to the last digit but float64's.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""GET /: the page for people, and the files that it is made of; nothing else of the folder, and nothing from elsewhere."""
+"""GET /: the page for people, and the files that it is made of; no other file, and nothing from elsewhere."""
 
 import hashlib
 from dataclasses import dataclass

@@ -144,7 +144,7 @@ function summary({ rows, refused, ill, threshold }) {
   const scored = rows - refused;
   const share = scored ? ` ${percent(ill / scored)} of them at or above the threshold of ${percent(threshold)}.` : '';
   const bad = refused ? ` ${refused.toLocaleString()} bad ${refused === 1 ? 'row' : 'rows'} without an answer.` : '';
-  return `${scored.toLocaleString()} patients scored.${share}${bad}`;
+  return `${scored.toLocaleString()} ${scored === 1 ? 'patient' : 'patients'} scored.${share}${bad}`;
 }
 
 function show(done) {

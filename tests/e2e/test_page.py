@@ -21,7 +21,6 @@ from tests.e2e.serving import serving
 from trainer.dataset import Dataset
 
 GAPS = ["fbs", "slope", "ca", "thal"]  # what the made-up patient "with gaps" lacks
-LISTED = 100
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +182,7 @@ def test_a_service_that_is_away_is_told_and_asked_again(page: Page) -> None:
     expect(page.locator("#notice")).to_be_hidden()
 
 
-def test_a_model_without_background_is_answered_without_reasons(page: Page, port: int) -> None:
+def test_a_model_without_background_is_answered_without_reasons(page: Page) -> None:
     """409 from /explain is no error to the user."""
     gone = json.dumps({"status": 409, "detail": "no background"})
     page.route("**/explain", lambda route: route.fulfill(status=409, body=gone))
@@ -294,6 +293,21 @@ def test_a_file_that_is_no_table_is_refused_in_words(page: Page, tmp_path: Path,
     expect(page.get_by_role("link", name="Download")).to_have_count(0)
 
 
+def test_a_file_can_be_dropped_wherever_the_page_is(page: Page) -> None:
+    """The browser does not go there, and the tab for files opens."""
+    page.evaluate(
+        """(header) => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([`${header}\n63,1${','.repeat(11)}\n`], 'one.csv'));
+            const drop = new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true });
+            document.getElementById('form').dispatchEvent(drop);
+        }""",
+        ",".join(FIELDS),
+    )
+    expect(page.locator("#rows")).to_contain_text("1 patient")
+    assert downloaded(page)[0] == "one-scored.csv"
+
+
 def test_a_file_can_be_cancelled_and_another_begun(page: Page) -> None:
     """The service is left in peace, and the next file is whole."""
     tab(page, "Many patients")
@@ -345,7 +359,6 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
             assert page.evaluate("document.documentElement.scrollWidth") <= width, where
 
         page.evaluate(AXE_SCRIPT)
-        check("nothing entered")
         example(page, "with gaps")
         check("answer")
         page.fill("#chol", "1")
@@ -357,7 +370,9 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
         check("file")
         tab(page, "The model")
         page.wait_for_selector("#card table")
-        check("about")
+        if width > 1000:  # a long one: once is enough
+            check("about")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_dark_screen_stays_dark_and_nothing_moves_for_who_asks_so(browser: Browser, port: int) -> None:
@@ -427,7 +442,7 @@ def test_the_policy_stops_a_foreign_script(browser: Browser, port: int) -> None:
     assert ran == [False, False]
 
 
-def test_the_model_card_and_the_words_for_clinicians_are_a_click_away(page: Page, port: int) -> None:
+def test_the_model_card_and_the_words_for_clinicians_are_a_click_away(page: Page) -> None:
     """From the answer itself; the card is that of the version that answered."""
     example(page, "high")
     page.get_by_role("button", name="What it means").click()

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
+from trainer.dataset import Dataset
 
 CATEGORIES = [field for field in measurements() if field.codes]
 NUMBERS = [field for field in measurements() if not field.codes]
@@ -98,3 +100,24 @@ def test_the_words_for_what_is_expected() -> None:
     assert words["thal"] == (
         "Thallium scan must be 3 (normal), 6 (fixed defect) or 7 (reversible defect); null if it was not taken"
     )
+
+
+def test_what_another_day_may_find_holds_what_the_data_hold(cleveland: Dataset) -> None:
+    """Plausible values of all that is modifiable: each a valid record's, and none of the 303 records lies outside."""
+    for field, column in zip(measurements(), cleveland.rows.T, strict=True):
+        assert field.modifiable == (field.name not in {"age", "sex", "restecg", "ca", "thal"})
+        if field.modifiable:
+            low, high = min(field.plausible), max(field.plausible)
+            assert field.low <= low <= np.nanmin(column)
+            assert np.nanmax(column) <= high <= field.high
+            for value in field.plausible:
+                PatientRecord.model_validate(EXAMPLE | {field.name: value})
+
+
+def test_a_value_is_said_with_its_unit_or_its_meaning() -> None:
+    """As a person would read it aloud."""
+    fields = {field.name: field for field in measurements()}
+    assert fields["thalach"].said(150.0) == "Maximum heart rate 150 beats/min"
+    assert fields["oldpeak"].said(2.3) == "ST depression 2.3 mm"
+    assert fields["thal"].said(7.0) == "Thallium scan: reversible defect"
+    assert fields["thal"].said(None) == "Thallium scan not taken"

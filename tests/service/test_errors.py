@@ -169,7 +169,8 @@ def test_before_a_model_is_loaded_everything_that_needs_one_is_503() -> None:
     """The process lives, is not ready, and says why and when to come back."""
     waiting = TestClient(create_app(Settings()))  # not entered: its lifespan has not begun
     assert waiting.get("/health/live").status_code == 200
-    for method, path in [("GET", "/health/ready"), ("GET", "/model"), ("POST", "/predict"), ("POST", "/predict/batch")]:
+    gets, posts = ("/health/ready", "/model"), ("/predict", "/predict/batch", "/explain")
+    for method, path in [*(("GET", path) for path in gets), *(("POST", path) for path in posts)]:
         content = f"[{GOOD}]" if "batch" in path else GOOD
         response = waiting.request(method, path, content=content if method == "POST" else None, headers=JSON)
         assert "No model" in problem(response, 503).detail

@@ -18,13 +18,15 @@ def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> 
     assert statuses == {
         "/predict": taking,
         "/predict/batch": sorted([*taking, "406", "408"]),
+        "/explain": sorted([*taking, "409"]),
         "/health/live": ["200"],
         "/health/ready": ["200", "503"],
         "/model": ["200", "503"],
+        "/model/card": ["200", "404", "503"],
         "/metrics": ["200"],
     }
     for path, operations in paths.items():
-        good = ["text/plain"] if path == "/metrics" else ["application/json"]
+        good = [{"/metrics": "text/plain", "/model/card": "text/markdown"}.get(path, "application/json")]
         if path == "/predict/batch":
             good = [format_.media_type for format_ in FORMATS]
         for operation in operations.values():
@@ -61,7 +63,7 @@ def test_every_reference_leads_somewhere(client: TestClient) -> None:
 
 def test_the_documented_examples_are_answered(client: TestClient) -> None:
     """Whoever presses "Execute" in /docs gets a prediction."""
-    for path in ("/predict", "/predict/batch"):
+    for path in ("/predict", "/predict/batch", "/explain"):
         body = client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]
         assert client.post(path, json=body["content"]["application/json"]["example"]).status_code == 200
 

@@ -1,11 +1,15 @@
 """The files of the page: which there are, how they are sent, and that they ask nobody else for anything."""
 
 import re
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from service.app import create_app
+from service.predictor import Predictor
 from service.routes.web import FILES, HERE, POLICY
+from service.settings import Settings
 from tests.conftest import MODELS, ROOT
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".md": "text/markdown"}
@@ -49,7 +53,7 @@ def test_the_files_name_no_other_host_and_set_no_markup() -> None:
         if file.suffix == ".md":
             continue
         text = file.read_text()
-        assert {url for url in re.findall(r"https?://[\w./]+", text)} <= {"http://www.w3.org/2000/svg"}, file
+        assert set(re.findall(r"https?://[\w./]+", text)) <= {"http://www.w3.org/2000/svg"}, file
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", text), (
             file
         )
@@ -68,3 +72,11 @@ def test_the_model_card_is_that_of_the_version_that_serves(client: TestClient) -
     version = client.get("/model").json()["version"]
     assert card.headers["content-type"] == "text/markdown; charset=utf-8"
     assert card.content == (MODELS / version / "MODEL_CARD.md").read_bytes()
+
+
+def test_a_version_without_a_card_says_so(predictor: Predictor, tmp_path: Path) -> None:
+    """404, as a problem: a model file may have come here alone."""
+    with TestClient(create_app(Settings(models=tmp_path), predictor)) as client:
+        refused = client.get("/model/card")
+        assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
+        assert "No model card" in refused.json()["detail"]
