@@ -4,6 +4,7 @@ import { Away, patiently, Problem, request } from './api.js';
 import { axis, columns } from './chart.js';
 import { headed, parts, records } from './csv.js';
 import { by, el, percent, table, wide } from './dom.js';
+import { plainly } from './form.js';
 
 // A browser reads an answer only once it has sent the whole request, while the service sends as it reads and waits for
 // whoever does not. So text goes in parts that the service takes in without waiting; Parquet it takes in as a whole.
@@ -99,7 +100,7 @@ class Tally {
       if (this.first.length < SHOWN) this.first.push([this.rows, ...row]);
       if (row[error]) {
         this.refused += 1;
-        if (this.bad.length < LISTED) this.bad.push([this.rows, row[error]]);
+        if (this.bad.length < LISTED) this.bad.push([String(this.rows), plainly(row[error])]);
       } else {
         this.ill += row[ill] === 'true';
         this.bins[Math.min(Math.floor(row[probability] * BINS), BINS - 1)] += 1;
@@ -156,7 +157,7 @@ function show(done) {
   const caption = el('figcaption', {}, 'How many patients have which probability');
   const drawn = el('figure', {}, columns(bins.map((count) => count / scored)), axis(threshold), caption, inNumbers);
   const parts = [el('p.verdict', {}, summary(done)), drawn];
-  if (refused) parts.push(table(refused > LISTED ? `Bad rows, the first ${LISTED}` : 'Bad rows', ['Row', 'What is wrong'], bad.map(([row, why]) => [String(row), why])));
+  if (refused) parts.push(table(refused > LISTED ? `Bad rows, the first ${LISTED}` : 'Bad rows', ['Row', 'What is wrong'], bad));
   parts.push(wide(table(rows > SHOWN ? `The first ${SHOWN} rows` : 'Rows', ['Row', ...names], first.map((row) => row.map(String)))));
   by('rows').replaceChildren(...parts);
 }

@@ -63,7 +63,7 @@ export class Form {
 }
 
 /** The words for a form: people know no null. */
-export const plainly = (detail) => detail.replace('null if it was not taken', 'leave it empty if it was not taken');
+export const plainly = (detail) => detail.replaceAll('null if it was not taken', 'leave it empty if it was not taken');
 
 function number({ name, title, description, unit, minimum, maximum, step, nullable }) {
   const input = el('input', {

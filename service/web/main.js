@@ -48,16 +48,17 @@ async function ask() {
     if (signal.aborted) return;
     const errors = error instanceof Problem ? error.errors : [];
     const words = errors.length ? 'No answer: something in the form is wrong.' : error.message;
-    show(errors, [el('p.verdict', {}, words)], `${words} ${errors.map((one) => plainly(one.detail)).join(' ')}`);
+    show(errors, [el('p.verdict', {}, words)], words, errors.map((one) => plainly(one.detail)).join(' '));
   }
 }
 
-function show(errors, nodes, said) {
+function show(errors, nodes, said, more = '') {
   form.refuse(errors);
   by('result').replaceChildren(...nodes);
   by('result').removeAttribute('aria-busy');
   by('by').hidden = true;
-  for (const place of ['spoken', 'brief']) by(place).textContent = said;
+  by('spoken').textContent = `${said} ${more}`;
+  by('brief').textContent = said;
   by('brief').hidden = !said;
 }
 
