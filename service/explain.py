@@ -46,6 +46,8 @@ class OtherValue(BaseModel):
         description="the other value; null: no plausible value changes the answer", examples=[2.6]
     )
     probability: float | None = Field(description="what the model says with it", examples=[0.5021])
+    low: float = Field(description="the least that the model says with another plausible value", examples=[0.3862])
+    high: float = Field(description="the greatest", examples=[0.8137])
     label: str = Field(examples=["ST depression 2.6 mm. The model would answer heart disease."])
 
 
@@ -119,4 +121,12 @@ def _told(change: Change, heart_disease: bool) -> OtherValue:
         label = f"{field.title}, {tried}. The model would answer the same."
     else:
         label = f"{field.said(change.to)}. The model would answer {'no ' if heart_disease else ''}heart disease."
-    return OtherValue(feature=field.name, value=change.value, to=change.to, probability=change.probability, label=label)
+    return OtherValue(
+        feature=field.name,
+        value=change.value,
+        to=change.to,
+        probability=change.probability,
+        low=change.low,
+        high=change.high,
+        label=label,
+    )

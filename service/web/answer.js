@@ -6,15 +6,13 @@ import { el, percent, table } from './dom.js';
 /**
  * Everything about an answer: of /explain, or of /predict where the model has nothing to explain with.
  * @param {object} model GET /model
- * @param {{ title: string, low: number, high: number }[]} gaps the probabilities that each missing measurement leaves open
  */
-export function answer(found, model, gaps) {
+export function answer(found, model) {
   const { contributions, changes } = found;
   return [
     ...verdict(found, model),
     ...(contributions ? reasons(found) : [el('p.hint', {}, 'This version of the model has nothing to explain its answers with.')]),
-    ...(found.missing.length ? missing(gaps, found) : []),
-    ...(changes ? others(found) : []),
+    ...(changes ? [...missing(found), ...others(found)] : []),
   ];
 }
 
@@ -58,13 +56,16 @@ function factor(contribution) {
   return `${contribution > 0 ? 'for' : 'against'} ${contribution > 0 ? '×' : '÷'} ${shown}`;
 }
 
-function missing(gaps, { missing: names, threshold }) {
-  const rows = gaps.map(({ title, low, high }) => {
-    const open = low < threshold && high >= threshold ? el('strong', {}, 'could turn it') : 'not on its own';
-    return [title, `${percent(low, threshold)} to ${percent(high, threshold)}`, open];
+/** Where the answer could lie if one more measurement were known. */
+function missing({ changes, contributions, threshold }) {
+  const gaps = changes.filter((change) => change.value === null);
+  if (!gaps.length) return [];
+  const rows = gaps.map(({ feature, to, low, high }) => {
+    const turns = to === null ? 'not on its own' : el('strong', {}, 'could turn it');
+    const { label } = contributions.find((one) => one.feature === feature);
+    return [label, `${percent(low, threshold)} to ${percent(high, threshold)}`, turns];
   });
-  const count = names.length === 1 ? 'One measurement was' : `${names.length} measurements were`;
-  const said = `${count} not taken. Each of them alone, found at the values that are usual, would put the answer here:`;
+  const said = 'Each of these alone, whatever plausible value it had, would put the answer between these two:';
   return [el('h3', {}, 'What is missing'), el('p.hint', {}, said), table('', ['Measurement', 'Answer', 'Verdict'], rows)];
 }
 

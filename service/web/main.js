@@ -39,9 +39,9 @@ async function ask() {
     return;
   }
   try {
-    const [found, gaps] = await patiently(() => asked(record, signal), away, signal);
+    const found = await patiently(() => asked(record, signal), away, signal);
     signal.throwIfAborted();
-    show([], answer(found, model, gaps), spoken(found));
+    show([], answer(found, model), spoken(found));
     by('version').textContent = found.model_version;
     by('by').hidden = false;
   } catch (error) {
@@ -62,12 +62,11 @@ function show(errors, nodes, said, more = '') {
   by('brief').hidden = !said;
 }
 
-/** The answer, and what is open about it; `model` is then of the version that answered. */
+/** The answer; `model` is then of the version that answered. */
 async function asked(record, signal) {
-  model ??= await request('model', { signal });
-  const both = await Promise.all([explained(record, signal), open(record, signal)]);
-  if (both[0].model_version !== model.version) model = await request('model', { signal });
-  return both;
+  const found = await explained(record, signal);
+  if (found.model_version !== model?.version) model = await request('model', { signal });
+  return found;
 }
 
 /** The answer with its reasons, or without where the model has no background to explain with. */
@@ -79,26 +78,6 @@ async function explained(record, signal) {
     return post('predict', record, signal);
   }
 }
-
-/** Between which probabilities each measurement that was not taken leaves the answer open: usual values are tried. */
-async function open(record, signal) {
-  const tried = known
-    .filter(({ name, nullable }) => nullable && record[name] === null)
-    .map((field) => [field, field.codes.length ? field.codes.map(([code]) => code) : usual(field)]);
-  const rows = tried.flatMap(([{ name }, values]) => values.map((value) => ({ ...record, [name]: value })));
-  if (!rows.length) return [];
-  const { predictions } = await post('predict/batch', rows, signal).catch((error) => {
-    if (error instanceof Problem && error.status === 422) return { predictions: [] }; // told by the other request
-    throw error;
-  });
-  return tried.map(([{ title }, values]) => {
-    const found = predictions.splice(0, values.length).map((one) => one.probability);
-    return { title, low: Math.min(...found), high: Math.max(...found) };
-  });
-}
-
-/** Values of a number as the patients had them whom the model learnt from: the deciles. */
-const usual = ({ name, minimum, maximum }) => model.bins[name]?.upper ?? [minimum, maximum];
 
 by('to-about').addEventListener('click', () => go('about'));
 by('form').querySelector('.examples').append(

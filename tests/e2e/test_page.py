@@ -124,12 +124,12 @@ def test_what_is_missing_is_told_with_what_it_could_change(page: Page, port: int
     shown = {title: (answer, verdict) for title, answer, verdict in rows(page, "What is missing")}
     by_name = {field.name: field for field in measurements()}
     record = page.evaluate("import('/web/examples.js').then((module) => module.EXAMPLES['with gaps'])")
-    assert [*shown] == [by_name[name].title for name in GAPS]
+    assert [*shown] == [by_name[name].said(None) for name in GAPS]
     for name in GAPS:
         whole = {field: record.get(field) for field in FIELDS}
         tried = [whole | {name: code} for code in by_name[name].codes]
         found = [one["probability"] for one in ask(port, "/predict/batch", tried)["predictions"]]
-        answer, verdict = shown[by_name[name].title]
+        answer, verdict = shown[by_name[name].said(None)]
         assert answer == f"{100 * min(found):.0f} % to {100 * max(found):.0f} %"
         assert (verdict == "could turn it") == (min(found) < 0.5 <= max(found))
 
@@ -201,7 +201,7 @@ def test_a_key_is_asked_for_sent_and_kept_in_memory_alone(page: Page) -> None:
             detail = json.dumps({"status": 401, "detail": "This key is not good."})
             route.fulfill(status=401, body=detail, content_type="application/problem+json")
 
-    for path in ("model", "explain", "predict/batch"):
+    for path in ("model", "explain"):
         page.route(f"**/{path}", guarded)
     page.get_by_role("button", name="with gaps", exact=True).click()
     page.get_by_label("This service asks for a key").fill("wrong")
