@@ -70,8 +70,10 @@ function missing({ changes, contributions, threshold }) {
 }
 
 function others({ changes, note, threshold }) {
-  const turning = changes.filter((change) => change.to !== null && change.value !== null);
+  const taken = changes.filter((change) => change.value !== null);
+  if (!taken.length) return [];
+  const turning = taken.filter((change) => change.to !== null);
   const items = turning.map(({ label, probability }) => el('li', {}, `${label} (${percent(probability, threshold)})`));
-  const none = el('p.hint', {}, 'No other plausible value of a single measurement would turn the answer.');
+  const none = el('p.hint', {}, 'Of what was taken, no other plausible value would turn the answer on its own.');
   return [el('h3', {}, 'What would turn the answer'), ...(items.length ? [el('ul', {}, ...items), el('p.hint', {}, note)] : [none])];
 }
