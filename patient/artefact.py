@@ -16,6 +16,7 @@ INPUT = "patient"  # float32[N,13], NaN = not taken
 OUTPUT = "probability"  # float32[N,1]
 FILE = "model.onnx"
 PIN = "serve"  # a file beside the versions: the number of the one that serves, where that is not to be the newest
+CARD = "MODEL_CARD.md"  # beside it
 ENCODING = 1  # raise it when the same fields are encoded in another way
 
 

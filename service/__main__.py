@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None, program: str | None = None) -> int 
         return f"service: {error}"
     except (ArtefactError, ProviderError) as error:
         return f"service: will not start: {error}"
-    log.info("predict: POST http://%s:%d/predict   try it out: http://%s:%d/docs", *(settings.host, settings.port) * 2)
+    log.info("the page: http://%s:%d/   for programs: http://%s:%d/docs", *(settings.host, settings.port) * 2)
     workers.serve(settings, versions)
     return 0
 

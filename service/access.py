@@ -8,10 +8,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Problem, documented, response
 from service.keys import Keys
+from service.routes.web import FILES
 
 PROBES = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
 STATIC = "/static-offline-docs/"
-OPEN = PROBES | {"/docs", "/docs/oauth2-redirect", "/openapi.json"}  # they say what anybody may know
+OPEN = PROBES | {"/docs", "/docs/oauth2-redirect", "/openapi.json", *FILES}  # they say what anybody may know
 METRICS = "/metrics"
 HEADERS = (b"authorization", b"x-api-key")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="heart"'}

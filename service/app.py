@@ -18,7 +18,7 @@ from service import log as log_lines
 from service.counts import Counts
 from service.drain import drained
 from service.predictor import Predictor
-from service.routes import batch, explain, health, inference, metrics, predict
+from service.routes import batch, explain, health, inference, metrics, predict, web
 from service.settings import Settings
 from service.state import State
 from service.streams import Streams
@@ -59,6 +59,7 @@ def create_app(settings: Settings, model: Predictor | Versions | None = None, co
     app.include_router(inference.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(web.router)
     errors.install(app)
     state.routes = routes(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it

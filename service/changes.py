@@ -17,12 +17,17 @@ from service.rows import Run
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """With `to` in place of `value`, the model says `probability`, beyond the threshold; None: no value does that."""
+    """With `to` in place of `value`, the model says `probability`, beyond the threshold; None: no value does that.
+
+    low, high: the least and the greatest probability of all values tried
+    """
 
     field: Measurement
     value: float | None
     to: float | None
     probability: float | None
+    low: float
+    high: float
 
 
 def changes(model: Run, values: Values, heart_disease: bool, threshold: float) -> list[Change]:
@@ -44,7 +49,7 @@ def changes(model: Run, values: Values, heart_disease: bool, threshold: float) -
     probabilities = rounded(model(rows))
     crosses = (probabilities >= threshold) != heart_disease
     return [
-        _nearest(measurements()[i], values[i], others[crosses[part]], probabilities[part][crosses[part]], threshold)
+        _nearest(measurements()[i], values[i], others, probabilities[part], crosses[part], threshold)
         for (i, others), part in zip(tried, parts, strict=True)
     ]
 
@@ -54,11 +59,13 @@ def _nearest(
     value: float | None,
     others: NDArray[np.float64],
     probabilities: NDArray[np.float64],
+    crosses: NDArray[np.bool_],
     threshold: float,
 ) -> Change:
     """Of the values that change the answer."""
-    if not len(others):
-        return Change(field, value, None, None)
+    low, high = probabilities.min().item(), probabilities.max().item()
+    if not crosses.any():
+        return Change(field, value, None, None, low, high)
     far = np.abs(probabilities - threshold if value is None or field.codes else others - value)
-    nearest = int(far.argmin())
-    return Change(field, value, others[nearest].item(), probabilities[nearest].item())
+    nearest = int(np.where(crosses, far, np.inf).argmin())
+    return Change(field, value, others[nearest].item(), probabilities[nearest].item(), low, high)

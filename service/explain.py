@@ -72,4 +72,12 @@ def _told(change: Change, heart_disease: bool) -> OtherValue:
         label = f"{field.title}, {tried}. The model would answer the same."
     else:
         label = f"{field.said(change.to)}. The model would answer {'no ' if heart_disease else ''}heart disease."
-    return OtherValue(feature=field.name, value=change.value, to=change.to, probability=change.probability, label=label)
+    return OtherValue(
+        feature=field.name,
+        value=change.value,
+        to=change.to,
+        probability=change.probability,
+        low=change.low,
+        high=change.high,
+        label=label,
+    )

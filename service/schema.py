@@ -81,6 +81,8 @@ class OtherValue(BaseModel):
         description="the other value; null: no plausible value changes the answer", examples=[2.6]
     )
     probability: float | None = Field(description="what the model says with it", examples=[0.5021])
+    low: float = Field(description="the least that the model says with another plausible value", examples=[0.3862])
+    high: float = Field(description="the greatest", examples=[0.8137])
     label: str = Field(examples=["ST depression 2.6 mm. The model would answer heart disease."])
 
 

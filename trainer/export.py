@@ -14,7 +14,7 @@ import onnxruntime as ort
 import tensorflow as tf
 import tf2onnx
 
-from patient.artefact import FILE, INPUT, OUTPUT, Metadata, versions
+from patient.artefact import CARD, FILE, INPUT, OUTPUT, Metadata, versions
 from patient.encoding import Floats
 from patient.record import FIELDS
 from trainer import triton
@@ -85,7 +85,7 @@ def save(
             stamped = metadata.model_copy(update={"version": version})
             onnx.helper.set_model_props(model, stamped.to_strings())
             _write(hidden / FILE, model.SerializeToString(deterministic=True))
-            _write(hidden / "MODEL_CARD.md", card.replace("{version}", version).encode())
+            _write(hidden / CARD, card.replace("{version}", version).encode())
             try:
                 return hidden.rename(models / version)
             except OSError:

@@ -2,11 +2,12 @@
 
 from http import HTTPStatus
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
-from patient.artefact import Metadata
+from patient.artefact import CARD, Metadata
 from service.errors import Problem, documented, lost
 from service.provider import DeviceLost
 from service.schema import Ready
@@ -68,3 +69,24 @@ async def model(request: Request) -> Served:
     """The metadata that lie in the model file: fields, training data, flags, scores, libraries; and its digest."""
     serves = State.of(request).ready_model()
     return Served(sha256=serves.digest, **serves.metadata.model_dump())
+
+
+class Markdown(PlainTextResponse):
+    """Text with marks."""
+
+    media_type = "text/markdown"
+
+
+@router.get(
+    "/model/card",
+    response_class=Markdown,
+    responses={**NOT_READY, **documented(HTTPStatus.NOT_FOUND)},
+)
+async def card(request: Request) -> Response:
+    """The model card that lies beside the model file, as Markdown: what it is for, how good it is, and its limits."""
+    state = State.of(request)
+    file = state.settings.models / state.ready_model().version / CARD
+    try:
+        return Markdown(await run_in_threadpool(file.read_bytes))
+    except OSError:
+        raise Problem(HTTPStatus.NOT_FOUND, "No model card lies beside this version.") from None

@@ -35,6 +35,8 @@ def test_a_change_crosses_the_threshold_and_no_nearer_value_does(predictor: Pred
     answer = float(rounded(predictor(as_array([values]).astype(np.float32)))[0])
     for change in found(predictor, values).values():
         others = answers(predictor, values, change.field)
+        tried = [p for other, p in others.items() if other != change.value]
+        assert (change.low, change.high) == pytest.approx((min(tried), max(tried)), abs=2e-7)
         crossing = {other: p for other, p in others.items() if (p >= THRESHOLD) != (answer >= THRESHOLD)}
         if change.to is None:
             assert not crossing

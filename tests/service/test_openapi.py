@@ -22,6 +22,7 @@ def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> 
         "/health/live": ["200"],
         "/health/ready": ["200", "503"],
         "/model": ["200", "503"],
+        "/model/card": ["200", "404", "503"],
         "/metrics": ["200", "503"],
         "/v2": ["200"],
         "/v2/health/live": ["200"],
@@ -32,7 +33,7 @@ def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> 
         "/v2/models/heart_disease/infer": ["200", "400", "404", "408", "413", "415", "500", "503"],
     }
     for path, operations in paths.items():
-        good = ["text/plain"] if path == "/metrics" else ["application/json"]
+        good = [{"/metrics": "text/plain", "/model/card": "text/markdown"}.get(path, "application/json")]
         if path == "/predict/batch":
             good = [format_.media_type for format_ in FORMATS]
         if path.endswith("/infer"):
