@@ -1,0 +1,118 @@
+"""A file of patients, chosen or dropped."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from playwright.sync_api import Page, expect
+
+from patient.record import FIELDS
+from tests.e2e.page.browser import post, rows, tab
+from trainer.dataset import Dataset
+
+
+def table(cleveland: Dataset, count: int) -> pa.Table:
+    """Patients of the data set over and over, with a column of their own."""
+    places = np.arange(count) % len(cleveland.rows)
+    columns = zip(FIELDS, cleveland.rows[places].T.astype(np.float64), strict=True)
+    named = {"mrn": pa.array([f"patient {i}" for i in range(count)])}
+    return pa.table(named | {name: pa.array(column, from_pandas=True) for name, column in columns})
+
+
+def score(page: Page, file: Path) -> None:
+    """Choose a file on its tab."""
+    tab(page, "Many patients")
+    page.set_input_files("#file", file)
+
+
+def downloaded(page: Page) -> tuple[str, bytes]:
+    """Name and content of what is offered when a file is done."""
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def test_a_csv_comes_back_as_the_service_answers_it(page: Page, port: int, cleveland: Dataset, tmp_path: Path) -> None:
+    """Though the page sends it in parts: byte for byte, with notes, quotes, line ends in cells, and bad rows."""
+    count = 40_000
+    lines = [
+        ",".join("" if cell is None else str(cell) for cell in row.values())
+        for row in table(cleveland, count).to_pylist()
+    ]
+    for place in range(0, count, 997):
+        lines[place] = f'"said ""{place}"",\r\nand more"' + lines[place][lines[place].index(",") :]
+    lines[3] = lines[3].replace(",", ",old,", 1)
+    bad = [3, 777, 39_999]
+    lines[777] = "p," + ",".join(["1e9"] * 13)
+    lines[39_999] = lines[39_999].replace(",", ",17", 1)
+    text = "\ufeff# a note\r\n" + "\r\n".join([",".join(["mrn", *FIELDS]), *lines]) + "\r\n\r\n"
+    (tmp_path / "ward.csv").write_bytes(text.encode())
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    score(page, tmp_path / "ward.csv")
+    name, content = downloaded(page)
+    assert len([url for url in requests if "batch" in url]) > 2
+    assert name == "ward-scored.csv"
+    assert content == post(port, "/predict/batch?on_error=report&keep=*", text.encode(), "text/csv")
+    expect(page.locator("#rows")).to_contain_text("39,997 patients scored.")
+    assert [int(row) for row, _ in rows(page, "Bad rows")] == [place + 1 for place in bad]
+    assert "cells" in rows(page, "Bad rows")[0][1]
+    assert len(rows(page, "The first 20 rows")) == 20
+    assert sum(int(n.replace(",", "")) for _, n in rows(page, "Patients by probability")) == count - len(bad)
+
+
+def test_parquet_is_scored_too(page: Page, port: int, cleveland: Dataset, tmp_path: Path) -> None:
+    """As a whole; the answers come as CSV."""
+    pyarrow.parquet.write_table(table(cleveland, 30_000), tmp_path / "ward.parquet")
+    score(page, tmp_path / "ward.parquet")
+    _, content = downloaded(page)
+    body = (tmp_path / "ward.parquet").read_bytes()
+    assert content == post(port, "/predict/batch?on_error=report&keep=*", body, "application/vnd.apache.parquet")
+    expect(page.locator("#rows")).to_contain_text("30,000 patients scored.")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no header"),
+        (b"age,sex\n63,1\n", "is missing"),
+        (",".join(FIELDS).encode() + b"\n", "empty"),
+        (b"\xff\xfe\x00", "neither Parquet nor text"),
+        (b"PAR1 but not really", "Parquet"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_in_words(page: Page, tmp_path: Path, content: bytes, said: str) -> None:
+    """And nothing is offered for download."""
+    (tmp_path / "odd.csv").write_bytes(content)
+    score(page, tmp_path / "odd.csv")
+    expect(page.locator("#file-error")).to_contain_text(said)
+    expect(page.locator("#progress")).to_be_hidden()
+    expect(page.get_by_role("link", name="Download")).to_have_count(0)
+
+
+def test_a_file_can_be_dropped_wherever_the_page_is(page: Page) -> None:
+    """The browser does not go there, and the tab for files opens."""
+    page.evaluate(
+        """(header) => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([`${header}\n63,1${','.repeat(11)}\n`], 'one.csv'));
+            const drop = new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true });
+            document.getElementById('form').dispatchEvent(drop);
+        }""",
+        ",".join(FIELDS),
+    )
+    expect(page.locator("#rows")).to_contain_text("1 patient")
+    assert downloaded(page)[0] == "one-scored.csv"
+
+
+def test_a_file_can_be_cancelled_and_another_begun(page: Page) -> None:
+    """The service is left in peace, and the next file is whole."""
+    tab(page, "Many patients")
+    page.route("**/predict/batch*", lambda _route: None, times=1)  # never answered
+    page.get_by_role("button", name="made-up patients").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#file-error")).to_have_text("Cancelled.")
+    page.get_by_role("button", name="made-up patients").click()
+    assert len(downloaded(page)[1].splitlines()) == 5
