@@ -28,11 +28,16 @@ Lines = Queue[Access | bytes]
 
 
 def to_stderr(settings: Settings) -> None:
-    """Send everything that is logged there, warnings and the end of the process included."""
+    """Send everything that is logged there, warnings and the end of the process included.
+
+    Whoever runs this in a process that logs already, such as a test, keeps its own way.
+    """
+    if logging.getLogger().handlers:
+        return
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     handler = Handler(as_json, settings.access_log and level <= logging.INFO)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes what it cannot read
     logging.captureWarnings(True)
     sys.excepthook = _uncaught

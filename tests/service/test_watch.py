@@ -236,16 +236,13 @@ def test_a_line_that_cannot_be_formatted_shows_no_argument(
     """Python's own way prints them all."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    try:
-        log.to_stderr(Settings(log_format="json"))
-        logging.getLogger("x").info("%d", "98765")
-        logging.getLogger("x").info("fine %d", 1)
-        log.flush()
-    finally:
-        root.handlers[:] = before
-        root.setLevel(level)
-        logging.captureWarnings(False)
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(root, "handlers", [])
+    log.to_stderr(Settings(log_format="json"))
+    logging.getLogger("x").info("%d", "98765")
+    logging.getLogger("x").info("fine %d", 1)
+    log.flush()
+    logging.captureWarnings(False)
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert lines[0]["message"].startswith("a line could not be formatted: tests/service/test_watch.py:")
     assert lines[1]["message"] == "fine 1"
