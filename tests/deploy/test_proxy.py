@@ -153,9 +153,10 @@ def test_both_services_answer_behind_one_certificate(both: tuple[Proxy, int]) ->
 
 def test_metrics_stay_inside(both: tuple[Proxy, int]) -> None:
     """They would be those of one container, and are the operator's; the refusal has the service's shape."""
-    status, headers, body = both[0].ask("GET", "/metrics")
-    assert (status, headers["content-type"]) == (404, "application/problem+json")
-    assert json.loads(body)["status"] == 404
+    for path in ("/metrics", "/%6detrics", "/metrics?x"):  # the service would read them all alike
+        status, headers, body = both[0].ask("GET", path)
+        assert (status, headers["content-type"]) == (404, "application/problem+json")
+        assert json.loads(body)["detail"] == "There is nothing here."  # the proxy's own words
 
 
 def test_answers_come_through_as_they_are(both: tuple[Proxy, int]) -> None:
