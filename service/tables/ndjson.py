@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -80,6 +81,17 @@ def _tidy(block: bytes) -> bytes:
     return (block.replace(b"\r\n", b"\n") if b"\r" in block else block).strip(b"\r\n")
 
 
+@lru_cache(maxsize=64)  # a type made anew for each table stays until the garbage is collected, which is seldom
+def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """Of a record with these columns kept, under the names of `Lines.spare`."""
+    fields: list[Any] = [(name, float | None) for name in FIELDS]
+    fields += [(f"kept_{i}", msgspec.Raw, ABSENT) for i in range(len(names))]
+    renamed = {f"kept_{i}": name for i, name in enumerate(names)}
+    return msgspec.json.Decoder(
+        msgspec.defstruct("Record", fields, forbid_unknown_fields=True, rename=renamed, gc=False)
+    )
+
+
 class Lines:
     """Lines of JSON as chunks; the columns `names` pass through.
 
@@ -90,11 +102,7 @@ class Lines:
         self.names = names
         self.kept = pa.schema([pa.field(name, pa.string(), metadata=JSON) for name in names])
         self.spare = [f"kept_{i}" for i in range(len(names))]  # a column's name may be no name to Python
-        fields: list[Any] = [(name, float | None) for name in FIELDS]
-        fields += [(place, msgspec.Raw, ABSENT) for place in self.spare]
-        renamed = dict(zip(self.spare, names, strict=True))
-        record = msgspec.defstruct("Record", fields, forbid_unknown_fields=True, rename=renamed, gc=False)
-        self.decoder = msgspec.json.Decoder(record)
+        self.decoder = _decoder(tuple(names))
         self.numbers = attrgetter(*FIELDS) if names else msgspec.structs.astuple  # the latter is faster
 
     def block(self, block: bytes) -> Chunk:
