@@ -12,10 +12,9 @@ SHIPPED := service service-cuda trainer trainer-cuda
 AUDITED := dev service-cuda trainer-cuda audit
 RUNTIME := onnxruntime uvloop httptools
 
-.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-reloads bench-gpu containers driver lock lock-peers
-.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-explain bench-gpu containers driver lock lock-peers
-.PHONY: help install serve train test test-gpu check bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu containers audit sbom driver lock lock-peers
-.PHONY: help install serve train test test-gpu check faults fuzz soak bench bench-quick bench-peers bench-trainer bench-batches bench-score bench-gpu containers driver lock lock-fuzz lock-peers
+.PHONY: help install serve train test test-gpu check faults fuzz soak \
+	bench bench-quick bench-batches bench-explain bench-gpu bench-peers bench-reloads bench-score bench-tensors bench-trainer \
+	containers driver lock lock-peers audit sbom lock-fuzz
 .SECONDARY:
 .DEFAULT_GOAL := help
 

@@ -7,7 +7,7 @@ nobody is turned away; every answer closes its connection, so that the next requ
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,15 +48,14 @@ class Closing:
     def __init__(self, app: ASGIApp, state: State) -> None:
         self.app, self.state = app, state
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One connection event."""
         if not self.state.stopping:
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
 
-        async def closing(message: Message) -> None:
+        def closing(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
-            await send(message)
+            return send(message)
 
-        await self.app(scope, receive, closing)
+        return self.app(scope, receive, closing)

@@ -90,10 +90,9 @@ class Front:
 def stack(app: FastAPI) -> ASGIApp:
     """`app` as it is served: with everything that stands in front of it, the outermost last."""
     state: State = app.state.heart
-    layers: ASGIApp = Front(Safe(app), state)
+    layers: ASGIApp = Front(Limit(Safe(app), state.settings.max_requests, state.counts), state)
     if state.keys:
         layers = Access(layers, state.keys)
-    layers = Limit(layers, state.settings.max_requests, state.counts)
     if state.settings.cors_origins:
         layers = cors(layers, state.settings.cors_origins)
     return Watch(Closing(layers, state), state, log.access())

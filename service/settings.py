@@ -58,7 +58,7 @@ class Settings(
     max_waiting: int = Field(4096, ge=1, description="single records that may wait for a run; above it 503")
     max_batches: int = Field(64, ge=1, description="JSON batches that may wait for their turn; above it 503")
     max_explanations: int = Field(16, ge=1, description="explanations that may wait for their turn; above it 503")
-    max_requests: int = Field(8192, ge=1, description="requests worked on at once; above it 503")
+    max_requests: int = Field(2048, ge=1, description="requests worked on at once, beside plain JSON; above it 503")
     max_connections: int = Field(16_384, ge=1, description="connections at once; above it 503")
     max_head: int = Field(2**15, ge=1024, description="bytes of a request's head; above it 431")
     max_arrival: float = Field(20, gt=0, description="seconds for a head to come, and then for JSON; above it 408")
