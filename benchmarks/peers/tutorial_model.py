@@ -14,15 +14,13 @@ from patient.record import measurements
 
 
 def cut(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, tuple[float, float]]]:
-    """The graph behind its Concat, with the input "encoded"; and mean and 1 / deviation of each number."""
+    """The graph from its first layer on, with the input "encoded"; and mean and 1 / deviation of each number."""
     graph = model.graph
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     used = {node.op_type: [tensors[name] for name in node.input if name in tensors] for node in graph.node}
     (mean,), (scale,) = used["Sub"], used["Mul"]
-    at = next(i for i, node in enumerate(graph.node) if node.op_type == "Concat")
-    rest = list(graph.node)[at + 1 :]
-    for node in rest:
-        node.input[:] = ["encoded" if name == graph.node[at].output[0] else name for name in node.input]
+    rest = list(graph.node)[[node.op_type for node in graph.node].index("MatMul") :]
+    rest[0].input[0] = "encoded"
     names = {name for node in rest for name in node.input}
     source = onnx.helper.make_tensor_value_info("encoded", onnx.TensorProto.FLOAT, ["N", 29])
     kept = [tensor for tensor in graph.initializer if tensor.name in names]
@@ -33,7 +31,7 @@ def cut(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, tuple[float,
     )
     onnx.checker.check_model(cut, full_check=True)
     numbers = [field.name for field in measurements() if not field.codes]
-    return cut, dict(zip(numbers, zip(mean.tolist(), scale.tolist(), strict=True), strict=True))
+    return cut, dict(zip(numbers, zip(mean.ravel().tolist(), scale.ravel().tolist(), strict=True), strict=True))
 
 
 if __name__ == "__main__":
