@@ -35,6 +35,8 @@ def main(arguments: list[str] | None = None, program: str | None = None) -> int 
         return f"service: {error}"
     except (ArtefactError, ProviderError) as error:
         return f"service: will not start: {error}"
+    finally:
+        logs.flush()  # before the refusal, which is the last line
     log.info("the page: http://%s:%d/   for programs: http://%s:%d/docs", *(settings.host, settings.port) * 2)
     workers.serve(settings, versions)
     return 0

@@ -90,9 +90,9 @@ class Counts:
         """Whether this process answers from the CPU although it was to use a GPU if it can."""
         self._cells[SERIES["fallback"]] = yes
 
-    def now(self, gauge: Gauge, number: int) -> None:
+    def gauge(self, name: Gauge, number: int) -> None:
         """How many single records and batches wait, and how many streams are under way."""
-        self._cells[SERIES[gauge]] = number
+        self._cells[SERIES[name]] = number
 
     def dropped(self, lines: int) -> None:
         """How many lines of its log this process has dropped so far."""

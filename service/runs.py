@@ -47,14 +47,14 @@ class Runs:
     def _gather(self) -> None:
         """A lone record runs now; where several came in one turn of the loop, those of the next turn join them."""
         if len(self.waiting) > 1:
-            self.counts.now("records", len(self.waiting))
+            self.counts.gauge("records", len(self.waiting))
             self.loop.call_soon(self._run)
         else:
             self._run()
 
     def _run(self) -> None:
         waiting, self.waiting = self.waiting, []
-        self.counts.now("records", 0)
+        self.counts.gauge("records", 0)
         rows = [row for row, _ in waiting]
         try:
             model = self.model()  # one for the whole run: no answer mixes two

@@ -1,8 +1,10 @@
-"""What the service answers: OpenAPI documents it, the client reads it, the command shows it. Knows Pydantic alone."""
+"""What the service answers: OpenAPI documents it, the client reads it, the command shows it. Knows no part of it."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from patient.artefact import Metadata
 
 NOTE = "What the model answers when one value is replaced and all others stay: a property of the model, not advice."
 
@@ -121,3 +123,9 @@ class Ready(BaseModel):
         description="rows from which on a run goes to the GPU; null without one", examples=[None]
     )
     workers: int = Field(description="processes that serve", examples=[1])
+
+
+class Served(Metadata):
+    """What lies in the model file, and which file it is."""
+
+    sha256: str = Field(description="of the model file")

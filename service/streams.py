@@ -204,7 +204,7 @@ class Streams:
 
     def _run(self, more: int) -> None:
         self.running += more
-        self.counts.now("streams", self.running)
+        self.counts.gauge("streams", self.running)
 
 
 async def linger(rest: Receive | None) -> None:

@@ -29,7 +29,7 @@ class Turns:
 
     def _wait(self, more: int) -> None:
         self.waiting += more
-        self.counts.now(self.what, self.waiting)
+        self.counts.gauge(self.what, self.waiting)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

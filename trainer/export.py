@@ -77,15 +77,15 @@ def save(
         hidden.chmod(0o755)
         for name, content in plots.items():
             _write(hidden / name, content)
-        if not aside and triton.stale(models):
-            _write(hidden / triton.FILE, triton.CONFIG.encode())
-            (hidden / triton.FILE).replace(models / triton.FILE)
         for number in count(max(versions(models), default=0) + 1):
             version = f"candidate-{metadata.created.replace(':', '')}" if aside else str(number)
             stamped = metadata.model_copy(update={"version": version})
             onnx.helper.set_model_props(model, stamped.to_strings())
             _write(hidden / FILE, model.SerializeToString(deterministic=True))
             _write(hidden / CARD, card.replace("{version}", version).encode())
+            if not aside and triton.stale(models):
+                _write(hidden / triton.FILE, triton.CONFIG.encode())
+                (hidden / triton.FILE).replace(models / triton.FILE)
             try:
                 return hidden.rename(models / version)
             except OSError:

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
-from patient.artefact import Metadata
 from service.client import calls
 from service.client.calls import Call, Record
 from service.client.core import Core
@@ -16,7 +15,7 @@ from service.client.duplex import PIECE
 from service.client.sync import LOCAL
 from service.client.tables import Asked, OnError, Scored, Table, score
 from service.client.transport import Stop
-from service.schema import BatchPrediction, Explanation, Prediction, Ready
+from service.schema import BatchPrediction, Explanation, Prediction, Ready, Served
 
 T = TypeVar("T")
 
@@ -111,7 +110,7 @@ class AsyncClient:
         finally:
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, scored.close))
 
-    async def model(self, *, request_id: str | None = None) -> Metadata:
+    async def model(self, *, request_id: str | None = None) -> Served:
         """See Client."""
         return await self._do(calls.MODEL, request_id)
 

@@ -8,10 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from patient.artefact import Metadata
 from patient.record import PatientRecord
 from service.client.errors import Fault, InvalidRecord
-from service.schema import BatchPrediction, Explanation, Prediction, Ready
+from service.schema import BatchPrediction, Explanation, Prediction, Ready, Served
 
 Record = PatientRecord | Mapping[str, float | None]
 T = TypeVar("T")
@@ -44,7 +43,7 @@ def explain(record: Record) -> Call[Explanation]:
     return Call("POST", "/explain", _json(record), _model(Explanation))
 
 
-MODEL: Call[Metadata]
+MODEL: Call[Served]
 READY: Call[Ready]
 
 
@@ -52,7 +51,7 @@ def _model(model: type[M]) -> Callable[[bytes], M]:
     return model.model_validate_json
 
 
-MODEL = Call("GET", "/model", b"", _model(Metadata))
+MODEL = Call("GET", "/model", b"", _model(Served))
 READY = Call("GET", "/health/ready", b"", _model(Ready))
 
 

@@ -54,7 +54,7 @@ class InvalidRecord(Refused):
         total: int = 0,
     ) -> None:
         super().__init__(detail, request_id, status)
-        self.args = (detail, request_id, status, errors, total)  # with which it is pickled
+        self.args = (detail, request_id, status, errors, total)  # with which it is copied
         self.errors, self.total = errors, total
 
     def __str__(self) -> str:

@@ -3,13 +3,12 @@
 import ssl
 from collections.abc import Iterable
 
-from patient.artefact import Metadata
 from service.client import calls
 from service.client.calls import Record
 from service.client.core import Core
 from service.client.tables import Asked, OnError, Scored, Table, score
 from service.client.transport import Stop
-from service.schema import BatchPrediction, Explanation, Prediction, Ready
+from service.schema import BatchPrediction, Explanation, Prediction, Ready, Served
 
 LOCAL = "http://127.0.0.1:8000"
 
@@ -72,7 +71,7 @@ class Client:
         """
         return score(self._core, Asked(table, kind, to, keep, on_error), request_id, Stop())
 
-    def model(self, *, request_id: str | None = None) -> Metadata:
+    def model(self, *, request_id: str | None = None) -> Served:
         """What lies in the model file: fields, training data, scores, libraries."""
         return self._core.do(calls.MODEL, request_id, Stop())
 

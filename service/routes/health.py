@@ -7,10 +7,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
-from patient.artefact import CARD, Metadata
+from patient.artefact import CARD
 from service.errors import Problem, documented, lost
 from service.provider import DeviceLost
-from service.schema import Ready
+from service.schema import Ready, Served
 from service.state import State
 
 router = APIRouter(tags=["health and model"])
@@ -21,12 +21,6 @@ class Live(BaseModel):
     """The process answers."""
 
     status: str = Field("live", examples=["live"])
-
-
-class Served(Metadata):
-    """What lies in the model file, and which file it is."""
-
-    sha256: str = Field(description="of the model file")
 
 
 @router.get("/health/live")

@@ -217,7 +217,7 @@ def test_without_access_log_there_is_no_line_a_request(tmp_path: Path) -> None:
         client.post("/predict", PATIENT)
     loggers = [json.loads(line)["logger"] for line in file.read_text().splitlines()]
     assert client.ids[0]
-    assert "service.app" in loggers
+    assert "service.state" in loggers
     assert "service.access" not in loggers
 
 

@@ -86,7 +86,7 @@ def test_what_becomes_of_the_files_does_not_touch_what_serves(tmp_path: Path, ou
 def test_a_start_says_in_one_line_what_is_wrong(name: str, tmp_path: Path) -> None:
     """And ends, with a failing status, rather than serve without a model."""
     models = tmp_path / "models"
-    shutil.copytree(MODELS, models)
+    shutil.copytree(MODELS / NEWEST, models / NEWEST)
     SPOILT[name](models)
     command = [*PLAIN, sys.executable, "-m", "service", "--provider", "cpu", "--port", "0", "--models", str(models)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
@@ -115,6 +115,9 @@ def partial(tmp_path: Path) -> Path:
         }""")
     graph.node.extend(age.node)
     graph.initializer.extend(age.initializer)
+    kept = [pair for pair in model.metadata_props if pair.key != "checks"]  # which would find it out
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
     (tmp_path / NEWEST).mkdir()
     onnx.save(model, tmp_path / NEWEST / FILE)
     return tmp_path

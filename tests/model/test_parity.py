@@ -30,7 +30,7 @@ def reference(file: Path, rows: Floats) -> Floats:
 
     (mean,), (scale,) = numbers("Sub"), numbers("Mul")
     (kernel_1, kernel_2), (bias_1, bias_2) = numbers("MatMul"), numbers("Add")
-    hidden = np.maximum(encode(rows, mean, np.float32(1) / scale) @ kernel_1 + bias_1, 0)
+    hidden = np.maximum(encode(rows, mean.ravel(), np.float32(1) / scale.ravel()) @ kernel_1 + bias_1, 0)
     probability: Floats = 1 / (1 + np.exp(-(hidden @ kernel_2 + bias_2)))
     return probability[:, 0]
 

@@ -36,7 +36,7 @@ def downloaded(page: Page) -> tuple[str, bytes]:
 
 def test_a_csv_comes_back_as_the_service_answers_it(page: Page, port: int, cleveland: Dataset, tmp_path: Path) -> None:
     """Though the page sends it in parts: byte for byte, with notes, quotes, line ends in cells, and bad rows."""
-    count = 40_000
+    count = 60_000
     lines = [
         ",".join("" if cell is None else str(cell) for cell in row.values())
         for row in table(cleveland, count).to_pylist()
@@ -44,9 +44,9 @@ def test_a_csv_comes_back_as_the_service_answers_it(page: Page, port: int, cleve
     for place in range(0, count, 997):
         lines[place] = f'"said ""{place}"",\r\nand more"' + lines[place][lines[place].index(",") :]
     lines[3] = lines[3].replace(",", ",old,", 1)
-    bad = [3, 777, 39_999]
+    bad = [3, 777, 59_999]
     lines[777] = "p," + ",".join(["1e9"] * 13)
-    lines[39_999] = lines[39_999].replace(",", ",17", 1)
+    lines[59_999] = lines[59_999].replace(",", ",17", 1)
     text = "\ufeff# a note\r\n" + "\r\n".join([",".join(["mrn", *FIELDS]), *lines]) + "\r\n\r\n"
     (tmp_path / "ward.csv").write_bytes(text.encode())
     requests: list[str] = []
@@ -56,7 +56,7 @@ def test_a_csv_comes_back_as_the_service_answers_it(page: Page, port: int, cleve
     assert len([url for url in requests if "batch" in url]) > 2
     assert name == "ward-scored.csv"
     assert content == post(port, "/predict/batch?on_error=report&keep=*", text.encode(), "text/csv")
-    expect(page.locator("#rows")).to_contain_text("39,997 patients scored.")
+    expect(page.locator("#rows")).to_contain_text("59,997 patients scored.")
     assert [int(row) for row, _ in rows(page, "Bad rows")] == [place + 1 for place in bad]
     assert "cells" in rows(page, "Bad rows")[0][1]
     assert len(rows(page, "The first 20 rows")) == 20
