@@ -22,7 +22,7 @@ from service.errors import Problem, lost, response
 from service.headers import DATA, Headers, Safe
 from service.limit import Limit
 from service.provider import DeviceLost
-from service.request import scored
+from service.request import CURRENT, scored
 from service.runs import FULL
 from service.state import State
 from service.watch import Watch
@@ -83,8 +83,16 @@ class Front:
         except ClientDisconnect:
             return
         else:
-            await send({"type": "http.response.start", "status": 200, "headers": _headers(len(content))})
-            await send({"type": "http.response.body", "body": content})
+            if not self._whole(content):
+                await send({"type": "http.response.start", "status": 200, "headers": _headers(len(content))})
+                await send({"type": "http.response.body", "body": content})
+
+    def _whole(self, content: bytes) -> bool:
+        """Whether the answer went out in one write, as it can while nobody has another header to add."""
+        if self.state.stopping or self.state.settings.cors_origins:
+            return False
+        request = CURRENT.get()
+        return request is not None and request.whole(content)
 
 
 def stack(app: FastAPI) -> ASGIApp:

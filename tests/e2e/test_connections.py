@@ -1,6 +1,7 @@
 """Many real connections at once: everybody gets their own answer, and nobody pays for another."""
 
 import asyncio
+import http.client
 import json
 import re
 from collections.abc import Iterator
@@ -159,3 +160,32 @@ def test_probes_and_single_records_are_served_while_large_batches_run(port: int)
         return count
 
     assert asyncio.run(work()) > 20
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+def test_an_answer_in_one_write_is_the_answer_that_uvicorn_would_write(port: int, path: str) -> None:
+    """Head and body, but for the header that closes the connection, which takes the long way."""
+    body = json.dumps(EXAMPLE if path == "/predict" else [EXAMPLE]).encode()
+    answers = []
+    for connection in ("keep-alive", "close"):
+        client = http.client.HTTPConnection("127.0.0.1", port)
+        client.request(
+            "POST", path, body, {"Content-Type": "application/json", "X-Request-ID": "1", "Connection": connection}
+        )
+        response = client.getresponse()
+        headers = {
+            (name.lower(), value) for name, value in response.getheaders() if name.lower() not in ("date", "connection")
+        }
+        answers.append(
+            (
+                response.status,
+                response.getheader("date") is not None,
+                len(response.getheaders()),
+                headers,
+                response.read(),
+            )
+        )
+        client.close()
+    (status, date, count, *short), (_, _, _, *long) = answers
+    assert (status, date, count) == (200, True, 6)
+    assert short == long
