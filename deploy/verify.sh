@@ -23,7 +23,7 @@ up() { compose up --detach --no-build --wait --wait-timeout 600 "$@"; }
 has() { compose ps --services | grep -qx "$1"; }
 predict() { curl -sS --fail-with-body --max-time 10 "$@" -H 'Content-Type: application/json' --data "$PATIENT"; }
 python() { docker exec "$1" /venv/bin/python -c "$2"; }
-versions() { python "$(compose ps -q service | sed -n 1p)" 'import os; print(*sorted(os.listdir("/models/heart_disease")))'; }
+versions() { python "$(compose ps -q service | sed -n 1p)" 'import os; print(*sorted(filter(str.isdigit, os.listdir("/models/heart_disease"))))'; }
 digest() { python "$(compose ps -q service | sed -n 1p)" \
     'import hashlib; print(hashlib.sha256(open("/models/heart_disease/1/model.onnx", "rb").read()).hexdigest())'; }
 until_ready() { for _ in {1..120}; do curl -fso "$FILES/ready" "$URL/health/ready" && return; sleep 0.5; done; fail 'not ready'; }
