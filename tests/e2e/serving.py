@@ -81,6 +81,10 @@ def answering(*answers: bytes, asked: list[bytes] | None = None) -> Iterator[str
                 if asked is not None:
                     asked.append(heard)
                 connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(5)
+                while connection.recv(2**16):
+                    pass  # to hang up on what is still coming would take the answer back
 
     with acting(act) as url:
         yield url
