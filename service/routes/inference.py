@@ -121,7 +121,18 @@ BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-
 REQUEST = {
     "inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [1, len(FIELDS)], "data": [[*EXAMPLE.values()]]}],
 }
-TAKES = takes({"type": "object"}, REQUEST)
+TENSOR = {
+    "type": "object",
+    "required": ["name", "datatype", "shape"],
+    "properties": {
+        "name": {"type": "string", "enum": [INPUT, *FIELDS]},
+        "datatype": {"type": "string", "const": DATATYPE},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2},
+        "data": {"type": "array", "description": "row-major, flat or nested; null: not taken; absent where binary"},
+    },
+}
+INPUTS = {"type": "array", "items": TENSOR, "minItems": 1}
+TAKES = takes({"type": "object", "required": ["inputs"], "properties": {"inputs": INPUTS}}, REQUEST)
 router = APIRouter(tags=["Open Inference Protocol v2"])
 unlisted = APIRouter(include_in_schema=False)
 
