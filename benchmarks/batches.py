@@ -31,6 +31,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from benchmarks.memory import memory
+from benchmarks.results import put
 from benchmarks.tables import NAMES, OURS, ROOT, Server, body, patients, serving, small
 from benchmarks.waits import waits
 from patient.artefact import FILE, versions
@@ -38,11 +39,9 @@ from patient.encoding import Floats
 from patient.record import FIELDS
 from service.predictor import load
 from service.tables.formats import ARROW, CSV, JSON, PARQUET, Format
-from trainer.beside import beside
 
 SMALL = "Arrow, float32 and int8"  # 28 bytes a row; integers and doubles as pandas has them take 104
 CASES = {name: format_ for format_, name in NAMES.items()} | {SMALL: ARROW}
-RESULTS = ROOT / "benchmarks/RESULTS.md"
 BEGIN, END = "<!-- make bench-batches writes from here -->", "<!-- make bench-batches writes to here -->"
 TUTORIAL_ROWS = 10_000
 
@@ -150,9 +149,7 @@ def main() -> None:
     found = "\n\n".join(tables)
     sys.stdout.write(found + "\n")
     if flags.write:
-        before, _, rest = RESULTS.read_text().partition(BEGIN)
-        with beside(RESULTS) as hidden:
-            hidden.write_text(f"{before}{BEGIN}\n{found}\n{END}{rest.partition(END)[2]}")
+        put(BEGIN, END, found)
 
 
 if __name__ == "__main__":

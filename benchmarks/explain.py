@@ -24,6 +24,7 @@ from typing import cast
 
 import numpy as np
 
+from benchmarks.results import put
 from benchmarks.tables import OURS, ROOT, Server, serving
 from patient.artefact import FILE, INPUT, OUTPUT
 from patient.encoding import Floats, as_array
@@ -33,10 +34,8 @@ from service.explain import explain, log_odds
 from service.predictor import Predictor, load
 from service.session import on_cpu
 from service.shapley import Doubles, shapley
-from trainer.beside import beside
 from trainer.dataset import read
 
-RESULTS = ROOT / "benchmarks/RESULTS.md"
 BEGIN, END = "<!-- make bench-explain writes from here -->", "<!-- make bench-explain writes to here -->"
 MODELS = ROOT / "models/heart_disease"
 BARE: dict[str, float | None] = {**dict.fromkeys(FIELDS), "age": 50.5, "sex": 1}
@@ -176,9 +175,7 @@ def main() -> None:
     text = f"{speed(load(MODELS, 'cpu'), flags.rounds)}\n{waits(2, flags.rounds)}"
     sys.stdout.write(text + "\n")
     if flags.write:
-        before, _, rest = RESULTS.read_text().partition(BEGIN)
-        with beside(RESULTS) as hidden:
-            hidden.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        put(BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from benchmarks.results import put
 from patient.encoding import Floats
 from service.provider import Gpu, Mode, ProviderError
 from service.rows import Buckets, Plain, Run, on_device
 from service.session import on_cpu, on_gpu
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks/RESULTS.md"
 BEGIN, END = "<!-- make bench-gpu writes from here -->", "<!-- to here -->"
 SIZES = (1, 32, 1024, 65_536)  # rows of which the run is timed
 THROUGHPUT = (4096, 16_384, 262_144)  # and which the best rows/s is looked for in, too
@@ -114,15 +114,6 @@ def machine() -> str:
     return f"{gpu}; {os.cpu_count()} CPU cores, of which one is used; {versions}."
 
 
-def insert(results: str, text: str) -> str:
-    """The results with the text between this benchmark's markers. Raises ValueError if they lack."""
-    before, found, rest = results.partition(BEGIN)
-    _, closed, after = rest.partition(END)
-    if not (found and closed):
-        raise ValueError(f"{RESULTS.name} lacks the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
-
-
 def main() -> int | str:
     """Measure, print, and write the results; returns what the process exits with."""
     model = max((ROOT / "models/heart_disease").glob("*/model.onnx"), key=lambda file: int(file.parent.name))
@@ -135,9 +126,7 @@ def main() -> int | str:
         return f"benchmarks.gpu: needs a CUDA device: {error}"
     text = f"{machine()}\n\n{table(runs, 'cuda')}"
     sys.stdout.write(text + "\n")
-    written = RESULTS.with_suffix(".part")
-    written.write_text(insert(RESULTS.read_text(), text))
-    written.replace(RESULTS)
+    put(BEGIN, END, text)
     return 0
 
 

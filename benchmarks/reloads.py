@@ -18,6 +18,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 
+from benchmarks.results import put
 from benchmarks.serving.load import SINGLES, Figures, finish, wrk
 from benchmarks.serving.patients import Bodies, line
 from benchmarks.serving.process import Failed, Running
@@ -25,7 +26,6 @@ from benchmarks.serving.servers import OURS, ROOT, SERVERS, TWO
 from patient.artefact import FILE, PIN
 from trainer.beside import beside
 
-RESULTS = ROOT / "benchmarks/RESULTS.md"
 BEGIN, END = "<!-- make bench-reloads writes from here -->", "<!-- make bench-reloads writes to here -->"
 LOAD, SECONDS, PAUSE = SINGLES[1], 5, 0.1  # between two reloads
 
@@ -95,9 +95,7 @@ def main() -> None:
     text = "\n".join(lines)
     sys.stdout.write(text + "\n")
     if flags.write:
-        before, _, rest = RESULTS.read_text().partition(BEGIN)
-        with beside(RESULTS) as hidden:
-            hidden.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        put(BEGIN, END, text)
 
 
 if __name__ == "__main__":

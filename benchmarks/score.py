@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from benchmarks.results import put
 from service.cli import score
 from service.cli.attempt import InTurn
 from service.cli.cluster import joined
@@ -28,12 +29,10 @@ from service.cli.job import Job, Kind
 from service.cli.local import Local
 from service.cli.plan import Executor, plan
 from service.provider import Gpu
-from trainer.beside import beside
 from trainer.dataset import read
 from trainer.generate import generate
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks/RESULTS.md"
 BEGIN, END = "<!-- make bench-score writes from here -->", "<!-- make bench-score writes to here -->"
 MODELS = ROOT / "models/heart_disease"
 KINDS = ("parquet", "arrows", "csv", "csv.gz", "ndjson", "json")
@@ -144,10 +143,7 @@ def main() -> None:
         text = f"{by_format(Path(name), asked.rows)}\n\n{on_ray(Path(name), asked.rows)}"
     sys.stdout.write(text + "\n")
     if asked.write:
-        before, _, rest = RESULTS.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        with beside(RESULTS) as hidden:
-            hidden.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        put(BEGIN, END, text)
 
 
 if __name__ == "__main__":

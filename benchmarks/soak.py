@@ -14,15 +14,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.results import put
 from benchmarks.serving.load import SCRIPT, Figures, Load, finish, wrk
 from benchmarks.serving.patients import Bodies, line
 from benchmarks.serving.process import CLIENT_CORE, Running, core
 from benchmarks.serving.servers import OURS, ROOT, SERVERS
 from patient.artefact import FILE, versions
 from tests.faults.machine import descriptors, memory
-from trainer.beside import beside
 
-RESULTS = ROOT / "benchmarks/RESULTS.md"
 MODELS = ROOT / "models/heart_disease"
 BEGIN, END = "<!-- soak: written by make soak -->", "<!-- soak ends -->"
 PACED = SCRIPT.with_name("paced.lua")
@@ -138,12 +137,7 @@ def main() -> None:
             running.stop()
     sys.stdout.write(text + "\n")
     if asked.write:
-        before, _, rest = RESULTS.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        with beside(RESULTS) as hidden:
-            hidden.write_text(
-                f"{before}{BEGIN}\n## Soak and overload\n\n`make soak` repeats it.\n\n{text}\n\n{END}{after}"
-            )
+        put(BEGIN, END, f"## Soak and overload\n\n`make soak` repeats it.\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -67,6 +67,9 @@ class Pieces:
         return out
 
 
+ROOMY = Limits()
+
+
 def through(
     source: Format,
     body: bytes | Iterable[bytes],
@@ -75,7 +78,7 @@ def through(
     report: bool = True,
     keep: Sequence[str] = (),
     answer: Format | None = None,
-    limits: Limits = Limits(),  # noqa: B008  # it cannot change
+    limits: Limits = ROOMY,
     packing: str | None = None,
 ) -> tuple[bytes, Tally]:
     """A body all the way to its answer."""
