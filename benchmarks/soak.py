@@ -2,18 +2,21 @@
 
 The limit is what 64 connections get that ask again as soon as they are answered. One core serves, the other one loads.
 The soak comes by the clock (benchmarks/serving/paced.lua). Above the limit there is 3 times the rate by the clock, and
-as many connections as make the service send requests away. Goodput counts answers of 200 alone.
+as many connections as make the service send requests away; and the same through the proxy, which is where the excess
+is sent away in a deployment. Goodput counts answers of 200 alone.
 """
 
 import argparse
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.proxy import proxied
 from benchmarks.results import put
 from benchmarks.serving.load import SCRIPT, Figures, Load, finish, wrk
 from benchmarks.serving.patients import Bodies, line
@@ -26,7 +29,7 @@ MODELS = ROOT / "models/heart_disease"
 BEGIN, END = "<!-- soak: written by make soak -->", "<!-- soak ends -->"
 PACED = SCRIPT.with_name("paced.lua")
 SHARE, ABOVE = 0.8, 3
-MANY = (192, 1024, 3072, 8192)  # connections
+MANY, BEHIND = (192, 1024, 3072, 8192), (1024, 3072)  # connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +42,22 @@ class Slice:
     cpu: float  # seconds of processor time of the server, for each second
 
 
-def paced(running: Running, bodies: Path, rate: float, connections: int, seconds: int) -> Figures:
+def paced(url: str, bodies: Path, rate: float, connections: int, seconds: int) -> Figures:
     """wrk by the clock; `late` requests were held back by more than 100 ms."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(PACED)]
     env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(connections), "RATE": str(rate)}
     with core(CLIENT_CORE):
         process = subprocess.Popen(
-            [*command, running.url("/predict")], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, url], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
     return finish(process, seconds)
 
 
-def closed(running: Running, bodies: Path, connections: int, seconds: int) -> Figures:
+def closed(url: str, bodies: Path, connections: int, seconds: int) -> Figures:
     """So many connections that ask again at once."""
     load = Load("", connections)
     seconds += math.ceil(load.delay / 1e3)
-    return finish(wrk(running.url("/predict"), bodies, load, seconds), seconds)
+    return finish(wrk(url, bodies, load, seconds), seconds)
 
 
 def good(figures: Figures) -> float:
@@ -65,7 +68,7 @@ def good(figures: Figures) -> float:
 def minute(running: Running, bodies: Path, rate: float, seconds: int) -> Slice:
     """A slice of the soak."""
     before = running.cpu()
-    figures = paced(running, bodies, rate, 64, seconds)
+    figures = paced(running.url("/predict"), bodies, rate, 64, seconds)
     process = running.process.pid
     used = (running.cpu() - before) / seconds
     return Slice(figures, memory(process, "VmRSS"), descriptors(process), used)
@@ -90,7 +93,7 @@ def soak(running: Running, bodies: Path, limit: float, minutes: int, seconds: in
     return "\n".join([*lines, "", said])
 
 
-def above(running: Running, bodies: Path, seconds: int) -> str:
+def above(url: str, bodies: Path, seconds: int, many: tuple[int, ...]) -> str:
     """Goodput above the limit, each beside the limit as it was just before."""
     lines = ["| load | 200s a second | of the limit | 503s a second | p50 ms | p99 ms | lost | held back |"]
     lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
@@ -101,12 +104,12 @@ def above(running: Running, bodies: Path, seconds: int) -> str:
         held = f"{figures.late / max(1, figures.requests):.0%}" if figures.late else "-"
         lines.append(f"| {name} | {shares} | {figures.p50:.1f} | {figures.p99:.1f} | {figures.broken} | {held} |")
 
-    for connections in MANY:
-        limit = good(closed(running, bodies, 64, seconds))
-        row(f"{connections:,} connections", closed(running, bodies, connections, seconds), limit)
+    for connections in many:
+        limit = good(closed(url, bodies, 64, seconds))
+        row(f"{connections:,} connections", closed(url, bodies, connections, seconds), limit)
     for connections in (256, 3072):
-        limit = good(closed(running, bodies, 64, seconds))
-        figures = paced(running, bodies, ABOVE * limit, connections, seconds)
+        limit = good(closed(url, bodies, 64, seconds))
+        figures = paced(url, bodies, ABOVE * limit, connections, seconds)
         row(f"{ABOVE} times the limit by the clock, {connections:,} connections", figures, limit)
     return "\n".join(lines)
 
@@ -126,13 +129,18 @@ def main() -> None:
         running = Running(ours, work, MODELS / str(versions(MODELS)[-1]) / FILE, line(ours, bodies.singles[0]))
         try:
             file, brief = bodies.file(ours, batches=False), max(2, min(10, asked.seconds))
-            closed(running, file, 64, 2)  # warm
-            limit = good(closed(running, file, 64, brief))
+            url = running.url("/predict")
+            closed(url, file, 64, 2)  # warm
+            limit = good(closed(url, file, 64, brief))
             said = (
                 f"The limit: {limit:,.0f} requests a second. {asked.slices} slices of {asked.seconds} s at 80 % of it:"
             )
             text = f"{said}\n\n{soak(running, file, limit, asked.slices, asked.seconds)}\n\n"
-            text += f"Above the limit, slices of {brief} s:\n\n{above(running, file, brief)}"
+            text += f"Above the limit, slices of {brief} s:\n\n{above(url, file, brief, MANY)}"
+            if shutil.which("haproxy"):
+                with proxied(running, work) as address:
+                    shed = above(f"{address}/predict", file, brief, BEHIND)
+                text += f"\n\nThe same through the proxy of docker-compose.yml, over TLS:\n\n{shed}"
         finally:
             running.stop()
     sys.stdout.write(text + "\n")

@@ -146,7 +146,7 @@ class Counts:
             rows, probabilities = self._rows, self._probabilities
             self._rows, self._probabilities = [], []
             columns = np.ascontiguousarray(from_bytes(rows).T)
-            self.binned(self._model, self.spread.count(list(columns), np.array(probabilities)))
+            self.binned(self._model, self.spread.count(columns, np.array(probabilities)))
 
     def binned(self, model: Predictor, found: Found) -> None:
         """So many patients of each bin were scored."""

@@ -74,8 +74,12 @@ class Connection(HttpToolsProtocol):
         self.headers = TRAILERS
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body is there."""
+        """A piece of a body is there. One that comes alone is handed on as it is; Uvicorn would copy it twice."""
         self.unused = 0
+        if not (held := self.cycle.body):
+            self.cycle.body = b""  # type: ignore[assignment]  # to which adding copies nothing
+        elif isinstance(held, bytes):
+            self.cycle.body = bytearray(held)
         super().on_body(body)
 
     def send_400_response(self, _msg: str) -> None:

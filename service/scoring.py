@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from patient.encoding import Floats
 from service import body, errors
 from service.asked import Asked, of_type
 from service.errors import FieldError, Problem
@@ -24,7 +25,7 @@ from service.request import scored
 from service.spread import Spread
 from service.state import State
 from service.streams import Body, Gone, Streams, linger
-from service.tables.chunk import Chunk, Column
+from service.tables.chunk import Chunk
 from service.tables.faults import ColumnsError, NoProbability, NoRoom, Refused, TableError, Tally, TooLarge
 from service.tables.formats import JSON, NDJSON, Format, of_name
 from service.tables.score import schema, score
@@ -91,9 +92,7 @@ class Scoring:
                 self.tally.fields = Counter()
                 loop.call_soon_threadsafe(self.counts.refused, fields)
 
-    def _seen(
-        self, loop: asyncio.AbstractEventLoop, columns: Sequence[Column], probabilities: NDArray[np.float64]
-    ) -> None:
+    def _seen(self, loop: asyncio.AbstractEventLoop, columns: Floats, probabilities: NDArray[np.float64]) -> None:
         """Count good rows. Into bins in this thread; but the counts are the loop's alone."""
         if rows := len(probabilities):
             found = self.spread.count(columns, probabilities)

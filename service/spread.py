@@ -6,15 +6,14 @@ what was not taken.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patient.artefact import Bins, Metadata
+from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 
 PROBABILITY = "probability"
@@ -24,7 +23,6 @@ WIDTH = MOST + 1  # cells of a measurement: its bins, then how many lack it
 UNKNOWN = Bins(upper=[], share=[], missing=0, ill=[])  # of a model file that does not say: one bin
 TENTHS = Bins(upper=[tenth / 10 for tenth in range(1, 10)], share=[], missing=0, ill=[])
 
-Columns = Sequence[NDArray[np.number]]
 Found = NDArray[np.int64]  # [len(NAMES) * WIDTH]
 
 
@@ -51,22 +49,19 @@ class Spread:
         said = json.dumps([self.metadata.version, [bins.upper for bins in self.bins]])
         return int.from_bytes(hashlib.sha256(said.encode()).digest()[:6]) or 1
 
-    def count(self, columns: Columns, probabilities: NDArray[np.floating]) -> Found:
+    def count(self, columns: Floats, probabilities: NDArray[np.floating]) -> Found:
         """How many of n patients lie in each cell.
 
-        columns: 13, number[n] each, NaN = not taken. An end is compared in the column's own type, so that float32's 1.1
-        is not more than 1.1. A comparison for each end is many times faster than a search for each value.
+        columns: float32[13,n], NaN = not taken. An end is compared as a float32 too, so that float32's 1.1 is not more
+        than 1.1. A comparison for each end is many times faster than a search for each value.
         """
         found = np.zeros((len(NAMES), WIDTH), np.int64)
         mask = np.empty(len(probabilities), np.bool_)
         for cells, bins, column in zip(found, self.bins, (*columns, probabilities), strict=True):
-            there = len(column)
-            whole = column.dtype.kind in "iu"
-            if not whole:
-                there = int(np.count_nonzero(np.equal(column, column, out=mask)))  # only NaN is not itself
+            there = int(np.count_nonzero(np.equal(column, column, out=mask)))  # only NaN is not itself
             below = 0
             for i, upper in enumerate(bins.upper):
-                up_to = int(np.count_nonzero(np.less_equal(column, floor(upper) if whole else upper, out=mask)))
+                up_to = int(np.count_nonzero(np.less_equal(column, upper, out=mask)))
                 cells[i] = up_to - below
                 below = up_to
             cells[len(bins.upper)] = there - below

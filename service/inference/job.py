@@ -114,7 +114,7 @@ class Job:
         counts, spread = self.state.counts, Spread(self.model.metadata)
         for seen, told in run.parts(CHUNK if self.model.crossover is None else len(run.rows)):
             if len(seen):  # into bins here; but the counts are the loop's alone
-                found = spread.count(list(np.ascontiguousarray(seen.T)), rounded(told))
+                found = spread.count(np.ascontiguousarray(seen.T), rounded(told))
                 body.loop.call_soon_threadsafe(counts.ran, "batch", len(seen))
                 body.loop.call_soon_threadsafe(counts.binned, self.model, found)
         self.response = self._answer(request, run)

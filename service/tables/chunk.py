@@ -52,6 +52,20 @@ def chunks(batch: pa.RecordBatch, kept: pa.Schema) -> Iterator[Chunk]:
         yield chunk(batch.slice(start, ROWS), kept)
 
 
+def merged(parts: list[Chunk]) -> Chunk:
+    """Chunks one after the other, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    rows, broken = 0, dict[int, list[tuple[str, str]]]()
+    for part in parts:
+        broken |= {rows + row: faults for row, faults in part.broken.items()}
+        rows += len(part)
+    columns = zip(*(part.numbers for part in parts), strict=True)
+    others = zip(*(part.kept.columns for part in parts), strict=True)
+    kept = pa.RecordBatch.from_arrays([pa.concat_arrays(column) for column in others], schema=parts[0].kept.schema)
+    return Chunk([np.concatenate(column) for column in columns], kept, broken)
+
+
 def numbers(column: pa.Array) -> Column:
     """A column of any type as a chunk's: null is NaN, and what PatientRecord takes for no number is infinite.
 

@@ -153,15 +153,19 @@ def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[byte
     yield header.getvalue().encode()
     for batch in batches:
         parts: list[Any] = []
-        for field, column in zip(schema, batch.columns, strict=True):
-            parts += [_cells(column, field), ","]
-        yield text.joined(*parts[:-1], "\n")
+        for i, (field, column) in enumerate(zip(schema, batch.columns, strict=True), 1):
+            end = "," if i < len(schema) else "\n"
+            if field.name == "probability":
+                parts.append(text.probabilities(column, after=end))
+            elif field.name == "heart_disease":
+                parts.append(text.booleans(column, after=end))
+            else:
+                parts += [_cells(column, field), end]
+        yield text.joined(*parts)
 
 
 def _cells(column: pa.Array, field: pa.Field) -> pa.Array:
     """A column as text, with quotes where a cell needs them."""
-    if field.name == "probability":
-        return text.probabilities(column)
     if text.is_names(field.type):
         return pc.binary_join(column, ";")
     if pa.types.is_boolean(field.type) or pa.types.is_integer(field.type):

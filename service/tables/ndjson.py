@@ -22,11 +22,12 @@ from pydantic import ValidationError
 from patient.record import FIELDS, PatientRecord, measurements
 from service.body import words
 from service.tables import columns, text
-from service.tables.chunk import Chunk, Table
+from service.tables.chunk import Chunk, Table, merged
 from service.tables.faults import ColumnsError, TooLarge
 from service.tables.source import PIECE, Limits, Source
 
 LONGEST = 2**20  # bytes of a line
+BLOCK = 2**20  # bytes that make a chunk; they are decoded in pieces, so that the interpreter is never held for long
 JSON = {"json": "1"}  # metadata of a column that holds JSON text
 UNKEPT = "A name with quotes, backslashes or control characters cannot be kept"
 COLON = ord(":")
@@ -64,7 +65,7 @@ def _others(line: bytes) -> list[str]:
 def _blocks(source: Source) -> Iterator[bytes]:
     """The source, cut after whole lines, without carriage returns and empty lines around."""
     rest = b""
-    while data := source.read(PIECE):
+    while data := source.read(BLOCK):
         whole, end, data = data.rpartition(b"\n")
         if not end and len(rest) + len(data) > LONGEST:
             raise TooLarge(f"A line is longer than {LONGEST} bytes.")
@@ -75,6 +76,15 @@ def _blocks(source: Source) -> Iterator[bytes]:
         rest += data
     if rest := _tidy(rest):
         yield rest
+
+
+def _pieces(block: bytes) -> Iterator[bytes]:
+    """A block, cut after whole lines of about PIECE bytes."""
+    start = 0
+    while len(block) - start > PIECE and (end := block.find(b"\n", start + PIECE)) >= 0:
+        yield block[start:end]
+        start = end + 1
+    yield block[start:]
 
 
 def _tidy(block: bytes) -> bytes:
@@ -107,6 +117,9 @@ class Lines:
 
     def block(self, block: bytes) -> Chunk:
         """A chunk of all lines that are not blank."""
+        return merged([self._piece(piece) for piece in _pieces(block)])
+
+    def _piece(self, block: bytes) -> Chunk:
         try:
             records = self.decoder.decode_lines(block)
         except UNREADABLE:
@@ -218,7 +231,12 @@ def objects(batch: pa.RecordBatch, schema: pa.Schema, before: str = "", after: s
     for field, column in zip(schema, batch.columns, strict=True):
         opening = "," if parts else before + "{"
         key = f"{opening}{json.dumps(field.name, ensure_ascii=False)}:"
-        parts += [key, "null" if column.null_count == len(column) else _json(column, field)]
+        if field.name == "probability":
+            parts.append(text.probabilities(column, before=key, null="null"))
+        elif field.name == "heart_disease":
+            parts.append(text.booleans(column, before=key, null="null"))
+        else:
+            parts += [key, "null" if column.null_count == len(column) else _json(column, field)]
     return text.joined(*parts, "}" + after)
 
 
@@ -227,13 +245,12 @@ def _json(column: pa.Array, field: pa.Field) -> pa.Array:
     kind = field.type
     if field.metadata and b"json" in field.metadata:
         values = column
-    elif field.name == "probability":
-        values = text.probabilities(column)
     elif pa.types.is_boolean(kind) or pa.types.is_integer(kind):
         values = column.cast(pa.string())
     elif field.name == "missing":
-        names = pc.binary_join(column, '","')  # of fields, which need no escapes
-        values = pc.if_else(pc.equal(names, ""), "[]", pc.binary_join_element_wise('["', names, '"]', ""))
+        names = pc.binary_join(column, '","').dictionary_encode()  # of fields, which need no escapes
+        lists = [f'["{some}"]' if some else "[]" for some in names.dictionary.to_pylist()]
+        values = pa.array(lists, pa.string()).take(names.indices)
     else:
         values = pa.array([text.as_json(value) for value in column.to_pylist()], pa.string())
     return pc.fill_null(values, "null") if values.null_count else values

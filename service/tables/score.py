@@ -1,23 +1,26 @@
 """Chunks of patients -> their answers, row for row: whatever is wrong with a row, it keeps its place."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 from patient.table import all_right, wrong
 from service.answers import NO_PROBABILITY, odd, rounded
 from service.predictor import Predictor
 from service.rows import CHUNK
-from service.tables.chunk import Chunk, Column
+from service.tables.chunk import Chunk
 from service.tables.faults import LISTED, Fault, NoProbability, Refused, Tally
 
 log = logging.getLogger(__name__)
 
-Seen = Callable[[Sequence[Column], NDArray[np.float64]], None]
+NAMES = pa.array(FIELDS)
+
+Seen = Callable[[Floats, NDArray[np.float64]], None]
 
 
 def schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
@@ -76,18 +79,19 @@ def _answer(
 ) -> pa.RecordBatch:
     count = len(chunk)
     nothing = _rows(bad, count)
-    probability = _probabilities(chunk, nothing, model)
+    columns = _columns(chunk)
+    probability = _probabilities(columns, nothing, model)
     if (none := odd(probability)).any():
         bad |= _unanswered(np.flatnonzero(none).tolist(), tally, count, report="error" in out.names)
         nothing, probability = _rows(bad, count), np.where(none, 0, probability)
     if seen:
         good = slice(None) if nothing is None else ~nothing
-        seen([column[good] for column in chunk.numbers], probability[good])
+        seen(columns[:, good], probability[good])
     arrays = [
         *chunk.kept.columns,
         pa.array(probability, mask=nothing),
         pa.array(probability >= model.metadata.threshold, mask=nothing),
-        _missing(chunk, nothing),
+        _missing(columns, nothing),
     ]
     if "error" in out.names:
         arrays.append(pa.array([bad.get(row) for row in range(count)] if bad else pa.nulls(count), pa.string()))
@@ -115,34 +119,40 @@ def _unanswered(rows: list[int], tally: Tally, count: int, *, report: bool) -> d
     return dict.fromkeys(rows, NO_PROBABILITY)
 
 
-def _probabilities(chunk: Chunk, nothing: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
+def _columns(chunk: Chunk) -> Floats:
+    """float32[13,n]: the fields one after the other, as the model takes them."""
+    columns = np.empty((len(FIELDS), len(chunk)), np.float32)
+    with np.errstate(over="ignore"):  # a bad row may hold what float32 cannot
+        for into, column in zip(columns, chunk.numbers, strict=True):
+            into[:] = column
+    return columns
+
+
+def _probabilities(columns: Floats, nothing: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
     """float64[n]; 0 where there is no answer. Each run's rows are made just before it, and still in the cache."""
-    found = np.zeros(len(chunk), np.float32)
-    most = CHUNK if model.crossover is None else len(chunk)  # a GPU likes them all at once
-    rows = np.empty((min(most, len(chunk)), len(FIELDS)), np.float32)
-    for start in range(0, len(chunk), most):
-        part = slice(start, min(start + most, len(chunk)))
-        block = rows[: part.stop - start]
-        with np.errstate(over="ignore"):  # a bad row may hold what float32 cannot
-            for i, column in enumerate(chunk.numbers):
-                block[:, i] = column[part]
+    count = columns.shape[1]
+    found = np.zeros(count, np.float32)
+    most = CHUNK if model.crossover is None else count  # a GPU likes them all at once
+    for start in range(0, count, most):
+        part = slice(start, start + most)
+        rows = np.ascontiguousarray(columns[:, part].T)
         if nothing is None:
-            found[part] = model(block)
+            found[part] = model(rows)
         elif (valid := ~nothing[part]).any():
-            found[part][valid] = model(block[valid])
+            found[part][valid] = model(rows[valid])
     return rounded(found)
 
 
-def _missing(chunk: Chunk, nothing: NDArray[np.bool_] | None) -> pa.Array:
+def _missing(columns: Floats, nothing: NDArray[np.bool_] | None) -> pa.Array:
     """list<string>[n]: the fields that were not taken; null where there is no answer."""
-    count = len(chunk)
+    count = columns.shape[1]
     found = []  # (row, field) of each, as one number
-    for i, column in enumerate(chunk.numbers):
-        if column.dtype.kind == "f" and (absent := np.isnan(column)).any():
+    for i, column in enumerate(columns):
+        if (absent := np.isnan(column)).any():
             found.append(np.flatnonzero(absent if nothing is None else absent & ~nothing) * len(FIELDS) + i)
     places = np.sort(np.concatenate(found)) if found else np.empty(0, np.intp)
     rows, fields = np.divmod(places, len(FIELDS))
     ends = np.zeros(count + 1, np.int32)
-    np.cumsum(np.bincount(rows, minlength=count), out=ends[1:])
-    names = pa.array(FIELDS).take(pa.array(fields))
+    np.cumsum(np.bincount(rows, minlength=count).astype(np.int32), out=ends[1:])
+    names = NAMES.take(pa.array(fields))
     return pa.ListArray.from_arrays(ends, names, mask=None if nothing is None else pa.array(nothing))

@@ -10,22 +10,35 @@ import pyarrow.compute as pc
 from service.answers import DIGITS
 
 
-def probabilities(column: pa.Array) -> pa.Array:
-    """float64[n] from 0 to 1, rounded to DIGITS, as decimals such as 0.0731000: thrice as fast as pyarrow."""
+def probabilities(column: pa.Array, before: str = "", after: str = "", null: str = "") -> pa.Array:
+    """float64[n] from 0 to 1, rounded to DIGITS, as decimals such as 0.0731000: thrice as fast as pyarrow.
+
+    before and after: what stands around each, for which `joined` would take as long as for a column
+    """
     values = np.asarray(column.fill_null(0) if column.null_count else column)
     left = np.rint(values * 10**DIGITS).astype(np.int32)
-    text = np.empty((DIGITS + 2, len(values)), np.uint8)
-    for place in range(DIGITS + 1, 1, -1):
+    head, tail = before.encode(), after.encode()
+    width, start = len(head) + DIGITS + 2 + len(tail), len(head)
+    text = np.empty((width, len(values)), np.uint8)
+    for place in range(start + DIGITS + 1, start + 1, -1):
         rest = left // 10
-        text[place] = left - rest * 10
+        text[place] = left - rest * 10 + ord("0")
         left = rest
-    text[0] = left
-    text += ord("0")
-    text[1] = ord(".")
-    ends = np.arange(len(values) + 1, dtype=np.int32) * np.int32(DIGITS + 2)
+    text[start] = left + ord("0")
+    text[start + 1] = ord(".")
+    for place, byte in (*enumerate(head), *enumerate(tail, width - len(tail))):
+        text[place] = byte
+    ends = np.arange(len(values) + 1, dtype=np.int32) * np.int32(width)
     characters = pa.py_buffer(np.ascontiguousarray(text.T))
     found = pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), characters)
-    return pc.if_else(column.is_valid(), found, None) if column.null_count else found
+    return pc.if_else(column.is_valid(), found, before + null + after) if column.null_count else found
+
+
+def booleans(column: pa.Array, before: str = "", after: str = "", null: str = "") -> pa.Array:
+    """bool[n] as `false` and `true`, in the same way."""
+    places = column.cast(pa.int8())
+    words = pa.array([before + word + after for word in ("false", "true", null)])
+    return words.take(places.fill_null(2) if column.null_count else places)
 
 
 def as_json(value: Any) -> str | None:

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,8 +103,8 @@ def until(true: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def proxied(folder: Path) -> Iterator[tuple[Proxy, int]]:
-    """HAProxy, and two services on the port that is given back, each on an address of its own."""
+def proxied(folder: Path, **limits: str) -> Iterator[tuple[Proxy, int]]:
+    """HAProxy, with these variables, and two services on the port that is given back, each on an address of its own."""
     if not shutil.which("haproxy"):
         pytest.skip("haproxy is not installed")
     run("sh", str(PROXY / "certificate.sh"), str(folder))
@@ -124,7 +126,7 @@ def proxied(folder: Path) -> Iterator[tuple[Proxy, int]]:
             proxy.services[address] = service = subprocess.Popen(command, cwd=ROOT)
             stack.callback(service.wait)
             stack.callback(service.kill)
-        haproxy = subprocess.Popen(["haproxy", "-f", str(folder / "haproxy.cfg")], env=os.environ | variables)
+        haproxy = subprocess.Popen(["haproxy", "-f", str(folder / "haproxy.cfg")], env=os.environ | variables | limits)
         stack.callback(haproxy.wait)
         stack.callback(haproxy.kill)
         # Both, before the proxy's own next look, so that it sees both.
@@ -206,6 +208,30 @@ def test_services_may_come_and_go_and_die(tmp_path: Path) -> None:
 
         proxy.names.addresses = ["127.0.0.2", "127.0.0.3"]  # and up again
         until(lambda: proxy.predictions(1) == {200}, "found again")
+
+
+def test_what_is_too_much_is_sent_away_by_the_proxy_and_slow_senders_hold_no_place(tmp_path: Path) -> None:
+    """Here two are worked on and two wait: the next is told when to ask again, and none of the four is lost."""
+    with proxied(tmp_path, HEART_AT_ONCE="1", HEART_QUEUE="2") as (proxy, _), ExitStack() as stack:
+        for _ in range(4):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
+            slow = stack.enter_context(proxy.trust.wrap_socket(slow, server_hostname="localhost"))
+            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200\r\n\r\n{")
+        assert proxy.predictions(10) == {200}
+
+        for service in proxy.services.values():
+            service.send_signal(signal.SIGSTOP)
+        pool = stack.enter_context(ThreadPoolExecutor())
+        waiting = []
+        for _ in range(4):
+            waiting.append(pool.submit(proxy.predictions, 1))
+            time.sleep(0.1)
+        status, headers, body = proxy.ask("POST", "/predict", EXAMPLE)
+        for service in proxy.services.values():
+            service.send_signal(signal.SIGCONT)
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert json.loads(body)["detail"] == "Too many requests wait."
+        assert [answered.result() for answered in waiting] == [{200}] * 4
 
 
 def test_a_certificate_is_made_once_and_never_over_another(tmp_path: Path) -> None:
