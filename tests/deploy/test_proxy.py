@@ -212,7 +212,9 @@ def test_services_may_come_and_go_and_die(tmp_path: Path) -> None:
 
 def test_what_is_too_much_is_sent_away_by_the_proxy_and_slow_senders_hold_no_place(tmp_path: Path) -> None:
     """Here two are worked on and two wait: the next is told when to ask again, and none of the four is lost."""
-    with proxied(tmp_path, HEART_AT_ONCE="1", HEART_QUEUE="2") as (proxy, _), ExitStack() as stack:
+    with proxied(tmp_path, HEART_AT_ONCE="1", HEART_QUEUE="2") as (proxy, inner), ExitStack() as stack:
+        for address in proxy.names.addresses:
+            until(lambda: proxy.predictions(1) == {200} and proxy.rows(address, inner) > 0, f"asked {address}")  # noqa: B023
         for _ in range(4):
             slow = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
             slow = stack.enter_context(proxy.trust.wrap_socket(slow, server_hostname="localhost"))
