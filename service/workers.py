@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 DESCRIPTORS = 2**16
+ACCEPTS = 8
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +44,12 @@ def serve(settings: Settings, versions: Versions) -> None:
     if settings.workers == 1:
         app = create_app(settings, versions)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(_config(settings, stack(app))).run()
+            config = _config(settings, stack(app))
+            uvicorn.Server(config).run(_listening(config))
         return
     with TemporaryDirectory(prefix="heart-") as folder:
         config = _config(settings, partial(_worker, settings, Path(folder)), factory=True)
-        Supervisor(config, [config.bind_socket()]).run()
+        Supervisor(config, _listening(config)).run()
 
 
 class Supervisor(Multiprocess):
@@ -57,6 +60,15 @@ class Supervisor(Multiprocess):
         for process in self.processes:
             if process.is_ready(1) and process.pid:
                 os.kill(process.pid, signal.SIGHUP)
+
+
+def _listening(config: uvicorn.Config) -> list[socket.socket]:
+    """The socket, ACCEPTS times: libuv takes one new connection of each in a round of the loop.
+
+    A round is long under load, and a few hundred clients that came at once would wait for seconds.
+    """
+    bound = config.bind_socket()
+    return [bound, *(bound.dup() for _ in range(ACCEPTS - 1))]
 
 
 def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: bool = False) -> uvicorn.Config:

@@ -23,7 +23,7 @@ function init()
 end
 
 function delay()
-  begun = begun or now() + 100 + connections / 10 -- all are connected by then
+  begun = begun or now() + 100 + connections -- all are connected by then, over TLS too
   local wait = begun + slots * 1e3 / rate - now()
   slots = slots + 1
   if wait < -100 then late_count = (late_count or 0) + 1 end
@@ -40,7 +40,7 @@ function done(summary, latency)
   for _, thread in ipairs(threads) do held = held + (thread:get("late_count") or 0) end
   print(string.format(
     '\nFIGURES {"requests": %d, "seconds": %.6f, "p50": %.4f, "p99": %.4f, "p999": %.4f, "refused": %d, "broken": %d, "late": %d}',
-    summary.requests, summary.duration / 1e6 - 0.1 - connections / 1e4,
+    summary.requests, summary.duration / 1e6 - 0.1 - connections / 1e3,
     latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency:percentile(99.9) / 1e3,
     e.status, e.connect + e.read + e.write + e.timeout, held))
 end
