@@ -1,37 +1,34 @@
 """The service for long at 80 % of its limit, and briefly far above it: `python -m benchmarks.soak [--write]`.
 
-The limit is what 64 connections get that ask again as soon as they are answered. One core serves, the other one loads.
-The soak comes by the clock (benchmarks/serving/paced.lua). Above the limit there is 3 times the rate by the clock, and
-as many connections as make the service send requests away; and the same through the proxy, which is where the excess
-is sent away in a deployment. Goodput counts answers of 200 alone.
+The limit is what 64 connections get that ask again as soon as they are answered: the median of as many short slices as
+the soak has minutes. One core serves, the other one loads; the soak comes by the clock (benchmarks/serving/paced.lua).
+A minute is six slices, and its p99 the median of theirs: on a shared machine the host takes the core away at times.
+How much it took is shown.
 """
 
 import argparse
-import math
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
+from benchmarks.overload import above, busy, closed, good, paced
 from benchmarks.proxy import proxied
 from benchmarks.results import put
-from benchmarks.serving.load import SCRIPT, Figures, Load, finish, wrk
+from benchmarks.serving.load import Figures
 from benchmarks.serving.patients import Bodies, line
-from benchmarks.serving.process import CLIENT_CORE, SERVER_CORE, Running, core
+from benchmarks.serving.process import CLIENT_CORE, SERVER_CORE, Running
 from benchmarks.serving.servers import OURS, ROOT, SERVERS
 from patient.artefact import FILE, versions
 from tests.faults.machine import descriptors, memory
 
 MODELS = ROOT / "models/heart_disease"
 BEGIN, END = "<!-- soak: written by make soak -->", "<!-- soak ends -->"
-PACED = SCRIPT.with_name("paced.lua")
-SHARE, ABOVE = 0.8, 3
-MANY, CLOCKED, BEHIND = (192, 1024, 3072, 8192), (256, 3072), (768, 1024)  # connections
+SHARE, SLICES = 0.8, 6
+MANY, CLOCKED, BEHIND = (1024, 3072, 8192), (256, 3072), (1024,)  # connections
 BUSY = 5
 PROXIED = f"""The same through the proxy of docker-compose.yml, over TLS. It shares a core with the client, which is
 not enough for 3 times what a whole core serves; so {BUSY} busy loops take their shares of the service's core here.
@@ -39,110 +36,74 @@ Two of three answers are 503s, and the median is theirs:"""
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """What a minute came to, and what the process was at its end."""
+class Minute:
+    """What the slices of a minute came to, and what the process was at its end."""
 
-    figures: Figures
+    slices: list[Figures]
     memory: float  # MiB
     descriptors: int
-    cpu: float  # seconds of processor time of the server, for each second
+    cpu: float  # us of the server's processor time, for each request
+    stolen: float  # the part of the server's core that the host took away
+
+    @property
+    def requests(self) -> int:
+        """Of all slices."""
+        return sum(of.requests for of in self.slices)
+
+    @property
+    def errors(self) -> int:
+        """Of all slices."""
+        return sum(of.errors for of in self.slices)
+
+    @property
+    def p99(self) -> float:
+        """Milliseconds."""
+        return median(of.p99 for of in self.slices)
 
 
-def paced(url: str, bodies: Path, rate: float, connections: int, seconds: int) -> Figures:
-    """wrk by the clock; `late` requests were held back by more than 100 ms."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(PACED)]
-    env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(connections), "RATE": str(rate)}
-    with core(CLIENT_CORE):
-        process = subprocess.Popen(
-            [*command, url], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-    return finish(process, seconds)
+def stolen() -> tuple[int, int]:
+    """Ticks of the server's core that the host took away so far, and all."""
+    core = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{SERVER_CORE} "))
+    ticks = [int(number) for number in core.split()[1:9]]
+    return ticks[7], sum(ticks)
 
 
-def closed(url: str, bodies: Path, connections: int, seconds: int) -> Figures:
-    """So many connections that ask again at once."""
-    load = Load("", connections)
-    seconds += math.ceil(load.delay / 1e3)
-    return finish(wrk(url, bodies, load, seconds), seconds)
-
-
-def good(figures: Figures) -> float:
-    """Answers of 200 a second."""
-    return (figures.requests - figures.refused) / figures.seconds
-
-
-def minute(running: Running, bodies: Path, rate: float, seconds: int) -> Slice:
-    """A slice of the soak."""
-    before = running.cpu()
-    figures = paced(running.url("/predict"), bodies, rate, 64, seconds)
+def minute(running: Running, bodies: Path, rate: float, seconds: int) -> Minute:
+    """A minute of the soak."""
+    cpu, (taken, ticks) = running.cpu(), stolen()
+    slices = [paced(running.url("/predict"), bodies, rate, 64, seconds) for _ in range(SLICES)]
+    used, (taken_now, ticks_now) = running.cpu() - cpu, stolen()
     process = running.process.pid
-    used = (running.cpu() - before) / seconds
-    return Slice(figures, memory(process, "VmRSS"), descriptors(process), used)
+    each = used / sum(of.requests for of in slices) * 1e6
+    lost = (taken_now - taken) / (ticks_now - ticks)
+    return Minute(slices, memory(process, "VmRSS"), descriptors(process), each, lost)
 
 
 def soak(running: Running, bodies: Path, limit: float, minutes: int, seconds: int) -> str:
     """A row a minute, as Markdown, and what they come to."""
     running.settle()
-    slices = [minute(running, bodies, SHARE * limit, seconds) for _ in range(minutes)]
+    found = [minute(running, bodies, SHARE * limit, seconds) for _ in range(minutes)]
     lines = [
-        "| slice | req/s | p50 ms | p99 ms | errors | MiB | descriptors | CPU |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| minute | req/s | p50 ms | p99 ms | errors | us a request | MiB | descriptors | stolen |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for number, of in enumerate(slices, 1):
-        f = of.figures
-        measured = f"{f.requests / f.seconds:,.0f} | {f.p50:.2f} | {f.p99:.2f} | {f.errors}"
-        lines.append(f"| {number} | {measured} | {of.memory:.0f} | {of.descriptors} | {of.cpu:.0%} |")
-    first, last = slices[0], slices[-1]
-    said = f"{sum(of.figures.requests for of in slices):,} requests, {sum(of.figures.errors for of in slices)} errors; "
-    said += f"p99 of the last slice {last.figures.p99 / first.figures.p99:.2f} of the first's; "
+    for number, of in enumerate(found, 1):
+        rate = of.requests / sum(f.seconds for f in of.slices)
+        measured = f"{rate:,.0f} | {median(f.p50 for f in of.slices):.2f} | {of.p99:.2f} | {of.errors} | {of.cpu:.0f}"
+        lines.append(f"| {number} | {measured} | {of.memory:.0f} | {of.descriptors} | {of.stolen:.1%} |")
+    first, last = found[0], found[-1]
+    said = f"{sum(of.requests for of in found):,} requests, {sum(of.errors for of in found)} errors; "
+    said += f"p99 of the last minute {last.p99 / first.p99:.2f} of the first's, "
+    said += f"processor time of a request {last.cpu / first.cpu:.2f}; "
     said += f"memory {last.memory - first.memory:+.1f} MiB, descriptors {last.descriptors - first.descriptors:+d}."
     return "\n".join([*lines, "", said])
-
-
-@contextmanager
-def busy(loops: int) -> Iterator[None]:
-    """So many processes that want the server's core."""
-    with core(SERVER_CORE):
-        loop = [
-            sys.executable,
-            "-c",
-            "while True: pass",
-        ]  # in sessions of their own, among which Linux shares out a core
-        spinning = [subprocess.Popen(loop, start_new_session=True) for _ in range(loops)]
-    try:
-        yield
-    finally:
-        for process in spinning:
-            process.kill()
-            process.wait()
-
-
-def above(url: str, bodies: Path, seconds: int, closing: tuple[int, ...], clocked: tuple[int, ...]) -> str:
-    """Goodput, each beside the limit as it was just before: of so many in a closed loop, then ABOVE times the limit."""
-    lines = ["| load | 200s a second | of the limit | 503s a second | p50 ms | p99 ms | lost | held back |"]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
-
-    def row(name: str, figures: Figures, limit: float) -> None:
-        away = figures.refused / figures.seconds
-        shares = f"{good(figures):,.0f} | **{good(figures) / limit:.2f}** | {away:,.0f}"
-        held = f"{figures.late / max(1, figures.requests):.0%}" if figures.late else "-"
-        lines.append(f"| {name} | {shares} | {figures.p50:.1f} | {figures.p99:.1f} | {figures.broken} | {held} |")
-
-    for connections in closing:
-        limit = good(closed(url, bodies, 64, seconds))
-        row(f"{connections:,} connections", closed(url, bodies, connections, seconds), limit)
-    for connections in clocked:
-        limit = good(closed(url, bodies, 64, seconds))
-        figures = paced(url, bodies, ABOVE * limit, connections, seconds)
-        row(f"{ABOVE} times the limit by the clock, {connections:,} connections", figures, limit)
-    return "\n".join(lines)
 
 
 def main() -> None:
     """Print the section, or write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slices", type=int, default=10, help="of the soak")
-    parser.add_argument("--seconds", type=int, default=60, help="of a slice")
+    parser.add_argument("--minutes", type=int, default=10, help="of the soak")
+    parser.add_argument("--seconds", type=int, default=10, help="of a slice; six make a minute")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     os.sched_setaffinity(0, {CLIENT_CORE})
@@ -152,18 +113,15 @@ def main() -> None:
         bodies = Bodies(work, 1000)
         running = Running(ours, work, MODELS / str(versions(MODELS)[-1]) / FILE, line(ours, bodies.singles[0]))
         try:
-            file, brief = bodies.file(ours, batches=False), max(2, min(10, asked.seconds))
-            url = running.url("/predict")
+            file, brief, url = bodies.file(ours, batches=False), max(2, min(6, asked.seconds)), running.url("/predict")
             closed(url, file, 64, 2)  # warm
-            limit = good(closed(url, file, 64, brief))
-            said = (
-                f"The limit: {limit:,.0f} requests a second. {asked.slices} slices of {asked.seconds} s at 80 % of it:"
-            )
-            text = f"{said}\n\n{soak(running, file, limit, asked.slices, asked.seconds)}\n\n"
-            text += f"Above the limit, slices of {brief} s:\n\n{above(url, file, brief, MANY, CLOCKED)}"
+            limit = median(good(closed(url, file, 64, 2)) for _ in range(asked.minutes))
+            text = f"The limit: {limit:,.0f} requests a second. {asked.minutes} minutes at 80 % of it:\n\n"
+            text += soak(running, file, limit, asked.minutes, asked.seconds)
+            text += f"\n\nAbove the limit:\n\n{above(running, url, file, brief, MANY, CLOCKED)}"
             if shutil.which("haproxy"):
                 with proxied(running, work) as address, busy(BUSY):
-                    shed = above(f"{address}/predict", file, 2 * brief, (), BEHIND)
+                    shed = above(running, f"{address}/predict", file, 2 * brief, (), BEHIND)
                 text += f"\n\n{PROXIED}\n\n{shed}"
         finally:
             running.stop()

@@ -1,0 +1,92 @@
+"""Above the limit: the goodput, answers of 200 alone, beside what 64 connections got just before.
+
+Both are measured in turn, `ROUNDS` times, and medians of ratios told: of rates, and of answers a second of processor
+time, which the moods of a shared machine hardly touch.
+"""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from benchmarks.serving.load import SCRIPT, Figures, Load, finish, wrk
+from benchmarks.serving.process import CLIENT_CORE, SERVER_CORE, Running, core
+
+PACED = SCRIPT.with_name("paced.lua")
+ABOVE, ROUNDS = 3, 3
+
+
+def paced(url: str, bodies: Path, rate: float, connections: int, seconds: int) -> Figures:
+    """wrk by the clock; `late` requests were held back by more than 100 ms."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(PACED), url]
+    env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(connections), "RATE": str(rate)}
+    with core(CLIENT_CORE):
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return finish(process, seconds)
+
+
+def closed(url: str, bodies: Path, connections: int, seconds: int) -> Figures:
+    """So many connections that ask again at once."""
+    load = Load("", connections)
+    seconds += math.ceil(load.delay / 1e3)
+    return finish(wrk(url, bodies, load, seconds), seconds)
+
+
+def good(figures: Figures) -> float:
+    """Answers of 200 a second."""
+    return (figures.requests - figures.refused) / figures.seconds
+
+
+@contextmanager
+def busy(loops: int) -> Iterator[None]:
+    """So many processes that want the server's core."""
+    loop = [sys.executable, "-c", "while True: pass"]
+    with core(SERVER_CORE):  # each in a session of its own: among these Linux shares out a core
+        spinning = [subprocess.Popen(loop, start_new_session=True) for _ in range(loops)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
+def above(
+    running: Running, url: str, bodies: Path, seconds: int, closing: tuple[int, ...], clocked: tuple[int, ...]
+) -> str:
+    """So many connections in a closed loop, and ABOVE times the limit on so many, as Markdown."""
+    lines = [
+        "| load | 200s a second | of the limit | by processor time | 503s a second | p50 ms | p99 ms | lost |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+
+    def measured(load: Callable[[], Figures]) -> tuple[Figures, float]:
+        """Its figures, and answers of 200 for a second of the server's processor time."""
+        before = running.cpu()
+        figures = load()
+        return figures, (figures.requests - figures.refused) / (running.cpu() - before)
+
+    def row(name: str, load: Callable[[float], Figures]) -> str:
+        found, rates, costs = [], [], []
+        for _ in range(ROUNDS):
+            limit, usual = measured(lambda: closed(url, bodies, 64, seconds))
+            figures, cost = measured(lambda: load(good(limit)))  # noqa: B023
+            found.append(figures)
+            rates.append(good(figures) / good(limit))
+            costs.append(cost / usual)
+        shares = f"**{median(rates):.2f}** | {median(costs):.2f}"
+        away = median(f.refused / f.seconds for f in found)
+        waits = f"{median(f.p50 for f in found):.1f} | {median(f.p99 for f in found):.1f}"
+        goods, lost = median(map(good, found)), sum(f.broken for f in found)
+        return f"| {name} | {goods:,.0f} | {shares} | {away:,.0f} | {waits} | {lost} |"
+
+    lines += [row(f"{n:,} connections", lambda _: closed(url, bodies, n, seconds)) for n in closing]  # noqa: B023
+    for n in clocked:
+        several = seconds + math.ceil(n / 1e3)  # until all are connected nothing is due
+        clock = f"{ABOVE} times the limit by the clock, {n:,} connections"
+        lines.append(row(clock, lambda limit: paced(url, bodies, ABOVE * limit, n, several)))  # noqa: B023
+    return "\n".join(lines)
