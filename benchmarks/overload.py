@@ -64,17 +64,24 @@ def above(
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
 
-    def measured(load: Callable[[], Figures]) -> tuple[Figures, float]:
+    def unpaced(n: int) -> Callable[[float], Figures]:
+        return lambda _: closed(url, bodies, n, seconds)
+
+    def clock(n: int) -> Callable[[float], Figures]:
+        several = seconds + math.ceil(n / 1e3)  # until all are connected nothing is due
+        return lambda limit: paced(url, bodies, ABOVE * limit, n, several)
+
+    def measured(load: Callable[[float], Figures], limit: float = 0) -> tuple[Figures, float]:
         """Its figures, and answers of 200 for a second of the server's processor time."""
         before = running.cpu()
-        figures = load()
+        figures = load(limit)
         return figures, (figures.requests - figures.refused) / (running.cpu() - before)
 
     def row(name: str, load: Callable[[float], Figures]) -> str:
         found, rates, costs = [], [], []
         for _ in range(ROUNDS):
-            limit, usual = measured(lambda: closed(url, bodies, 64, seconds))
-            figures, cost = measured(lambda: load(good(limit)))  # noqa: B023
+            limit, usual = measured(unpaced(64))
+            figures, cost = measured(load, good(limit))
             found.append(figures)
             rates.append(good(figures) / good(limit))
             costs.append(cost / usual)
@@ -84,9 +91,6 @@ def above(
         goods, lost = median(map(good, found)), sum(f.broken for f in found)
         return f"| {name} | {goods:,.0f} | {shares} | {away:,.0f} | {waits} | {lost} |"
 
-    lines += [row(f"{n:,} connections", lambda _: closed(url, bodies, n, seconds)) for n in closing]  # noqa: B023
-    for n in clocked:
-        several = seconds + math.ceil(n / 1e3)  # until all are connected nothing is due
-        clock = f"{ABOVE} times the limit by the clock, {n:,} connections"
-        lines.append(row(clock, lambda limit: paced(url, bodies, ABOVE * limit, n, several)))  # noqa: B023
+    lines += [row(f"{n:,} connections", unpaced(n)) for n in closing]
+    lines += [row(f"{ABOVE} times the limit by the clock, {n:,} connections", clock(n)) for n in clocked]
     return "\n".join(lines)

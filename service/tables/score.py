@@ -132,7 +132,7 @@ def _probabilities(columns: Floats, nothing: NDArray[np.bool_] | None, model: Pr
     """float64[n]; 0 where there is no answer. Each run's rows are made just before it, and still in the cache."""
     count = columns.shape[1]
     found = np.zeros(count, np.float32)
-    most = CHUNK if model.crossover is None else count  # a GPU likes them all at once
+    most = CHUNK if model.crossover is None else max(count, 1)  # a GPU likes them all at once
     for start in range(0, count, most):
         part = slice(start, start + most)
         rows = np.ascontiguousarray(columns[:, part].T)

@@ -102,6 +102,11 @@ def until(true: Callable[[], bool], what: str) -> None:
     raise AssertionError(f"never {what}")
 
 
+def until_asked(proxy: Proxy, inner: int, address: str) -> None:
+    """Returns once the proxy has shared a request with the service of this address."""
+    until(lambda: proxy.predictions(1) == {200} and proxy.rows(address, inner) > 0, f"asked {address}")
+
+
 @contextmanager
 def proxied(folder: Path, **limits: str) -> Iterator[tuple[Proxy, int]]:
     """HAProxy, with these variables, and two services on the port that is given back, each on an address of its own."""
@@ -145,8 +150,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, int]
 def test_both_services_answer_behind_one_certificate(both: tuple[Proxy, int]) -> None:
     """Requests are shared; a client that trusts the certificate needs to know nothing else."""
     proxy, inner = both
-    until(lambda: proxy.predictions(1) == {200} and proxy.rows("127.0.0.3", inner) > 0, "asked 127.0.0.3")
-    until(lambda: proxy.predictions(1) == {200} and proxy.rows("127.0.0.2", inner) > 0, "asked 127.0.0.2")
+    until_asked(proxy, inner, "127.0.0.3")
+    until_asked(proxy, inner, "127.0.0.2")
     before = [proxy.rows(address, inner) for address in proxy.services]
     assert proxy.predictions(20) == {200}
     after = [proxy.rows(address, inner) for address in proxy.services]
@@ -188,7 +193,7 @@ def test_services_may_come_and_go_and_die(tmp_path: Path) -> None:
     Without any service, the refusal says when to ask again.
     """
     with proxied(tmp_path) as (proxy, inner):
-        until(lambda: proxy.predictions(1) == {200} and proxy.rows("127.0.0.3", inner) > 0, "asked 127.0.0.3")
+        until_asked(proxy, inner, "127.0.0.3")
         killer = threading.Timer(0.3, proxy.services["127.0.0.2"].kill)
         killer.start()
         statuses: set[int] = set()
@@ -214,7 +219,7 @@ def test_what_is_too_much_is_sent_away_by_the_proxy_and_slow_senders_hold_no_pla
     """Here two are worked on and two wait: the next is told when to ask again, and none of the four is lost."""
     with proxied(tmp_path, HEART_AT_ONCE="1", HEART_QUEUE="2") as (proxy, inner), ExitStack() as stack:
         for address in proxy.names.addresses:
-            until(lambda: proxy.predictions(1) == {200} and proxy.rows(address, inner) > 0, f"asked {address}")  # noqa: B023
+            until_asked(proxy, inner, address)
         for _ in range(4):
             slow = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
             slow = stack.enter_context(proxy.trust.wrap_socket(slow, server_hostname="localhost"))

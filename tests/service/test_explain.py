@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 
@@ -24,6 +25,7 @@ from service.routes.explain import LARGEST, MAX_BODY
 from service.schema import Explanation
 from service.session import on_cpu
 from service.settings import Settings
+from service.state import State
 from tests.conftest import MODELS
 from tests.service.test_errors import problem
 from tests.service.test_shapley import patients
@@ -37,6 +39,13 @@ def reasons(predictor: Predictor) -> Iterator[TestClient]:
     """An app of its own."""
     with TestClient(create_app(Settings(), predictor), raise_server_exceptions=False) as client:
         yield client
+
+
+def state_of(client: TestClient) -> State:
+    """What its app shares among requests."""
+    assert isinstance(client.app, FastAPI)
+    state: State = client.app.state.heart
+    return state
 
 
 @settings(deadline=None, max_examples=25)
@@ -144,7 +153,7 @@ def test_a_model_without_background_says_so(predictor: Predictor) -> None:
 
 def test_when_too_many_wait_the_next_is_sent_away_and_told_when_to_return(reasons: TestClient) -> None:
     """The queue is a setting."""
-    turns = reasons.app.state.heart.explanations  # type: ignore[attr-defined]
+    turns = state_of(reasons).explanations
     assert turns.limit == Settings().max_explanations
     turns.waiting = turns.limit
     response = reasons.post("/explain", json=EXAMPLE)
@@ -157,7 +166,7 @@ def test_when_too_many_wait_the_next_is_sent_away_and_told_when_to_return(reason
 
 def test_the_loop_serves_others_while_an_explanation_is_made(reasons: TestClient, monkeypatch: Any) -> None:
     """It works in a thread, and one at a time: the second waits, a prediction does not."""
-    state = reasons.app.state.heart  # type: ignore[attr-defined]
+    state = state_of(reasons)
     seen: list[bool] = []
 
     async def other(values: Values) -> object:
@@ -229,4 +238,4 @@ def test_a_client_that_leaves_ends_the_work(reasons: TestClient, monkeypatch: An
 
     asyncio.run(asked())
     assert made == []
-    assert not reasons.app.state.heart.explanations.lock.locked()  # type: ignore[attr-defined]
+    assert not state_of(reasons).explanations.lock.locked()

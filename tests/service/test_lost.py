@@ -191,3 +191,11 @@ def test_ready_tells_of_the_fallback(lenient: Predictor, device: Device) -> None
         assert answer["provider"] == "CPUExecutionProvider"
         assert answer["fallback"] == f"the GPU was lost while it served: {ILLEGAL}"
         assert answer["crossover"] is None
+
+
+def test_a_table_with_blank_lines_alone_is_as_empty_for_a_gpu(strict: Predictor) -> None:
+    """A chunk may have no rows, and a GPU takes a chunk as a whole."""
+    with TestClient(create_app(Settings(), strict), raise_server_exceptions=False) as client:
+        answer = client.post("/predict/batch", content=b" \n \n", headers={"Content-Type": "application/x-ndjson"})
+    assert answer.status_code == 422
+    assert "empty" in answer.json()["errors"][0]["detail"]
