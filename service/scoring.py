@@ -164,8 +164,7 @@ class TableResponse(Response):
                 log.warning("an answer was cut off after %d rows: %s", self.scoring.tally.rows, error or "nobody reads")
                 await linger(rest)
                 return  # without an end: the server then breaks the connection
-            refusal = error if isinstance(error, Problem) else problem(error, self.scoring.asked)
-            await _refuse(errors.response(refusal), rest, send)
+            await _refuse(errors.response(problem(error, self.scoring.asked)), rest, send)
 
     def _scored(self) -> None:
         scored(self.scoring.tally.rows - self.scoring.tally.bad, self.scoring.model.version)
@@ -194,6 +193,8 @@ async def _refuse(response: Response, rest: Receive | None, send: Send) -> None:
 def problem(error: Exception, asked: Asked | None = None) -> Problem:
     """What is wrong with a table, as HTTP says it."""
     match error:
+        case Problem():
+            return error
         case Refused(tally=tally):
             places = [((row, column) if column else (row,), reason) for row, column, reason in tally.faults]
             detail = f"{error} `errors` says what is wrong; with `?on_error=report` the others are scored."

@@ -200,6 +200,7 @@ class Streams:
             try:
                 await asyncio.shield(thread)
             finally:
+                answer.failure = None  # its traceback leads back here: a cycle would keep all that the stream held
                 self._run(-1)
 
     def _run(self, more: int) -> None:

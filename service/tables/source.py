@@ -120,7 +120,7 @@ class Zstd:
 
     def read(self, size: int, /) -> bytes:
         """See Source. Raises OSError."""
-        data: bytes = self.stream.read(size)
+        data: bytes = self.stream.read_buffer(size).to_pybytes()  # its own `read` loses memory whenever it raises
         return data
 
 
