@@ -1,9 +1,9 @@
 """A request to /predict/batch on its way: what it asks, and who answers it."""
 
+import asyncio
 import io
 
 from fastapi import Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from service import array, body
 from service.asked import Asked, asked
@@ -35,5 +35,5 @@ async def _array(request: Request, state: State, wanted: Asked) -> Response:
     if wanted.packing:
         limits = Limits(limit, limit, ratio=state.settings.max_ratio)
         source = opened(io.BytesIO(content), wanted.packing, limits)
-        content = await run_in_threadpool(lambda: b"".join(contents(source)))
+        content = await asyncio.to_thread(b"".join, contents(source))
     return Response(await array.answer(state, content), media_type="application/json")
