@@ -8,13 +8,34 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+import pytest
 
+from patient.record import EXAMPLE, FIELDS
 from service.predictor import Predictor
 from service.tables import columns, formats
 from service.tables.faults import Tally
-from service.tables.formats import ARROW, CSV, JSON, NDJSON, PARQUET, Format
+from service.tables.formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format
 from service.tables.score import schema, score
 from service.tables.source import Limits, opened
+from trainer.dataset import Dataset
+
+LINE = json.dumps(EXAMPLE).encode()
+HEADER = ",".join(FIELDS).encode()
+CELLS = ",".join(str(EXAMPLE[name]) for name in FIELDS).encode()
+each = pytest.mark.parametrize("format_", FORMATS, ids=lambda f: f.media_type.rpartition("/")[2])
+
+
+@pytest.fixture(scope="module")
+def table(cleveland: Dataset) -> pa.Table:
+    """The 303 records, shuffled columns, with two columns more."""
+    fields = {
+        name: pa.array(column.astype(float), from_pandas=True)
+        for name, column in zip(FIELDS, cleveland.rows.T, strict=True)
+    }
+    shuffled = dict(sorted(fields.items()))
+    return pa.table(
+        {"mrn": [f"Nº {i}" for i in range(303)], **shuffled, "a,b": [None if i % 7 else f'"{i}\n' for i in range(303)]}
+    )
 
 
 def packed(format_: Format, table: pa.Table, rows: int = 1000) -> bytes:

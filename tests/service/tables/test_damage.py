@@ -1,0 +1,111 @@
+"""What is cut off, damaged or made to burst is never taken for a whole table, and breaks nothing."""
+
+import contextlib
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patient.record import EXAMPLE, FIELDS
+from service.predictor import Predictor
+from service.tables.faults import TableError, TooLarge
+from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
+from service.tables.source import Limits
+from tests.service.tables.conftest import CELLS, HEADER, each, packed, through
+
+
+@each
+def test_a_body_cut_off_anywhere_is_never_taken_for_a_whole_one(
+    predictor: Predictor, table: pa.Table, format_: Format
+) -> None:
+    """Of formats that say where they end. CSV and NDJSON do not: HTTP says it for them, and a cut line is a bad row."""
+    body = packed(format_, table.select(FIELDS).slice(0, 20), 5)
+    for end in range(0, len(body) - 1, 7):
+        try:
+            _, tally = through(format_, body[:end], predictor)
+        except TableError:
+            continue
+        assert format_ in (CSV, NDJSON)
+        assert tally.rows - tally.bad <= 20
+
+
+@pytest.mark.parametrize("packing", ["gzip", "zstd"])
+@each
+def test_a_packed_table(predictor: Predictor, table: pa.Table, format_: Format, packing: str) -> None:
+    """Both packings, in pieces, two members one after the other; cut off or damaged it is refused."""
+    body = packed(format_, table.select(FIELDS), 100)
+    half = len(body) // 2
+    small = b"".join(pa.compress(part, packing, asbytes=True) for part in (body[:half], body[half:]))
+    plain, _ = through(format_, body, predictor, report=False, answer=NDJSON)
+    pieces = [small[i : i + 700] for i in range(0, len(small), 700)]
+    assert through(format_, pieces, predictor, report=False, answer=NDJSON, packing=packing)[0] == plain
+    for broken in (small[: half // 20], small[:-1], b"\0" + small, small[:30] + b"\xff\xff\xff" + small[33:]):
+        with pytest.raises(TableError):
+            through(format_, broken, predictor, packing=packing)
+
+
+@pytest.mark.parametrize("packing", ["gzip", "zstd"])
+def test_a_bomb_is_refused(predictor: Predictor, packing: str) -> None:
+    """By what comes out of it, and by how much more that is than what went in."""
+    bomb = pa.compress(HEADER + b"\n" * 50_000_000, packing, asbytes=True)
+    with pytest.raises(TooLarge, match="200 times"):
+        through(CSV, bomb, predictor, packing=packing)
+    with pytest.raises(TooLarge, match="1000000 bytes"):
+        through(CSV, bomb, predictor, packing=packing, limits=Limits(unpacked=1_000_000))
+
+
+def test_a_bomb_in_arrow_is_refused_before_it_is_unpacked(predictor: Predictor) -> None:
+    """By what its buffers say of themselves."""
+    batch = pa.record_batch({name: pa.array(np.full(2_000_000, EXAMPLE[name], float)) for name in FIELDS})
+    out = io.BytesIO()
+    with pa.ipc.new_stream(out, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_batch(batch)
+    assert len(out.getvalue()) < 1_000_000
+    with pytest.raises(TooLarge, match="smaller ones"):
+        through(ARROW, out.getvalue(), predictor, limits=Limits(part=100_000_000))
+    _, tally = through(ARROW, out.getvalue(), predictor)
+    assert (tally.rows, tally.bad) == (2_000_000, 0)
+
+
+def test_a_bomb_in_parquet_is_refused_before_it_is_unpacked(predictor: Predictor) -> None:
+    """By what its footer says."""
+    body = packed(PARQUET, pa.table({name: pa.array(np.full(2_000_000, EXAMPLE[name], float)) for name in FIELDS}))
+    with pytest.raises(TooLarge, match="Unpacked"):
+        through(PARQUET, body, predictor, limits=Limits(unpacked=100_000))
+
+
+def test_a_line_without_end_is_refused(predictor: Predictor) -> None:
+    """It would have to be held."""
+    for format_, start in ((CSV, HEADER + b'\n"'), (NDJSON, b'{"')):
+        with pytest.raises(TooLarge):
+            through(format_, [start, *[b"x" * 100_000] * 30], predictor)
+
+
+def test_a_quote_that_never_closes_is_refused(predictor: Predictor) -> None:
+    """It would swallow all rows after it."""
+    with pytest.raises(TableError, match="never closed"):
+        through(CSV, HEADER + b",mrn\n" + CELLS + b',"x\n' + CELLS + b",y\n", predictor, keep=["mrn"])
+
+
+def test_more_after_the_end_of_an_arrow_stream_is_refused(predictor: Predictor, table: pa.Table) -> None:
+    """Two streams in one body would lose the second."""
+    body = packed(ARROW, table.select(FIELDS))
+    with pytest.raises(TableError, match="one stream"):
+        through(ARROW, body * 2, predictor)
+
+
+@given(data=st.binary(max_size=300), at=st.integers(0, 2000))
+@settings(deadline=None, max_examples=600)
+@pytest.mark.parametrize("format_", [ARROW, PARQUET], ids=["arrow", "parquet"])
+def test_noise_in_a_binary_format_is_refused_or_read_and_breaks_nothing(
+    predictor: Predictor, table: pa.Table, format_: Format, data: bytes, at: int
+) -> None:
+    """A damaged byte may pass for a value; it never is a crash or an error of another kind."""
+    body = packed(format_, table.select(FIELDS).slice(0, 3))
+    at %= len(body)
+    with contextlib.suppress(TableError):
+        through(format_, body[:at] + data + body[at + len(data) :], predictor, limits=Limits(part=10_000_000))
