@@ -14,7 +14,7 @@ RUNTIME := onnxruntime uvloop httptools
 
 .PHONY: help install serve train test test-gpu check faults fuzz soak \
 	bench bench-quick bench-batches bench-explain bench-gpu bench-peers bench-reloads bench-score bench-tensors bench-trainer \
-	containers driver lock lock-peers audit sbom lock-fuzz
+	containers debian driver lock lock-peers audit sbom lock-fuzz
 .SECONDARY:
 .DEFAULT_GOAL := help
 
@@ -26,6 +26,9 @@ install: $(VENV)/dev $(BIN)/heart ## create .venv with everything: service, trai
 serve: $(VENV)/service $(BIN)/heart ## serve on http://127.0.0.1:8000 (PORT= changes it); trains first if there is no model
 	@ls $(MODELS)/*/model.onnx > /dev/null 2>&1 || { echo "No model in $(MODELS): training one first."; $(MAKE) --no-print-directory train FLAGS="--repeats 1"; }
 	@$(BIN)/python -m service --port $(PORT)
+
+debian: ## as root on Debian: browser, proxy, Prometheus, clock and load generator, without which some tests are skipped
+	@apt-get -qq update && apt-get -qq install --no-install-recommends chromium faketime haproxy prometheus wrk > /dev/null
 
 train: $(VENV)/trainer $(BIN)/heart ## fit and judge the network, and make it the next version in models/ (FLAGS= of fit)
 	@$(BIN)/python -m trainer fit $(FLAGS)
