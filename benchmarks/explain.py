@@ -29,11 +29,11 @@ from benchmarks.tables import OURS, ROOT, Server, serving
 from patient.artefact import FILE, INPUT, OUTPUT
 from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS
-from service.body import Values
-from service.explain import explain, log_odds
-from service.predictor import Predictor, load
-from service.session import on_cpu
-from service.shapley import Doubles, shapley
+from service.explain.explanation import explain, log_odds
+from service.explain.shapley import Doubles, shapley
+from service.http.body import Values
+from service.model.predictor import Predictor, load
+from service.model.session import on_cpu
 from trainer.dataset import read
 
 BEGIN, END = "<!-- make bench-explain writes from here -->", "<!-- make bench-explain writes to here -->"

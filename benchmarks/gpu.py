@@ -20,9 +20,9 @@ import onnxruntime as ort
 
 from benchmarks.results import put
 from patient.encoding import Floats
-from service.provider import Gpu, Mode, ProviderError
-from service.rows import Buckets, Plain, Run, on_device
-from service.session import on_cpu, on_gpu
+from service.model.device import Gpu, Mode, ProviderError
+from service.model.execution import Buckets, Plain, Run, on_device
+from service.model.session import on_cpu, on_gpu
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- make bench-gpu writes from here -->", "<!-- to here -->"

@@ -28,7 +28,7 @@ from service.cli.cluster import joined
 from service.cli.job import Job, Kind
 from service.cli.local import Local
 from service.cli.plan import Executor, plan
-from service.provider import Gpu
+from service.model.device import Gpu
 from trainer.dataset import read
 from trainer.generate import generate
 

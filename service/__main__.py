@@ -4,12 +4,13 @@ import logging
 import sys
 
 from patient.artefact import ArtefactError
-from service import keys, workers
-from service import log as logs
-from service.counts import Counts
-from service.predictor import ProviderError
+from service import server as workers
+from service.http import api_keys as keys
+from service.model.predictor import ProviderError
+from service.model.registry import Versions
+from service.observe import log as logs
+from service.observe.metrics import Counts
 from service.settings import SettingsError, from_command_line, refuse_exposure
-from service.versions import Versions
 
 log = logging.getLogger("service")
 

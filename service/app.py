@@ -13,17 +13,19 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 from patient.record import EXAMPLE, PatientRecord
-from service import access, errors
-from service import log as log_lines
-from service.counts import Counts
-from service.drain import drained
-from service.predictor import Predictor
-from service.routes import batch, explain, health, inference, metrics, predict, web
+from service.api import batch, explain, health, metrics, predict, web
+from service.api.state import State
+from service.api.v2 import routes as inference
+from service.http import authentication as access
+from service.http import problems as errors
+from service.http.graceful_shutdown import drained
+from service.http.request_log import routes
+from service.http.streams import Streams
+from service.model.predictor import Predictor
+from service.model.registry import Versions, watched
+from service.observe import log as log_lines
+from service.observe.metrics import Counts
 from service.settings import Settings
-from service.state import State
-from service.streams import Streams
-from service.versions import Versions, watched
-from service.watch import routes
 
 
 def create_app(settings: Settings, model: Predictor | Versions | None = None, counts: Counts | None = None) -> FastAPI:

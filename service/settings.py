@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag, CliSettingsSource
 
-from service.provider import Gpu, Mode, Provider
+from service.model.device import Gpu, Mode, Provider
 
 
 class SettingsError(Exception):

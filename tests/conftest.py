@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from service.api.fast_path import stack
 from service.app import create_app
-from service.front import stack
-from service.predictor import Predictor, load
+from service.model.predictor import Predictor, load
 from service.settings import Settings
 from trainer.dataset import Dataset, read
 from trainer.fit import Fitted, fit

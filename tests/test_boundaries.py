@@ -60,7 +60,7 @@ def test_the_service_runs_with_its_own_dependencies_alone(tmp_path: Path) -> Non
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]
 from service.app import create_app
-from service.predictor import load
+from service.model.predictor import load
 from service.settings import Settings
 assert create_app(Settings(), load(__import__("pathlib").Path({str(ROOT / "models/heart_disease")!r}), "cpu"))
 for absent in ("tensorflow", "keras", "sklearn", "matplotlib", "httpx2", "onnx", "ray"):

@@ -13,7 +13,7 @@ from patient.encoding import as_rows
 from patient.record import PatientRecord
 from service.cli import flags, picture
 from service.client import Client, InvalidRecord, ServiceError
-from service.schema import Explanation, Prediction
+from service.records.schema import Explanation, Prediction
 from service.settings import Client as Environment
 from service.settings import SettingsError, from_command_line
 
@@ -48,13 +48,13 @@ class Here:
     """The newest model of a folder, on the CPU: one patient is not worth waking a GPU for. Raises ArtefactError."""
 
     def __init__(self, models: Path) -> None:
-        from service.predictor import load  # ONNX Runtime is for those who ask no service
+        from service.model.predictor import load  # ONNX Runtime is for those who ask no service
 
         self.model = load(models, "cpu")
 
     def predict(self, record: PatientRecord) -> Prediction:
         """As POST /predict answers."""
-        from service.answers import rounded
+        from service.records.results import rounded
 
         probability = float(rounded(self.model(as_rows([record])))[0])
         threshold = self.model.metadata.threshold
@@ -68,7 +68,7 @@ class Here:
 
     def explain(self, record: PatientRecord) -> Explanation:
         """As POST /explain answers. Raises ArtefactError for a model that has nothing to explain with."""
-        from service.explain import explain
+        from service.explain.explanation import explain
 
         if not self.model.metadata.background:
             raise ArtefactError(f"model version {self.model.version} has no background patients to explain with")

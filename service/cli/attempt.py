@@ -12,7 +12,7 @@ from pyarrow import fs
 from service.cli.job import Buffer, Engine, Job, Kind, Outcome, Part, Tick
 from service.cli.plan import PIPE, Plan
 from service.cli.store import hidden_file
-from service.tables.faults import Refused, TableError, Tally
+from service.tables.errors import Refused, TableError, Tally
 from service.tables.formats import PARQUET
 from service.tables.sink import Sink
 from service.tables.spool import held

@@ -26,10 +26,10 @@ from service.cli.local import Local
 from service.cli.plan import Plan
 from service.cli.show import say
 from service.cli.store import remove
-from service.predictor import load
-from service.provider import Gpu, Provider, ProviderError
-from service.session import CPU, CUDA
-from service.tables.faults import TableError
+from service.model.device import Gpu, Provider, ProviderError
+from service.model.predictor import load
+from service.model.session import CPU, CUDA
+from service.tables.errors import TableError
 
 STORE = 80 * 2**20  # bytes of the object store of a cluster that is started here: no rows go through it
 CONNECT = 10.0  # seconds

@@ -126,8 +126,8 @@ def read(content: bytes) -> PatientRecord:
     else:
         if content.count(b":") == len(FIELDS):
             return found
-    from service.body import one  # FastAPI, which takes longer to load than the model, is for refusals alone
-    from service.errors import Problem
+    from service.http.body import one  # FastAPI, which takes longer to load than the model, is for refusals alone
+    from service.http.problems import Problem
 
     try:
         one(content)

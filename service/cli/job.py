@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from service.tables import ndjson
 from service.tables.columns import Keep
-from service.tables.faults import Fault, Tally
+from service.tables.errors import Fault, Tally
 from service.tables.formats import FORMATS, PACKED, Format, of_name
 from service.tables.sink import Sink
 from service.tables.source import Limits, Source

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from patient.artefact import FILE
 from service.cli.job import LIMITS, Buffer, Job, Kind, Part
-from service.predictor import Predictor, load
-from service.provider import Gpu, Provider
-from service.tables.faults import Tally
+from service.model.device import Gpu, Provider
+from service.model.predictor import Predictor, load
+from service.tables.errors import Tally
 from service.tables.formats import PARQUET
-from service.tables.score import schema, score
+from service.tables.scoring import schema, score
 from service.tables.source import Source, opened
 
 

@@ -7,7 +7,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from patient.record import Measurement, PatientRecord, measurements
-from service.schema import Answer, Contribution, Explanation, Prediction
+from service.records.schema import Answer, Contribution, Explanation, Prediction
 
 WIDTH = 60  # cells of the bar of a probability
 SIDE = 10  # of a contribution's, on either side

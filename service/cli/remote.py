@@ -21,9 +21,9 @@ from service.cli.attempt import said
 from service.cli.duplex import Answered
 from service.cli.job import LIMITS, Buffer, Job, Kind, Part, Usage
 from service.settings import Client
-from service.tables.faults import LISTED, Fault, Refused, TableError, Tally
+from service.tables.errors import LISTED, Fault, Refused, TableError, Tally
 from service.tables.formats import ARROW, NDJSON
-from service.tables.score import schema
+from service.tables.scoring import schema
 from service.tables.source import PIECE, Source, opened
 
 CONNECT = 10.0  # seconds

@@ -14,10 +14,10 @@ from service.cli.job import KINDS, Job, Kind, Outcome, Usage
 from service.cli.local import Local
 from service.cli.plan import Executor, Plan, plan
 from service.cli.remote import Remote
-from service.provider import DeviceLost, Provider, ProviderError
+from service.model.device import DeviceLost, Provider, ProviderError
 from service.settings import Settings, SettingsError, from_command_line
 from service.tables import columns
-from service.tables.faults import ColumnsError, TableError
+from service.tables.errors import ColumnsError, TableError
 
 PROGRAM = "python -m service score"
 GOOD, FAILED, USAGE, BAD_ROWS, INTERRUPTED = 0, 1, 2, 3, 130

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.cli.job import Outcome
-from service.tables.faults import LISTED
+from service.tables.errors import LISTED
 
 
 def say(line: str) -> None:

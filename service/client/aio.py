@@ -15,7 +15,7 @@ from service.client.duplex import PIECE
 from service.client.sync import LOCAL
 from service.client.tables import Asked, OnError, Scored, Table, score
 from service.client.transport import Stop
-from service.schema import BatchPrediction, Explanation, Prediction, Ready, Served
+from service.records.schema import BatchPrediction, Explanation, Prediction, Ready, Served
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from patient.record import PatientRecord
 from service.client.errors import Fault, InvalidRecord
-from service.schema import BatchPrediction, Explanation, Prediction, Ready, Served
+from service.records.schema import BatchPrediction, Explanation, Prediction, Ready, Served
 
 Record = PatientRecord | Mapping[str, float | None]
 T = TypeVar("T")

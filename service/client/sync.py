@@ -8,7 +8,7 @@ from service.client.calls import Record
 from service.client.core import Core
 from service.client.tables import Asked, OnError, Scored, Table, score
 from service.client.transport import Stop
-from service.schema import BatchPrediction, Explanation, Prediction, Ready, Served
+from service.records.schema import BatchPrediction, Explanation, Prediction, Ready, Served
 
 LOCAL = "http://127.0.0.1:8000"
 

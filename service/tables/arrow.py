@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from service.tables import columns
 from service.tables.chunk import Chunk, Table, chunks
-from service.tables.faults import DAMAGE, TableError, TooLarge
+from service.tables.errors import DAMAGE, TableError, TooLarge
 from service.tables.sink import Sink
 from service.tables.source import Limits, Source, exactly, fill
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from patient.record import FIELDS, measurements
-from service.tables.faults import ColumnsError
+from service.tables.errors import ColumnsError
 
 ANSWER = ("probability", "heart_disease", "missing", "error")
 ALL = "*"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from patient.record import FIELDS
 from service.tables import columns, text
 from service.tables.chunk import Chunk, Column, Table
-from service.tables.faults import TableError, TooLarge
+from service.tables.errors import TableError, TooLarge
 from service.tables.source import Limits, Source
 
 LONGEST = 2**20  # bytes of a row

@@ -6,7 +6,8 @@ from pathlib import PurePath
 
 import pyarrow as pa
 
-from service.tables import array, arrow, csv, ndjson, parquet
+from service.tables import arrow, csv, ndjson, parquet
+from service.tables import json_array as array
 from service.tables.chunk import Table
 from service.tables.columns import Keep
 from service.tables.source import Limits, Source

@@ -20,10 +20,10 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from patient.record import FIELDS, PatientRecord, measurements
-from service.body import words
+from service.http.body import words
 from service.tables import columns, text
 from service.tables.chunk import Chunk, Table, merged
-from service.tables.faults import ColumnsError, TooLarge
+from service.tables.errors import ColumnsError, TooLarge
 from service.tables.source import PIECE, Limits, Source
 
 LONGEST = 2**20  # bytes of a line

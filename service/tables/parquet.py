@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from patient.record import FIELDS
 from service.tables import columns
 from service.tables.chunk import ROWS, Chunk, Table, chunks
-from service.tables.faults import DAMAGE, TableError, TooLarge
+from service.tables.errors import DAMAGE, TableError, TooLarge
 from service.tables.sink import Sink
 from service.tables.source import PIECE, Limits, Source
 from service.tables.spool import contents, spooled

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from service.tables.faults import TableError, TooLarge
+from service.tables.errors import TableError, TooLarge
 
 PIECE = 2**18  # bytes that are asked for at once
 SLACK = 2**24  # bytes that may come out of a packed source, however few went in

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, cast
 
-from service.tables.faults import NoRoom, TooLarge
+from service.tables.errors import NoRoom, TooLarge
 from service.tables.source import PIECE, Source
 
 MEMORY = 2**23  # bytes that are held there

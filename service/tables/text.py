@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.answers import DIGITS
+from service.records.results import DIGITS
 
 
 def probabilities(column: pa.Array, before: str = "", after: str = "", null: str = "") -> pa.Array:

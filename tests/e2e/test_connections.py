@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from patient.record import EXAMPLE, FIELDS
-from service.predictor import Predictor
+from service.model.predictor import Predictor
 from tests.e2e.serving import Connection, get, request, serving
 
 CLIENTS, EACH = 48, 40

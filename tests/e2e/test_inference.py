@@ -12,8 +12,8 @@ from tritonclient.utils import InferenceServerException
 
 from patient.encoding import Floats
 from patient.record import FIELDS
-from service.answers import rounded
-from service.predictor import Predictor
+from service.model.predictor import Predictor
+from service.records.results import rounded
 from tests.e2e.serving import serving
 from trainer.dataset import Dataset
 

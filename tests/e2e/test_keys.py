@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from patient.record import EXAMPLE, FIELDS
-from service.keys import new
+from service.http.api_keys import new
 from tests.conftest import ROOT
 from tests.e2e.serving import Connection, free_port, request, serving
 

@@ -16,7 +16,7 @@ from patient.artefact import PIN
 from patient.record import EXAMPLE
 from tests.e2e.serving import Connection, get, serving
 from tests.e2e.test_workers import metric, until_both_serve, workers
-from tests.service.test_streams import chunk
+from tests.service.http.test_streams import chunk
 from tests.versions import make, said_by
 
 

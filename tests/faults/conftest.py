@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.predictor import EXAMPLES, Predictor
+from service.model.predictor import EXAMPLES, Predictor
 
 LONG = bool(os.environ.get("FAULTS_LONG"))  # set by make faults
 

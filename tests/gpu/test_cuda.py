@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from patient.encoding import Floats
-from service.predictor import TOLERANCE, load
-from service.provider import Gpu, Mode, ProviderError
-from service.rows import SIZES, Plain, Run, on_device
-from service.session import CUDA, MIB, has_driver, misplaced, on_cpu, on_gpu, placement
+from service.model.device import Gpu, Mode, ProviderError
+from service.model.execution import SIZES, Plain, Run, on_device
+from service.model.predictor import TOLERANCE, load
+from service.model.session import CUDA, MIB, has_driver, misplaced, on_cpu, on_gpu, placement
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda")]
 
@@ -179,8 +179,8 @@ LOSE = """
 import ctypes, os, sys
 import numpy as np
 from pathlib import Path
-from service.predictor import EXAMPLES, DeviceLost, load
-from service.provider import Gpu
+from service.model.predictor import EXAMPLES, DeviceLost, load
+from service.model.device import Gpu
 
 model = load(Path("models/heart_disease"), sys.argv[1], Gpu(crossover=0))
 expected = model(EXAMPLES)

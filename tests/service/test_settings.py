@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.provider import Gpu
+from service.model.device import Gpu
 from service.settings import Client, Settings, SettingsError, from_command_line, refuse_exposure
 
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from rich.console import Console
 
-from service.predictor import load
+from service.model.predictor import load
 from tests.conftest import CLEVELAND
 from trainer import progress, triton
 from trainer.__main__ import main

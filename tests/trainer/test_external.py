@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from service.predictor import load
+from service.model.predictor import load
 from tests.conftest import MODELS
 from trainer import external
 from trainer.dataset import Dataset

@@ -14,7 +14,7 @@ from heart import heart
 from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
 from service.cli import flags
 from service.client import calls
-from service.schema import Explanation, Prediction
+from service.records.schema import Explanation, Prediction
 from tests.conftest import MODELS, ROOT
 from tests.e2e.serving import answering, free_port, serving
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cli import remote
-from service.tables.faults import Fault, Tally
+from service.tables.errors import Fault, Tally
 from tests.e2e.serving import answering, serving
 from tests.service.cli.conftest import KINDS, Command, patients, run, spoiled, write
 

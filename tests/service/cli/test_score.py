@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from patient.record import FIELDS
-from service.predictor import Predictor
+from service.model.predictor import Predictor
 from tests.service.cli.conftest import KINDS, Command, patients, read, run, spoiled, started, write
 
 KEEP = ("--keep", "mrn,ward")

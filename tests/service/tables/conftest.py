@@ -11,11 +11,11 @@ import pyarrow.parquet
 import pytest
 
 from patient.record import EXAMPLE, FIELDS
-from service.predictor import Predictor
+from service.model.predictor import Predictor
 from service.tables import columns, formats
-from service.tables.faults import Tally
+from service.tables.errors import Tally
 from service.tables.formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format
-from service.tables.score import schema, score
+from service.tables.scoring import schema, score
 from service.tables.source import Limits, opened
 from trainer.dataset import Dataset
 

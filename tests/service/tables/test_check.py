@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from patient.record import FIELDS, Measurement, PatientRecord, measurements
-from service.body import words
-from service.predictor import Predictor
-from service.tables.faults import Fault
+from service.http.body import words
+from service.model.predictor import Predictor
+from service.tables.errors import Fault
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
 from tests.service.tables.conftest import packed, through, unpacked
 

@@ -1,0 +1,42 @@
+"""POST /predict: a patient record as JSON in, a probability as JSON out."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request, Response
+
+from patient.record import EXAMPLE
+from service.api import fast_path as front
+from service.api.state import State
+from service.http.problems import documented
+from service.records.schema import Prediction
+
+router = APIRouter(tags=["prediction"])
+
+FAILURES = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
+def takes(schema: Mapping[str, object], example: object) -> dict[str, object]:
+    """OpenAPI of a JSON body that the route reads by itself."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
+
+
+RECORD = {"$ref": "#/components/schemas/PatientRecord"}
+
+
+@router.post("/predict", response_model=Prediction, responses=FAILURES, openapi_extra=takes(RECORD, EXAMPLE))
+async def predict(request: Request) -> Response:
+    """The probability of heart disease for one patient.
+
+    A measurement that was not taken is null.
+    """
+    content = await front.predict(State.of(request), request.scope, request.receive)
+    return Response(content, media_type="application/json")

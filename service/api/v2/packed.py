@@ -1,0 +1,26 @@
+"""A compressed request, within the limits of compressed tables."""
+
+from http import HTTPStatus
+
+from service.api.v2.requests import refused
+from service.api.v2.tensors import Source
+from service.settings import Settings
+from service.tables.errors import TableError, TooLarge
+from service.tables.source import Limits, opened
+
+
+class Unpacked:
+    """What a compressed source holds."""
+
+    def __init__(self, source: Source, packing: str, settings: Settings) -> None:
+        most = settings.max_body + settings.max_part
+        self.source = opened(source, packing, Limits(most, most, ratio=settings.max_ratio))
+
+    def read(self, size: int, /) -> bytes:
+        """See Source. Raises Problem 400 and 413."""
+        try:
+            return self.source.read(size)
+        except TooLarge as error:
+            raise refused(str(error), HTTPStatus.REQUEST_ENTITY_TOO_LARGE) from None
+        except TableError as error:
+            raise refused(str(error)) from None

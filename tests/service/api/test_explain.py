@@ -1,0 +1,241 @@
+"""POST /explain: the answer of /predict, with reasons that add up to it, in words that people read."""
+
+import asyncio
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+
+from patient.artefact import FILE, INPUT
+from patient.encoding import Floats, as_array
+from patient.record import EXAMPLE, FIELDS, PatientRecord
+from service.api.explain import LARGEST, MAX_BODY
+from service.api.state import State
+from service.app import create_app
+from service.explain.explanation import explain, log_odds
+from service.http.body import Values
+from service.model.predictor import Predictor
+from service.model.session import on_cpu
+from service.records.schema import Explanation
+from service.settings import Settings
+from tests.conftest import MODELS
+from tests.service.explain.test_shapley import patients
+from tests.service.http.test_problems import problem
+
+GAPS = {**EXAMPLE, "ca": None, "thal": None}
+ODDLY = dict.fromkeys(FIELDS) | {"age": 50, "sex": 0}  # nothing else is known
+
+
+@pytest.fixture
+def reasons(predictor: Predictor) -> Iterator[TestClient]:
+    """An app of its own."""
+    with TestClient(create_app(Settings(), predictor), raise_server_exceptions=False) as client:
+        yield client
+
+
+def state_of(client: TestClient) -> State:
+    """What its app shares among requests."""
+    assert isinstance(client.app, FastAPI)
+    state: State = client.app.state.heart
+    return state
+
+
+@settings(deadline=None, max_examples=25)
+@given(patients())
+def test_the_reasons_add_up_to_what_predict_says(predictor: Predictor, values: Values) -> None:
+    """Base value and contributions to the log-odds, the log-odds to the probability."""
+    told = explain(predictor, values)
+    total = told.base_value + sum(one.contribution for one in told.contributions)
+    assert total == pytest.approx(told.log_odds, abs=1e-5)
+    assert 1 / (1 + math.exp(-told.log_odds)) == pytest.approx(told.probability, abs=2e-7)
+    assert 1 / (1 + math.exp(-told.base_value)) == pytest.approx(told.base_probability, abs=1e-6)
+    assert told.probability == pytest.approx(float(predictor(as_array([values]).astype(np.float32))[0]), abs=2e-7)
+    assert told.heart_disease == (told.probability >= told.threshold)
+
+
+def test_the_answer_is_that_of_predict_with_all_thirteen_reasons(client: TestClient) -> None:
+    """The same numbers; each measurement once, the weightiest first."""
+    for record in (EXAMPLE, GAPS, ODDLY):
+        told = client.post("/explain", json=record).json()
+        Explanation.model_validate(told)
+        predicted = client.post("/predict", json=record).json()
+        assert told["probability"] == pytest.approx(predicted.pop("probability"), abs=2e-7)
+        assert predicted.items() <= told.items()
+        assert {one["feature"]: one["value"] for one in told["contributions"]} == record
+        sizes = [abs(one["contribution"]) for one in told["contributions"]]
+        assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_reason_reads_as_people_say_it(client: TestClient) -> None:
+    """A unit for a number, a word for a code, and what was not taken."""
+    labels = {one["feature"]: one["label"] for one in client.post("/explain", json=GAPS).json()["contributions"]}
+    assert labels["thalach"] == "Maximum heart rate 150 beats/min"
+    assert labels["oldpeak"] == "ST depression 2.3 mm"
+    assert labels["cp"] == "Chest pain type: typical angina"
+    assert labels["thal"] == "Thallium scan not taken"
+
+
+def test_a_change_said_to_turn_the_answer_turns_predicts(client: TestClient) -> None:
+    """Put the value into the record, ask again, and the other answer comes."""
+    for record in (EXAMPLE, GAPS, {**EXAMPLE, "exang": 1}):
+        told = client.post("/explain", json=record).json()
+        turned = [change for change in told["changes"] if change["to"] is not None]
+        assert turned
+        for change in turned:
+            again = client.post("/predict", json=record | {change["feature"]: change["to"]}).json()
+            assert again["heart_disease"] != told["heart_disease"]
+            assert again["probability"] == pytest.approx(change["probability"], abs=2e-7)
+            assert change["label"].endswith(("no heart disease.", "answer heart disease."))
+            assert ("no heart" in change["label"]) == told["heart_disease"]
+        assert "not advice" in told["note"]
+
+
+def test_an_array_is_answered_by_an_array_in_its_order(client: TestClient) -> None:
+    """As each alone would be."""
+    records = [EXAMPLE | {"age": 40 + i} for i in range(LARGEST - 1)] + [GAPS]
+    answers = client.post("/explain", json=records).json()
+    assert answers == [client.post("/explain", json=record).json() for record in records]
+    assert client.post("/explain", json=[EXAMPLE]).json() == [client.post("/explain", json=EXAMPLE).json()]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "pointers"),
+    [
+        (json.dumps({**EXAMPLE, "chol": 0}), 422, ["/chol"]),
+        (json.dumps([EXAMPLE, {**EXAMPLE, "chol": 0, "thal": 4}]), 422, ["/1/chol", "/1/thal"]),
+        (json.dumps(EXAMPLE)[:-1] + ', "age": 64}', 422, ["/age"]),
+        ("[" + json.dumps(EXAMPLE)[:-1] + ', "age": 64}]', 422, ["/0/age"]),
+        (json.dumps(EXAMPLE).replace("150", "NaN"), 422, ["/thalach"]),
+        ("[]", 422, [""]),
+        ("[[]]", 422, ["/0"]),
+        ("[null]", 422, ["/0"]),
+        ("3", 422, [""]),
+        ('"[]"', 422, [""]),
+        ("", 400, []),
+        ("[", 400, []),
+        ("[" * 9000, 400, []),
+        (" \n" + json.dumps(EXAMPLE) + "]", 400, []),
+    ],
+)
+def test_what_is_no_record_is_refused_by_name(
+    client: TestClient, content: str, status: int, pointers: list[str]
+) -> None:
+    """As /predict and /predict/batch refuse it."""
+    response = client.post("/explain", content=content, headers={"Content-Type": "application/json"})
+    assert [error.pointer for error in problem(response, status).errors or []] == pointers
+
+
+def test_more_than_sixteen_records_are_413_and_so_is_a_body_that_no_sixteen_need(client: TestClient) -> None:
+    """An explanation costs a thousand predictions."""
+    assert (
+        "the limit of a JSON array is 16. Send the others"
+        in problem(client.post("/explain", json=[EXAMPLE] * (LARGEST + 1)), 413).detail
+    )
+    problem(client.post("/explain", content=b" " * MAX_BODY + b"1", headers={"Content-Type": "application/json"}), 413)
+    problem(client.post("/explain", content="age=63"), 415)
+
+
+def test_a_model_without_background_says_so(predictor: Predictor) -> None:
+    """A version trained before there was one predicts on, and does not explain."""
+    metadata = predictor.metadata.model_copy(update={"background": [], "version": "1"})
+    with TestClient(create_app(Settings(), replace(predictor, metadata=metadata))) as client:
+        assert "version 1 has no background" in problem(client.post("/explain", json=EXAMPLE), 409).detail
+        assert client.post("/predict", json=EXAMPLE).status_code == 200
+
+
+def test_when_too_many_wait_the_next_is_sent_away_and_told_when_to_return(reasons: TestClient) -> None:
+    """The queue is a setting."""
+    turns = state_of(reasons).explanations
+    assert turns.limit == Settings().max_explanations
+    turns.waiting = turns.limit
+    response = reasons.post("/explain", json=EXAMPLE)
+    assert "Too many explanations" in problem(response, 503).detail
+    assert response.headers["retry-after"] == "1"
+    assert reasons.post("/predict/batch", json=[EXAMPLE]).status_code == 200
+    turns.waiting = 0
+    assert reasons.post("/explain", json=EXAMPLE).status_code == 200
+
+
+def test_the_loop_serves_others_while_an_explanation_is_made(reasons: TestClient, monkeypatch: Any) -> None:
+    """It works in a thread, and one at a time: the second waits, a prediction does not."""
+    state = state_of(reasons)
+    seen: list[bool] = []
+
+    async def other(values: Values) -> object:
+        return await state.runs.submit(values)
+
+    def slow(model: Predictor, values: Values) -> Explanation:
+        assert asyncio.run_coroutine_threadsafe(other(values), state.runs.loop).result(5)  # the loop is free
+        seen.append(state.explanations.lock.locked())
+        return explain(model, values)
+
+    reasons.post("/predict", json=EXAMPLE)  # from here on the loop is known
+    monkeypatch.setattr("service.api.explain.explain", slow)
+    assert reasons.post("/explain", json=[EXAMPLE, GAPS]).status_code == 200
+    assert seen == [True, True]
+
+
+def test_log_odds_are_those_of_the_network_within_1e_4(predictor: Predictor, cleveland: Any) -> None:
+    """Of what the network gives its sigmoid, up to 6 either way: no finer are the digits that are told beyond."""
+    file = onnx.load(MODELS / predictor.version / FILE)
+    sigmoid = next(node for node in file.graph.node if node.op_type == "Sigmoid")
+    file.graph.output.append(onnx.helper.make_empty_tensor_value_info(sigmoid.input[0]))
+    generator = np.random.default_rng(0)
+    rows: Floats = np.vstack([generator.permutation(column) for column in cleveland.rows.repeat(20, axis=0).T]).T.copy()
+    rows[generator.random(rows.shape) < 0.1] = np.nan
+    exact = on_cpu(file.SerializeToString()).run([sigmoid.input[0]], {INPUT: rows})[0].ravel()
+    within = np.abs(exact) <= 6
+    assert within.mean() > 0.99
+    assert np.abs(log_odds(predictor, rows) - exact)[within].max() < 1e-4
+
+
+def test_a_probability_told_as_0_or_1_still_has_log_odds() -> None:
+    """They end at half the last digit that is told; nothing is infinite."""
+    found = log_odds(lambda rows: rows[:, 0], np.array([[0], [1e-30], [1]], np.float32))
+    assert found == pytest.approx([-16.8, -16.8, 16.8], abs=0.1)
+
+
+def test_the_records_own_words_are_the_documented_ones(client: TestClient) -> None:
+    """The schema says which measurements another day may change, and within what."""
+    properties = client.get("/openapi.json").json()["components"]["schemas"]["PatientRecord"]["properties"]
+    assert not properties["age"]["modifiable"]
+    assert properties["oldpeak"]["plausible"] == {"minimum": 0, "maximum": 6.5, "step": 0.1}
+    assert properties["cp"]["plausible"] == [1, 2, 3, 4]
+    assert set(PatientRecord.model_fields) == set(properties)
+
+
+def test_a_client_that_leaves_ends_the_work(reasons: TestClient, monkeypatch: Any) -> None:
+    """The records that are left are not explained."""
+    made: list[Values] = []
+    monkeypatch.setattr("service.api.explain.explain", lambda _model, values: made.append(values))
+    body, app = json.dumps([EXAMPLE] * 3).encode(), reasons.app
+    messages = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(_message: Any) -> None:
+        pass
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/explain",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+
+    async def asked() -> None:
+        await app(scope, receive, send)
+
+    asyncio.run(asked())
+    assert made == []
+    assert not state_of(reasons).explanations.lock.locked()

@@ -1,0 +1,169 @@
+"""A JSON array through the sieve gets the verdict, the words and the probabilities that Pydantic alone would give."""
+
+import asyncio
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from patient.encoding import as_rows
+from patient.record import EXAMPLE, FIELDS, PatientRecord
+from service.api import json_batch as array
+from service.api.state import State
+from service.http import body
+from service.http.problems import Problem
+from service.model.predictor import Predictor
+from service.settings import Settings
+
+LAW = TypeAdapter(list[PatientRecord])
+HUGE = "1" + "0" * 400
+TOKENS = (
+    "null true false 0 1 2 3 4 6 7 1.0 1.5 1e0 -0 -0.0 0.0 2.9999999999999999 3.0000000000000001 63 63.5 233 -5 -5.1 10"
+    " 17.999999999999999 120 120.000001 1000.0000000000001 1e300 1e999 -1e999 18446744073709551616"
+    f" {HUGE} {HUGE}.0 NaN Infinity"
+    ' -Infinity "63" "" "nan" [] {} [1] {"a":1}'
+).split()
+KEYS = st.sampled_from([*FIELDS, "unknown", "a:b", "Age", ""])
+
+
+def by_law(content: bytes) -> list[PatientRecord]:
+    """What Pydantic says, without a sieve. Raises Problem."""
+    try:
+        records = LAW.validate_json(content)
+    except ValidationError as error:
+        raise body.refusal(error) from None
+    if not records:
+        raise body.invalid([((), "The batch is empty: send at least one record")], 1)
+    body.refuse_doubled_keys(content, len(records))
+    return records
+
+
+def outcome(content: bytes, predictor: Predictor) -> Any:
+    """The answer of the service, or what its Problem says."""
+    state = State(Settings())
+    state.model = predictor
+    try:
+        return json.loads(asyncio.run(array.answer(state, content)))
+    except Problem as problem:
+        return problem.status, problem.detail, problem.errors, problem.total
+
+
+def expected(content: bytes, predictor: Predictor) -> Any:
+    """The same by Pydantic and one run of the model."""
+    try:
+        records = by_law(content)
+    except Problem as problem:
+        return problem.status, problem.detail, problem.errors, problem.total
+    probabilities = np.round(predictor(as_rows(records)).astype(np.float64), 7).tolist()
+    return {
+        "model_version": predictor.version,
+        "threshold": predictor.metadata.threshold,
+        "predictions": [
+            {"probability": p, "heart_disease": p >= predictor.metadata.threshold, "missing": record.missing()}
+            for p, record in zip(probabilities, records, strict=True)
+        ],
+    }
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> bytes:
+    """JSON arrays of records, most of them whole, with some tokens, keys or whole records exchanged."""
+    rows = []
+    for _ in range(draw(st.integers(0, 4))):
+        pairs = [(key, json.dumps(value)) for key, value in EXAMPLE.items()]
+        for _ in range(draw(st.integers(0, 2))):
+            at = draw(st.integers(0, len(pairs) - 1))
+            match draw(st.sampled_from(["value", "value", "value", "drop", "double", "key"])):
+                case "value":
+                    pairs[at] = (pairs[at][0], draw(st.sampled_from(TOKENS)))
+                case "drop":
+                    del pairs[at]
+                case "double":
+                    pairs.append(pairs[at])
+                case "key":
+                    pairs[at] = (draw(KEYS), pairs[at][1])
+        rows.append("{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in draw(st.permutations(pairs))) + "}")
+    if draw(st.integers(0, 9)) == 0:
+        rows.append(draw(st.sampled_from(TOKENS)))
+    return f"[{','.join(rows)}]".encode()
+
+
+@settings(max_examples=600, deadline=None)
+@given(arrays())
+@example(b"[]")
+@example(b"{}")
+@example(b"null")
+@example(b"")
+@example(b"[")
+@example(b'[{"age": 63')
+@example(b"[NaN]")
+@example(b"\xff[]")
+@example(b'["\xff"]')
+@example(b"[" * 100_000)
+@example(json.dumps([EXAMPLE] * 3).encode())
+@example(json.dumps([{**EXAMPLE, "sex": 1.0, "ca": None}]).encode())
+def test_the_sieve_changes_neither_verdict_nor_words_nor_numbers(predictor: Predictor, content: bytes) -> None:
+    """Booleans, strings, huge integers, 1.0, doubled, lacking and unknown keys, and what is no JSON at all."""
+    assert outcome(content, predictor) == expected(content, predictor)
+
+
+@pytest.mark.parametrize("rows", [1, array.PART - 1, array.PART, array.PART + 1, 2 * array.PART + 7])
+def test_an_array_of_any_length_is_answered_in_order(predictor: Predictor, rows: int) -> None:
+    """Across the borders of the parts that it is worked on in."""
+    records = [EXAMPLE | {"age": 18 + row % 100, "ca": None if row % 3 else 1} for row in range(rows)]
+    content = json.dumps(records).encode()
+    assert outcome(content, predictor) == expected(content, predictor)
+
+
+def test_every_bad_row_counts_and_the_first_hundred_are_listed(predictor: Predictor) -> None:
+    """However many there are, and wherever the parts end."""
+    records = [EXAMPLE | ({"chol": 0, "sex": 7} if row % 2 else {}) for row in range(2345)]
+    status, _, errors, total = outcome(json.dumps(records).encode(), predictor)
+    assert (status, total, len(errors)) == (422, 2 * 1172, 100)
+    assert [errors[0].pointer, errors[1].pointer, errors[99].pointer] == ["/1/sex", "/1/chol", "/99/chol"]
+
+
+def test_the_event_loop_gets_its_turn_between_the_parts(predictor: Predictor) -> None:
+    """A probe or a single record that comes meanwhile waits for a part, never for a whole array, good or bad."""
+    records = [EXAMPLE] * 5000
+    for content, turns in ((json.dumps(records), 5), (json.dumps([*records, 0]), 50)):
+        state = State(Settings())
+        state.model = predictor
+
+        async def work(content: bytes = content.encode(), state: State = state) -> int:
+            batch = asyncio.ensure_future(array.answer(state, content))
+            count = 0
+            while not batch.done():
+                count += 1
+                await asyncio.sleep(0)
+            await asyncio.gather(batch, return_exceptions=True)
+            return count
+
+        assert asyncio.run(work()) >= turns
+
+
+def test_batches_take_turns_and_beyond_the_queue_they_are_sent_away(predictor: Predictor) -> None:
+    """One works, `max_batches` wait, the next gets 503 and when to come back; who leaves gives up the place."""
+    state = State(Settings(max_batches=2))
+    state.model = predictor
+    content = json.dumps([EXAMPLE] * 3000).encode()
+
+    async def work() -> None:
+        tasks = [asyncio.ensure_future(array.answer(state, content)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Problem) as caught:
+            await array.answer(state, content)
+        assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        tasks.append(asyncio.ensure_future(array.answer(state, content)))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [bytes, asyncio.CancelledError, bytes, bytes]
+
+    asyncio.run(work())
+    assert state.counts.total("overloads") == 1
+    assert state.counts.total("rows/batch") == 9000

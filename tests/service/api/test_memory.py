@@ -1,0 +1,94 @@
+"""What a request held goes with its answer: at once, and whatever was wrong with it."""
+
+import asyncio
+import contextlib
+import gc
+import io
+import random
+import tracemalloc
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from service.app import create_app
+from service.model.predictor import Predictor
+from service.settings import Settings
+from service.tables.errors import TableError
+from service.tables.source import PIECE, Limits, opened
+from tests.fuzz.bodies import Request, request
+
+
+async def status(app: Any, wanted: Request) -> int:
+    """Of its answer, by ASGI itself: a client would leave cycles of its own."""
+    path, _, query = wanted.path.partition("?")
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in wanted.headers.items()]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": query.encode(),
+        "headers": headers,
+        "app": app,
+    }
+    messages = [{"type": "http.request", "body": wanted.body}]
+    got: list[Any] = []
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        got.append(message)
+
+    await app(scope, receive, send)
+    return int(got[0]["status"])
+
+
+def test_no_request_leaves_cycles(predictor: Predictor) -> None:
+    """The collector runs seldom: what it had to find would keep bodies, threads' work and files until then."""
+    requests = [request(random.Random(seed)) for seed in range(400)]
+
+    async def work() -> None:
+        app = create_app(Settings(), predictor)
+        async with app.router.lifespan_context(app):
+            assert {await status(app, wanted) for wanted in requests} > {200, 400, 415, 422}
+            await asyncio.sleep(0)
+            gc.collect()  # what was made once for each kind
+            gc.disable()
+            for wanted in requests:
+                await status(app, wanted)
+            await asyncio.sleep(0)
+            assert gc.collect() == 0
+
+    thresholds = gc.get_threshold()
+    try:
+        asyncio.run(work())
+    finally:
+        gc.enable()
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate", "zstd"])
+def test_damaged_compressed_data_leave_nothing(packing: str) -> None:
+    """Nor does what fails underneath: the cut falls into the middle."""
+    whole = pa.compress(random.Random(0).randbytes(PIECE), "gzip" if packing == "deflate" else packing, asbytes=True)
+
+    def fail() -> None:
+        with contextlib.suppress(TableError):
+            source = opened(io.BytesIO(whole[: len(whole) // 2]), packing, Limits())
+            while source.read(PIECE):
+                pass
+            raise AssertionError("the data were whole")
+
+    fail()
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            fail()
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < PIECE

@@ -1,0 +1,130 @@
+"""POST /predict and /predict/batch: every valid record is answered, in order, and no other is."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patient.record import EXAMPLE, FIELDS, Measurement, measurements
+from service.model.predictor import Predictor
+from service.records.schema import BatchPrediction, Prediction
+
+NAMES = {field.name: field for field in measurements()}
+
+
+def valid(field: Measurement) -> st.SearchStrategy[Any]:
+    """Any value that the field takes, codes also as floats."""
+    values: st.SearchStrategy[Any]
+    if field.codes:
+        values = st.sampled_from([kind(code) for code in field.codes for kind in (int, float)])
+    else:
+        values = st.floats(field.low, field.high) | st.integers(int(field.low), int(field.high))
+    return st.none() | values if field.nullable else values
+
+
+def invalid(field: Measurement) -> st.SearchStrategy[Any]:
+    """JSON values that the field does not take."""
+    outside = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**40), 10**40)
+    wrong = outside.filter(lambda x: x not in field.codes if field.codes else not field.low <= x <= field.high)
+    others = [st.text(), st.booleans(), st.lists(st.none()), st.dictionaries(st.text(), st.none())]
+    return st.one_of(wrong, *others, *([] if field.nullable else [st.none()]))
+
+
+RECORDS = st.fixed_dictionaries({name: valid(field) for name, field in NAMES.items()})
+
+
+def scored(client: TestClient, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The batch's predictions."""
+    response = client.post("/predict/batch", json=records)
+    assert response.status_code == 200, response.text
+    predictions = response.json()["predictions"]
+    assert isinstance(predictions, list)
+    return predictions
+
+
+def test_one_patient(client: TestClient, predictor: Predictor) -> None:
+    """The answer has the documented shape, and names what was missing and the version."""
+    response = client.post("/predict", json=EXAMPLE | {"ca": None, "chol": None})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    answer = Prediction.model_validate_json(response.content, strict=True)
+    assert answer.missing == ["chol", "ca"]
+    assert answer.model_version == predictor.version
+    assert answer.heart_disease == (answer.probability >= answer.threshold)
+    assert list(response.json()) == ["probability", "heart_disease", "missing", "threshold", "model_version"]
+
+
+def test_a_batch(client: TestClient) -> None:
+    """One answer a record, with model and threshold said once."""
+    response = client.post("/predict/batch", json=[EXAMPLE, EXAMPLE | {"thal": None}])
+    answer = BatchPrediction.model_validate_json(response.content, strict=True)
+    assert [p.missing for p in answer.predictions] == [[], ["thal"]]
+
+
+@given(RECORDS)
+@settings(deadline=None)
+def test_a_valid_record_is_always_answered(client: TestClient, record: dict[str, Any]) -> None:
+    """Never a 4xx, and always a probability."""
+    response = client.post("/predict", json=record)
+    assert response.status_code == 200, response.text
+    assert 0 <= response.json()["probability"] <= 1
+    assert response.json()["missing"] == [name for name in FIELDS if record[name] is None]
+
+
+@given(RECORDS, st.sampled_from(list(NAMES)).flatmap(lambda name: st.tuples(st.just(name), invalid(NAMES[name]))))
+@settings(deadline=None)
+def test_an_invalid_field_is_always_refused_by_name(
+    client: TestClient, record: dict[str, Any], change: tuple[str, Any]
+) -> None:
+    """Always a 422, and the pointer leads to that field and to no other."""
+    name, value = change
+    response = client.post("/predict", json=record | {name: value})
+    assert response.status_code == 422
+    assert [error["pointer"] for error in response.json()["errors"]] == [f"/{name}"]
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=20).flatmap(lambda rs: st.tuples(st.just(rs), st.permutations(rs))))
+@settings(deadline=None, max_examples=50)
+def test_permuting_a_batch_permutes_its_answers(client: TestClient, lists: tuple[list[Any], list[Any]]) -> None:
+    """An answer depends on its record alone."""
+    records, permuted = lists
+    by_record = {json.dumps(r): a for r, a in zip(records, scored(client, records), strict=True)}
+    for record, answer in zip(permuted, scored(client, permuted), strict=True):
+        expected = by_record[json.dumps(record)]
+        assert answer == expected | {"probability": pytest.approx(expected["probability"], abs=2e-7)}
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=5))
+@settings(deadline=None, max_examples=50)
+def test_a_batch_answers_as_the_records_would_one_by_one(client: TestClient, records: list[dict[str, Any]]) -> None:
+    """Whoever sends one by one gets the same numbers."""
+    for record, answer in zip(records, scored(client, records), strict=True):
+        single = client.post("/predict", json=record).json()
+        assert answer["probability"] == pytest.approx(single["probability"], abs=2e-7)
+        assert answer["missing"] == single["missing"]
+
+
+def test_a_large_batch_keeps_its_order(client: TestClient, predictor: Predictor) -> None:
+    """More rows than go through the model in one run."""
+    ages = np.linspace(18, 120, 9000)
+    answers = scored(client, [EXAMPLE | {"age": age} for age in ages])
+    row = np.array([EXAMPLE[name] for name in FIELDS], np.float32)
+    rows = np.tile(row, (9000, 1))
+    rows[:, 0] = ages
+    assert [a["probability"] for a in answers] == pytest.approx(predictor(rows), abs=1e-6)
+
+
+def test_the_order_of_keys_does_not_matter(client: TestClient) -> None:
+    """A JSON object has none."""
+    shuffled = dict(sorted(EXAMPLE.items(), reverse=True))
+    assert client.post("/predict", json=shuffled).json() == client.post("/predict", json=EXAMPLE).json()
+
+
+def test_a_charset_in_the_content_type_is_fine(client: TestClient) -> None:
+    """Clients add it, though JSON has only one."""
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert client.post("/predict", content=json.dumps(EXAMPLE), headers=headers).status_code == 200

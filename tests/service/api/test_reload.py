@@ -1,0 +1,127 @@
+"""A model that changes in the midst of requests: each is answered by one, and says by which."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from patient.record import EXAMPLE, FIELDS
+from service.api import json_batch as array
+from service.api.fast_path import stack
+from service.api.state import State
+from service.app import create_app
+from service.http.body import Values
+from service.model.predictor import Predictor, load
+from service.settings import Settings
+from tests.versions import make, said_by
+
+VALUES: Values = tuple(EXAMPLE[name] for name in FIELDS)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Predictor, Predictor]:
+    """Two versions."""
+    models = tmp_path_factory.mktemp("models")
+    found = []
+    for version in (1, 2):
+        make(models, version)
+        found.append(load(models, "cpu"))
+    return found[0], found[1]
+
+
+def test_an_array_that_is_worked_on_in_parts_keeps_its_model(pair: tuple[Predictor, Predictor]) -> None:
+    """Also where the model changes between two parts; who comes meanwhile gets the new one."""
+
+    async def work() -> None:
+        state = State(Settings())
+        state.serve(pair[0])
+        parts = asyncio.create_task(array.answer(state, json.dumps([EXAMPLE] * 5 * array.PART).encode()))
+        while state.counts.total("rows/batch") < 2 * array.PART:
+            await asyncio.sleep(0)
+        state.serve(pair[1])
+        model, probability = await state.runs.submit(VALUES)
+        assert not parts.done()
+        assert (model.version, probability) == ("2", said_by(2))
+        answer = json.loads(await parts)
+        assert answer["model_version"] == "1"
+        told = {prediction["probability"] for prediction in answer["predictions"]}
+        assert told == {said_by(1)}
+
+    asyncio.run(work())
+
+
+def test_records_that_wait_are_answered_by_whoever_serves_when_they_run(pair: tuple[Predictor, Predictor]) -> None:
+    """All of a run by the same, which each answer names."""
+
+    async def work() -> None:
+        state = State(Settings())
+        state.serve(pair[0])
+        before = [state.runs.submit(VALUES) for _ in range(3)]
+        state.serve(pair[1])
+        for model, probability in await asyncio.gather(*before):
+            assert (model.version, probability) == ("2", said_by(2))
+
+    asyncio.run(work())
+
+
+@pytest.fixture
+def watching(tmp_path: Path) -> Iterator[tuple[TestClient, Path]]:
+    """An app that looks at its models all the time, and their folder, with version 1."""
+    make(tmp_path, 1)
+    with TestClient(stack(create_app(Settings(models=tmp_path, provider="cpu", watch=0.01)))) as client:
+        yield client, tmp_path
+
+
+def until(client: TestClient, version: str) -> None:
+    """This version serves."""
+    for _ in range(500):
+        if client.get("/health/ready").json()["model_version"] == version:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"version {version} did not come")
+
+
+def test_every_way_in_tells_the_version_that_serves_now(watching: tuple[TestClient, Path]) -> None:
+    """Answers, probe, metadata and metrics."""
+    client, models = watching
+    for version in ("1", "2"):
+        if version == "2":
+            make(models, 2)
+        until(client, version)
+        assert client.post("/predict", json=EXAMPLE).json()["model_version"] == version
+        assert client.post("/predict/batch", json=[EXAMPLE]).json()["model_version"] == version
+        csv = ",".join(FIELDS) + "\n" + ",".join(map(str, VALUES)) + "\n"
+        table = client.post("/predict/batch", content=csv, headers={"Content-Type": "text/csv"})
+        assert table.headers["x-model-version"] == version
+        assert client.get("/model").json()["version"] == version
+        assert f'heart_model_info{{version="{version}",provider="CPUExecutionProvider"' in client.get("/metrics").text
+
+
+def test_the_metrics_tell_what_became_of_new_versions(watching: tuple[TestClient, Path]) -> None:
+    """Taken, and refused."""
+    client, models = watching
+    make(models, 2)
+    until(client, "2")
+    make(models, 3).write_bytes(b"garbage")
+    for _ in range(500):
+        if 'heart_reloads_total{outcome="refused"} 1.0' in client.get("/metrics").text:
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError("it was not counted")
+    assert 'heart_reloads_total{outcome="loaded"} 1.0' in client.get("/metrics").text
+    assert client.get("/health/ready").json()["model_version"] == "2"
+
+
+def test_a_predictor_that_was_given_serves_whatever_lies_in_the_folder(
+    pair: tuple[Predictor, Predictor], tmp_path: Path
+) -> None:
+    """Nobody looks for another."""
+    make(tmp_path, 9)
+    with TestClient(create_app(Settings(models=tmp_path, provider="cpu", watch=0.001), pair[0])) as client:
+        for _ in range(20):
+            assert client.get("/health/ready").json()["model_version"] == "1"

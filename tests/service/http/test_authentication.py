@@ -1,0 +1,132 @@
+"""Without a key there is no way in, however the request is written."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from patient.record import EXAMPLE
+from service.api.fast_path import stack
+from service.app import create_app
+from service.http.api_keys import new
+from service.http.authentication import PROBES
+from service.model.predictor import Predictor
+from service.settings import Settings
+
+NEEDED = [("POST", "/predict"), ("POST", "/predict/batch"), ("GET", "/metrics"), ("GET", "/model"), ("GET", "/nowhere")]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A key for each scope, and the file that makes them good."""
+    file = tmp_path_factory.mktemp("secrets") / "keys"
+    made = {scope: new(f"for-{scope}", scope) for scope in ("all", "metrics")}
+    file.write_text("\n".join(line for _, line in made.values()))
+    return {scope: key for scope, (key, _) in made.items()} | {"file": str(file)}
+
+
+@pytest.fixture(scope="module")
+def locked(predictor: Predictor, keys: dict[str, str]) -> Iterator[TestClient]:
+    """A service that asks for keys."""
+    with TestClient(stack(create_app(Settings(keys=Path(keys["file"])), predictor))) as client:
+        yield client
+
+
+def ask(client: TestClient, method: str, path: str, headers: Any = None) -> Any:
+    """One request; POST brings the worked example."""
+    content = json.dumps([EXAMPLE] if "batch" in path else EXAMPLE) if method == "POST" else None
+    sent = [("Content-Type", "application/json"), *(headers.items() if isinstance(headers, dict) else headers or ())]
+    return client.request(method, path, content=content, headers=sent)
+
+
+@pytest.mark.parametrize(("method", "path"), NEEDED)
+def test_nobody_gets_through_without_a_key(locked: TestClient, method: str, path: str) -> None:
+    """401 as problem+json, which says how to send one."""
+    for headers in ({}, {"Authorization": ""}, {"X-API-Key": ""}, {"Authorization": "Bearer"}, {"X-API-Key": "heart_"}):
+        response = ask(locked, method, path, headers)
+        assert response.status_code == 401
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.headers["www-authenticate"].startswith("Bearer ")
+        assert response.json()["status"] == 401
+
+
+@pytest.mark.parametrize(("method", "path"), NEEDED)
+def test_a_good_key_opens_everything(locked: TestClient, keys: dict[str, str], method: str, path: str) -> None:
+    """In either header; the word Bearer in any case."""
+    expected = 404 if path == "/nowhere" else 200
+    for header in (
+        {"Authorization": f"Bearer {keys['all']}"},
+        {"authorization": f"bEARER  {keys['all']}"},
+        {"X-API-Key": keys["all"]},
+    ):
+        assert ask(locked, method, path, header).status_code == expected
+
+
+def test_probes_and_the_description_are_open(locked: TestClient) -> None:
+    """An orchestrator has no key, and a form to try it out asks for one itself."""
+    for path in ("/health/live", "/health/ready", "/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css"):
+        assert locked.get(path).status_code == 200
+
+
+def test_a_key_for_metrics_reads_nothing_else(locked: TestClient, keys: dict[str, str]) -> None:
+    """403: the key is known, and may not."""
+    header = {"Authorization": f"Bearer {keys['metrics']}"}
+    assert ask(locked, "GET", "/metrics", header).status_code == 200
+    for method, path in NEEDED:
+        if path != "/metrics":
+            response = ask(locked, method, path, header)
+            assert response.status_code == 403
+            assert "/metrics" in response.json()["detail"]
+
+
+def test_two_keys_are_no_key(locked: TestClient, keys: dict[str, str]) -> None:
+    """Whoever stands in between may have looked at the other one."""
+    bearer, other = ("Authorization", f"Bearer {keys['all']}"), ("X-API-Key", keys["all"])
+    for headers in ([bearer, bearer], [bearer, other], [other, ("X-API-Key", "x")]):
+        assert ask(locked, "POST", "/predict", headers).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//predict",
+        "/predict/",
+        "/%70redict",
+        "/PREDICT",
+        "/predict%00",
+        "/health/live/../../predict",
+        "/health/live%2f..%2f..%2fpredict",
+        "/predict?/health/live",
+        "/docs/../predict",
+        "/openapi.json/../predict",
+        "/health/live/",
+        "/metrics/",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "TRACE", "PUT"])
+def test_no_spelling_of_a_path_leads_past_the_keys(locked: TestClient, method: str, path: str) -> None:
+    """Whatever is not open by its very name is closed."""
+    locked.base_url = locked.base_url.copy_with(raw_path=b"/")
+    assert ask(locked, method, f"http://testserver{path}").status_code in (401, 404)
+
+
+def test_the_description_says_which_requests_need_a_key(locked: TestClient, client: TestClient) -> None:
+    """And nothing of keys where none are asked for."""
+    document = locked.get("/openapi.json").json()
+    assert {*document["components"]["securitySchemes"]} == {"bearer", "header"}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            needed = path not in PROBES
+            assert ("security" in operation) == needed
+            assert {"401", "403"} <= set(operation["responses"]) or not needed
+    assert "security" not in client.get("/openapi.json").text
+
+
+def test_no_refusal_repeats_the_key(locked: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither to whoever sent it nor in a log."""
+    caplog.set_level("DEBUG")
+    response = ask(locked, "POST", "/predict", {"X-API-Key": "heart_almost-right"})
+    assert "almost-right" not in response.text + str(response.headers) + caplog.text

@@ -1,0 +1,249 @@
+"""Every request has an id, is counted by route and status, and a fault of ours is told without its words."""
+
+import asyncio
+import json
+import logging
+import sys
+import zlib
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Response
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Message, Receive, Scope, Send
+
+from patient.record import EXAMPLE, FIELDS
+from service.api.fast_path import stack
+from service.api.state import State
+from service.app import create_app
+from service.http.request_log import Watch, routes
+from service.model.predictor import Predictor
+from service.observe import log
+from service.observe.log import Json, Text
+from service.observe.prometheus import exposition
+from service.settings import Settings
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples(client: TestClient) -> Samples:
+    """All of /metrics, by Prometheus's own parser."""
+    families = list(text_string_to_metric_families(client.get("/metrics").text))
+    assert len({family.name for family in families}) == len(families)
+    assert all(family.documentation for family in families)
+    found = [((s.name, tuple(sorted(s.labels.items()))), s.value) for family in families for s in family.samples]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+@pytest.fixture
+def served(predictor: Predictor) -> Any:
+    """The app as it is served, that has done nothing so far."""
+    with TestClient(stack(create_app(Settings(max_rows=50), predictor)), raise_server_exceptions=False) as client:
+        yield client
+
+
+def value(found: Samples, name: str, **labels: str) -> float:
+    """Of one sample; 0 where there is none."""
+    return found.get((name, tuple(sorted(labels.items()))), 0)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/health/live", "/metrics", "/nothing", "/docs"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_every_answer_bears_the_id_that_was_sent(served: TestClient, path: str, method: str) -> None:
+    """From the short way and from FastAPI, right or wrong."""
+    answer = served.request(method, path, headers={"X-Request-ID": "ward-7:42_x.y"})
+    assert answer.headers.get_list("x-request-id") == ["ward-7:42_x.y"]
+
+
+@pytest.mark.parametrize("sent", ["", "a b", "a" * 129, 'x"y', "ü", "a\tb", "{}", "a\\b"])
+def test_an_odd_id_is_replaced(served: TestClient, sent: str) -> None:
+    """It would stand in a log: nothing that breaks a line or its JSON, and nothing endless."""
+    headers = {b"X-Request-ID": sent.encode("latin-1")}
+    made = {served.get("/health/live", headers=headers).headers["x-request-id"] for _ in range(3)}
+    assert len(made) == 3
+    assert sent not in made
+
+
+def test_requests_are_counted_by_route_and_status(served: TestClient) -> None:
+    """By templates and known statuses: what clients make up adds no series."""
+    served.post("/predict", json=EXAMPLE)
+    served.post("/predict", json=[])
+    served.post("/predict", content=b"x")
+    served.get("/predict")
+    served.post("/predict/batch", json=[EXAMPLE])
+    for n in range(5):
+        served.get(f"/made/up/{n}")
+    found = samples(served)
+    count = {
+        (labels["route"], labels["status"]): number
+        for (name, pairs), number in found.items()
+        if name == "heart_requests_total" and number and (labels := dict(pairs))
+    }
+    assert count == {
+        ("/predict", "200"): 1, ("/predict", "422"): 1, ("/predict", "415"): 1, ("/predict", "405"): 1,
+        ("/predict/batch", "200"): 1, ("other", "404"): 5,
+    }  # fmt: skip
+    assert value(found, "heart_request_seconds_count", route="/predict") == 4
+    assert value(found, "heart_request_seconds_bucket", route="/predict", le="+Inf") == 4
+    buckets = [n for (name, pairs), n in found.items() if name.endswith("s_bucket") and ("route", "/predict") in pairs]
+    assert buckets == sorted(buckets)
+    assert value(found, "heart_request_seconds_sum", route="/predict") > 0
+    assert value(samples(served), "heart_requests_total", route="/metrics", status="200") == 1
+
+
+def tensor(*records: dict[str, Any]) -> str:
+    """A request of the Open Inference Protocol."""
+    data = [list(record.values()) for record in records]
+    patient = {"name": "patient", "shape": [len(data), len(FIELDS)], "datatype": "FP32", "data": data}
+    return json.dumps({"inputs": [patient]})
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "kind"),
+    [
+        ("/predict", json.dumps(EXAMPLE | {"chol": 1, "odd": 2}), "application/json"),
+        ("/predict/batch", json.dumps([EXAMPLE, EXAMPLE | {"chol": 1, "odd": 2}]), "application/json"),
+        ("/predict/batch", json.dumps(EXAMPLE | {"chol": 1, "thal": "x"}), "application/x-ndjson"),
+        ("/predict/batch?on_error=refuse", json.dumps(EXAMPLE | {"chol": 1, "thal": "x"}), "application/x-ndjson"),
+        ("/predict/batch?keep=*", json.dumps([EXAMPLE | {"chol": 1, "thal": 99}]), "application/json"),
+        ("/predict/batch", ",".join(FIELDS) + "\n63,1,1,145,1,1,2,150,0,2.3,3,0,66\n", "text/csv"),
+        ("/explain", json.dumps([EXAMPLE | {"chol": 1, "thal": 99}]), "application/json"),
+        ("/v2/models/heart_disease/infer", tensor(EXAMPLE | {"chol": 1, "thal": 99}), "application/json"),
+    ],
+)
+def test_refused_records_are_counted_by_field(served: TestClient, path: str, content: str, kind: str) -> None:
+    """Whatever way they came; another key is `other`, under no name of its client's."""
+    served.post(path, content=content.encode(), headers={"Content-Type": kind})
+    found = samples(served)
+    numbers = {dict(pairs)["field"]: n for (name, pairs), n in found.items() if name == "heart_refused_total"}
+    assert set(numbers) == {*FIELDS, "other"}
+    assert {field: n for field, n in numbers.items() if n} == {"chol": 1, ("other" if "odd" in content else "thal"): 1}
+
+
+def test_more_refusals_than_an_answer_lists_are_all_counted(served: TestClient) -> None:
+    """By the column check and by Pydantic."""
+    served.post("/predict/batch", json=[dict.fromkeys(FIELDS, 10**6)] * 40)
+    served.post("/predict/batch", json=[dict.fromkeys(FIELDS, "x")] * 40)
+    assert value(samples(served), "heart_refused_total", field="thal") == 80
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "kind", "rows"),
+    [
+        ("/predict", json.dumps(EXAMPLE | {"ca": None}), "application/json", 1),
+        ("/predict/batch", json.dumps([EXAMPLE | {"ca": None}] * 7), "application/json", 7),
+        ("/predict/batch", "\n".join([json.dumps(EXAMPLE | {"ca": None})] * 7 + ["{}"]), "application/x-ndjson", 7),
+        ("/v2/models/heart_disease/infer", tensor(EXAMPLE | {"ca": None}), "application/json", 1),
+        ("/v2/models/heart_disease/infer", tensor(*[EXAMPLE | {"ca": None}] * 7), "application/json", 7),
+        ("/v2/models/heart_disease/infer", tensor(*[EXAMPLE | {"ca": None}] * 7), "deflate", 7),
+    ],
+)
+def test_scored_records_are_counted_by_bins(served: TestClient, path: str, content: str, kind: str, rows: int) -> None:
+    """Each once in every measurement, whatever way it came; refused ones are not among them."""
+    headers, body = {"Content-Type": kind}, content.encode()
+    if kind == "deflate":  # goes to a thread
+        headers, body = {"Content-Type": "application/json", "Content-Encoding": kind}, zlib.compress(body)
+    assert served.post(path, content=body, headers=headers).status_code == 200
+    found = samples(served)
+    version = next(dict(pairs)["version"] for name, pairs in found if name == "heart_model_info")
+    bins = {
+        (labels["feature"], labels["bin"]): n
+        for (name, pairs), n in found.items()
+        if name == "heart_feature_total" and n and (labels := dict(pairs))["version"] == version
+    }
+    assert len(bins) == len(FIELDS) + 1
+    assert set(bins.values()) == {rows}
+    assert {("ca", "missing"), ("thal", "6"), ("age", "66.0"), ("oldpeak", "2.8")} <= set(bins)
+    assert value(found, "heart_missing_total", field="ca") == rows
+    assert value(found, "heart_missing_total", field="thal") == 0
+
+
+async def fault(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """An application with a bug that quotes what it was given."""
+    raise ValueError("chol is 98765")
+
+
+def test_a_fault_is_answered_counted_and_told_without_its_words(
+    predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception's message may hold a patient's values."""
+    app = create_app(Settings(), predictor)
+    client = TestClient(Watch(fault, app.state.heart, None))
+    answer = client.post("/predict", headers={"X-Request-ID": "id-1"})
+    assert (answer.status_code, answer.json()["status"], answer.headers["x-request-id"]) == (500, 500, "id-1")
+    (record,) = (record for record in caplog.records if record.levelno >= logging.ERROR)
+    said = json.loads(Json().format(record))
+    assert (said["level"], said["message"], said["exception"]) == ("error", "fault in POST /predict", "ValueError")
+    assert said["stack"][-1].startswith("tests/service/test_watch.py:")
+    for formatter in (Json(), Text()):
+        assert "98765" not in formatter.format(record)
+
+
+def test_a_fault_of_a_route_is_logged_once(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
+    """Starlette answers it and raises it on, and the server would log it again, without an id."""
+    app = create_app(Settings(), predictor)
+
+    @app.get("/bug")
+    async def bug() -> Response:
+        raise ZeroDivisionError
+
+    with TestClient(stack(app)) as client:
+        caplog.clear()
+        assert client.get("/bug").json()["detail"] == "A fault of the service; it has been logged."
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == ["fault in GET other"]
+
+
+def test_a_client_that_leaves_and_an_answer_that_is_cut_are_told_apart(predictor: Predictor) -> None:
+    """499 where no answer had begun, else `cut`."""
+    state: State = create_app(Settings(), predictor).state.heart
+
+    async def leaves(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        pass
+
+    async def cuts(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async def nothing() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def heard(_message: Message) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+    for app in (leaves, cuts):
+        asyncio.run(Watch(app, state, None)(scope, nothing, heard))
+    text = exposition(state).decode()
+    assert 'heart_requests_total{route="/predict",status="499"} 1.0' in text
+    assert 'heart_requests_total{route="/predict",status="cut"} 1.0' in text
+
+
+def test_routes_are_found_in_an_app_and_its_routers() -> None:
+    """Templates, not paths; more of them than there is room for share one place."""
+    app = FastAPI()
+    for n in range(100):
+        app.get(f"/{n}/{{name}}")(lambda: None)
+    assert "/3/{name}" in routes(app)
+    assert len(routes(app)) == 47
+    assert {"/predict", "/predict/batch", "/health/ready", "/docs"} <= set(routes(create_app(Settings())))
+
+
+def test_a_line_that_cannot_be_formatted_shows_no_argument(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own way prints them all."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(root, "handlers", [])
+    log.to_stderr(Settings(log_format="json"))
+    logging.getLogger("x").info("%d", "98765")
+    logging.getLogger("x").info("fine %d", 1)
+    log.flush()
+    logging.captureWarnings(False)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert lines[0]["message"].startswith("a line could not be formatted: tests/service/test_watch.py:")
+    assert lines[1]["message"] == "fine 1"
+    assert "98765" not in json.dumps(lines)

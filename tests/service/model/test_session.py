@@ -1,0 +1,46 @@
+"""All of the model on the GPU, or none of it."""
+
+import onnxruntime as ort
+import pytest
+
+from service.model.device import Gpu
+from service.model.session import CPU, CUDA, cuda_options, misplaced, placement
+from tests.conftest import MODELS
+
+
+def test_a_placement_is_read_node_by_node() -> None:
+    """A session on the CPU says so of each of its nodes, which are the model's."""
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session = ort.InferenceSession(MODELS / "2/model.onnx", options, providers=[CPU])
+    nodes = placement(session)
+    assert {provider for provider, _ in nodes} == {CPU}
+    assert {"Gather", "IsNaN", "Where", "Concat", "Relu", "Sigmoid"} <= {operator for _, operator in nodes}
+    assert "Gather on CPUExecutionProvider" in misplaced(nodes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "found"),
+    [
+        ([(CUDA, "Gather"), (CUDA, "Gemm")], []),
+        ([(CUDA, "Gather"), (CPU, "Gemm"), (CPU, "Gemm")], ["Gemm on CPUExecutionProvider"]),
+        ([(CUDA, "MemcpyFromHost"), (CUDA, "Gemm")], ["MemcpyFromHost on CUDAExecutionProvider"]),
+        ([("", "Gemm")], ["Gemm on "]),
+        ([], ["no node is placed"]),
+    ],
+    ids=["all on the GPU", "one on the CPU", "a copy", "nowhere", "none"],
+)
+def test_every_node_must_be_on_the_gpu_and_none_may_copy(nodes: list[tuple[str, str]], found: list[str]) -> None:
+    """What is in the way is named."""
+    assert misplaced(nodes) == found
+
+
+def test_the_gpus_memory_and_precision_are_set() -> None:
+    """A limit in bytes, no doubling, full float32; graphs only where they were asked for."""
+    assert cuda_options(Gpu("iobinding", 100)) == {
+        "gpu_mem_limit": "104857600",
+        "arena_extend_strategy": "kSameAsRequested",
+        "use_tf32": "0",
+        "enable_cuda_graph": "0",
+    }
+    assert cuda_options(Gpu("graphs"))["enable_cuda_graph"] == "1"
