@@ -31,9 +31,9 @@ from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS
 from service.explain.explanation import explain, log_odds
 from service.explain.shapley import Doubles, shapley
-from service.http.body import Values
 from service.model.predictor import Predictor, load
 from service.model.session import on_cpu
+from service.records.decoding import Values
 from trainer.dataset import read
 
 BEGIN, END = "<!-- make bench-explain writes from here -->", "<!-- make bench-explain writes to here -->"

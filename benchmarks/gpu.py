@@ -20,20 +20,19 @@ import onnxruntime as ort
 
 from benchmarks.results import put
 from patient.encoding import Floats
-from service.model.device import Gpu, Mode, ProviderError
-from service.model.execution import Buckets, Plain, Run, on_device
+from service.model.device import GpuOptions, ProviderError
+from service.model.execution import DirectRun, Run, on_device
 from service.model.session import on_cpu, on_gpu
+from service.settings import GpuMode
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- make bench-gpu writes from here -->", "<!-- to here -->"
-SIZES = (1, 32, 1024, 65_536)  # rows of which the run is timed
+DEVICE_ROWS = (1, 32, 1024, 65_536)  # rows of which the run is timed
 THROUGHPUT = (4096, 16_384, 262_144)  # and which the best rows/s is looked for in, too
 ROUNDS, BUDGET = 30, 0.02  # seconds that a way may take in a round
-WAYS: dict[str, tuple[Mode, Callable[[ort.InferenceSession], Run]]] = {
+WAYS: dict[str, tuple[GpuMode, Callable[[ort.InferenceSession], Run]]] = {
     "CUDA, plain": ("plain", lambda session: on_device(session, "plain")),
     "CUDA, IOBinding": ("iobinding", lambda session: on_device(session, "iobinding")),
-    "CUDA graphs": ("graphs", lambda session: Buckets(session, "cuda", capture=True)),
-    "CUDA graphs, in a thread of their own": ("graphs", lambda session: on_device(session, "graphs")),
 }
 
 Way = Callable[[Floats], object]
@@ -80,18 +79,19 @@ def timed(ways: dict[str, Way], count: int) -> dict[str, float]:
 def table(runs: dict[str, Run], device: str) -> str:
     """All ways as Markdown; `runs` begins with the one that the others' answers are held to."""
     reference, *_ = runs.values()
-    wanted = reference(patients(SIZES[-1]))
-    apart = {name: float(np.abs(run(patients(SIZES[-1])) - wanted).max()) for name, run in runs.items()}
+    wanted = reference(patients(DEVICE_ROWS[-1]))
+    apart = {name: float(np.abs(run(patients(DEVICE_ROWS[-1])) - wanted).max()) for name, run in runs.items()}
     seconds = {
-        count: timed({**runs, "copying alone": Copies(count, device)}, count) for count in sorted(SIZES + THROUGHPUT)
+        count: timed({**runs, "copying alone": Copies(count, device)}, count)
+        for count in sorted(DEVICE_ROWS + THROUGHPUT)
     }
-    heads = " | ".join(f"µs, {count:,} row{'s' * (count > 1)}" for count in SIZES)
+    heads = " | ".join(f"µs, {count:,} row{'s' * (count > 1)}" for count in DEVICE_ROWS)
     lines = [
         f"| | {heads} | rows/s at best | with runs of | furthest from the CPU |",
-        "|---|" + "---:|" * (len(SIZES) + 3),
+        "|---|" + "---:|" * (len(DEVICE_ROWS) + 3),
     ]
     for name in (*runs, "copying alone"):
-        cells = [f"{seconds[count][name] * 1e6:,.1f}" for count in SIZES]
+        cells = [f"{seconds[count][name] * 1e6:,.1f}" for count in DEVICE_ROWS]
         best = max(seconds, key=lambda count: count / seconds[count][name])
         cells += [f"{best / seconds[best][name]:,.0f}", f"{best:,}", f"{apart[name]:.1e}" if name in apart else ""]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -118,10 +118,10 @@ def main() -> int | str:
     """Measure, print, and write the results; returns what the process exits with."""
     model = max((ROOT / "models/heart_disease").glob("*/model.onnx"), key=lambda file: int(file.parent.name))
     content = model.read_bytes()
-    runs: dict[str, Run] = {"CPU, one thread": Plain(on_cpu(content))}
+    runs: dict[str, Run] = {"CPU, one thread": DirectRun(on_cpu(content))}
     try:
         for name, (mode, way) in WAYS.items():
-            runs[name] = way(on_gpu(content, Gpu(mode)))
+            runs[name] = way(on_gpu(content, GpuOptions(mode)))
     except ProviderError as error:
         return f"benchmarks.gpu: needs a CUDA device: {error}"
     text = f"{machine()}\n\n{table(runs, 'cuda')}"

@@ -28,7 +28,7 @@ from service.cli.cluster import joined
 from service.cli.job import Job, Kind
 from service.cli.local import Local
 from service.cli.plan import Executor, plan
-from service.model.device import Gpu
+from service.model.device import GpuOptions
 from trainer.dataset import read
 from trainer.generate import generate
 
@@ -114,11 +114,11 @@ def on_ray(folder: Path, rows: int) -> str:
     for i in range(TABLES):
         pa.csv.write_csv(table.slice(i % 2 * rows // 2, rows // 2), many / f"{i:02}.csv")
     job = Job((), False)
-    engine = Local.load(MODELS, "cpu", Gpu(), job)
+    engine = Local.load(MODELS, "cpu", GpuOptions(), job)
     ways: dict[str, Begin] = {
         "one process": lambda: contextlib.nullcontext(InTurn(engine, job)),
-        "Ray, 1 worker": lambda: joined(engine, "cpu", Gpu(), None, 1),
-        "Ray, 2 workers": lambda: joined(engine, "cpu", Gpu(), None, 2),
+        "Ray, 1 worker": lambda: joined(engine, "cpu", GpuOptions(), None, 1),
+        "Ray, 2 workers": lambda: joined(engine, "cpu", GpuOptions(), None, 2),
     }
     rounds = [
         {way: parts(many, folder / f"parts-{way}-{i}", begin) for way, begin in ways.items()} for i in range(ROUNDS)

@@ -192,7 +192,7 @@ class Measurement:
     modifiable: bool
     plausible: tuple[float, ...]
 
-    def said(self, value: float | None) -> str:
+    def describe(self, value: float | None) -> str:
         """A valid value as people say it: "Maximum heart rate 150 beats/min", "Thallium scan: normal"."""
         if value is None:
             return f"{self.title} not taken"

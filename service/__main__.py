@@ -4,12 +4,12 @@ import logging
 import sys
 
 from patient.artefact import ArtefactError
-from service import server as workers
+from service import server
 from service.http import api_keys as keys
-from service.model.predictor import ProviderError
-from service.model.registry import Versions
+from service.model.device import ProviderError
+from service.model.registry import ModelRegistry
 from service.observe import log as logs
-from service.observe.metrics import Counts
+from service.observe.metrics import Metrics
 from service.settings import SettingsError, from_command_line, refuse_exposure
 
 log = logging.getLogger("service")
@@ -27,19 +27,20 @@ def main(arguments: list[str] | None = None, program: str | None = None) -> int 
         settings = from_command_line(arguments, program)
         refuse_exposure(settings)
         if settings.keys:
-            keys.Keys(settings.keys)  # each worker reads them for itself; here a refusal is one line
+            keys.ApiKeys(settings.keys)  # each worker reads them for itself; here a refusal is one line
         logs.to_stderr(settings)
         log.info("loading the model from %s", settings.models)
-        versions = Versions(settings, Counts())
-        versions.start()  # here and not in the app: a refusal is then one line
-    except (SettingsError, keys.KeysError) as error:
+        metrics = Metrics()
+        registry = ModelRegistry(settings, metrics.record_reload)
+        registry.start()  # here and not in the app: a refusal is then one line
+    except (SettingsError, keys.ApiKeysError) as error:
         return f"service: {error}"
     except (ArtefactError, ProviderError) as error:
         return f"service: will not start: {error}"
     finally:
         logs.flush()  # before the refusal, which is the last line
     log.info("the page: http://%s:%d/   for programs: http://%s:%d/docs", *(settings.host, settings.port) * 2)
-    workers.serve(settings, versions)
+    server.serve(settings, registry, metrics)
     return 0
 
 
@@ -49,7 +50,7 @@ def _key(arguments: list[str]) -> int | str:
         return "usage: python -m service key NAME [all|metrics] >> FILE"
     try:
         key, line = keys.new(*arguments)
-    except keys.KeysError as error:
+    except keys.ApiKeysError as error:
         return f"service: {error}"
     if sys.stderr.isatty():
         sys.stderr.write("the key, shown only here: ")

@@ -1,4 +1,4 @@
-"""create_app(settings): wiring and lifespan, nothing else."""
+"""create_app(settings): wiring and lifespan, and nothing else."""
 
 import asyncio
 import gc
@@ -11,83 +11,105 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
 
 from patient.record import EXAMPLE, PatientRecord
-from service.api import batch, explain, health, metrics, predict, web
-from service.api.state import State
-from service.api.v2 import routes as inference
-from service.http import authentication as access
-from service.http import problems as errors
-from service.http.graceful_shutdown import drained
-from service.http.request_log import routes
-from service.http.streams import Streams
+from service.api import batch, explain, health, metrics, predict, v2, web
+from service.api.fast_path import FastPathMiddleware
+from service.api.state import AppState
+from service.http import problems
+from service.http.authentication import AuthenticationMiddleware, describe_authentication
+from service.http.concurrency import ConcurrencyLimitMiddleware
+from service.http.cors import cors
+from service.http.graceful_shutdown import CloseConnectionsMiddleware
+from service.http.request_log import RequestLogMiddleware, route_templates
+from service.http.security_headers import SecurityHeadersMiddleware
 from service.model.predictor import Predictor
-from service.model.registry import Versions, watched
-from service.observe import log as log_lines
-from service.observe.metrics import Counts
+from service.model.registry import ModelRegistry, polling
+from service.observe import log
+from service.observe.metrics import Metrics
 from service.settings import Settings
-
-
-def create_app(settings: Settings, model: Predictor | Versions | None = None, counts: Counts | None = None) -> FastAPI:
-    """The service as an ASGI app. A predictor serves come what may; of versions, whichever is to serve at the time.
-
-    Without either these are the versions that the settings name; without counts it counts alone.
-    """
-    fixed = model if isinstance(model, Predictor) else None
-    versions = model if isinstance(model, Versions) else Versions(settings, counts or Counts())
-    state = State(settings, counts or versions.counts)
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        state.serve(fixed or versions.model or versions.start())
-        gc.freeze()  # what is loaded stays: no collection need look at it again, for tens of milliseconds each time
-        gc.set_threshold(50_000, 20, 20)  # requests leave no cycles: at 700, Python's own, looking for some takes 6 %
-        watch = asyncio.create_task(state.keys.watch()) if state.keys else None
-        with drained(state):
-            async with nullcontext() if fixed else watched(versions, state):
-                yield
-        if watch:
-            watch.cancel()
-        state.model = None
-        log_lines.flush()
-
-    app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
-    app.router.redirect_slashes = False
-    app.state.heart = state
-    app.state.streams = Streams(settings.max_streams, state.counts)
-    app.include_router(predict.router)
-    app.include_router(batch.router)
-    app.include_router(explain.router)
-    app.include_router(inference.router)
-    app.include_router(health.router)
-    app.include_router(metrics.router)
-    app.include_router(web.router)
-    errors.install(app)
-    state.routes = routes(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
-    return app
-
 
 ABOUT = """The probability of heart disease from 13 measurements, by a network of 497 parameters, trained on the
 Cleveland Clinic data (UCI Heart Disease, CC BY 4.0). **Not a medical device.**
 
 Every error is `application/problem+json` and never repeats a value that was sent."""
+OPEN_PATHS = health.PROBES | {"/docs", "/docs/oauth2-redirect", "/openapi.json", *web.PAGES}
+OPEN_FOLDERS = (web.FOLDER, "/static-offline-docs/")
+
+
+def create_app(
+    settings: Settings, model: Predictor | ModelRegistry | None = None, metrics_: Metrics | None = None
+) -> FastAPI:
+    """Create the service as an ASGI app.
+
+    model: a fixed predictor, or the registry of versions; by default a registry of the settings' model folder
+    metrics_: by default this process's own
+    """
+    state = AppState(settings, metrics_ or Metrics())
+    fixed = model if isinstance(model, Predictor) else None
+    registry = model if isinstance(model, ModelRegistry) else ModelRegistry(settings, state.metrics.record_reload)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        state.serve(fixed or registry.model or registry.start())
+        gc.freeze()  # what is loaded stays: collections need not look at it again, for tens of milliseconds each
+        gc.set_threshold(50_000, 20, 20)  # requests leave no cycles: at 700, Python's default, the search takes 6 %
+        keys = asyncio.create_task(state.keys.watch()) if state.keys else None
+        with state.shutdown.handling_sigterm():
+            async with nullcontext() if fixed else polling(registry, state.serve):
+                yield
+        if keys:
+            keys.cancel()
+        state.model = None
+        log.flush()
+
+    app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    app.state.heart = state
+    for module in (predict, batch, explain, v2, health, metrics, web):
+        app.include_router(module.router)
+    problems.install(app, state.metrics)
+    state.routes = route_templates(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
+    return app
+
+
+def with_middleware(app: FastAPI) -> ASGIApp:
+    """Return `app` as it is served, behind its middleware; the outermost comes last."""
+    state: AppState = app.state.heart
+    settings = state.settings
+    limited = ConcurrencyLimitMiddleware(
+        SecurityHeadersMiddleware(app), settings.max_requests, state.metrics, health.PROBES
+    )
+    served: ASGIApp = FastPathMiddleware(limited, state)
+    if state.keys:
+        served = AuthenticationMiddleware(served, state.keys, is_open)
+    if settings.cors_origins:
+        served = cors(served, settings.cors_origins)
+    served = CloseConnectionsMiddleware(served, state.shutdown)
+    return RequestLogMiddleware(served, state.routes, state.metrics, log.access_log())
+
+
+def is_open(path: str) -> bool:
+    """Whether a path needs no API key: probes, documentation, and the page, which say what anybody may know."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's schema, the two models that no route's signature mentions, and the keys if any are asked for."""
-    state: State = app.state.heart
+    """FastAPI's schema, the two models that no route's signature mentions, and the keys if they are required."""
+    state: AppState = app.state.heart
     if not app.openapi_schema:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         for route in chain(predict.router.routes, batch.router.routes, explain.router.routes):
-            if isinstance(route, APIRoute) and route.openapi_extra:  # FastAPI has dropped the nulls from its examples
+            if isinstance(route, APIRoute) and route.openapi_extra:  # FastAPI drops the nulls from its examples
                 schema["paths"][route.path]["post"] |= route.openapi_extra
         template = "#/components/schemas/{model}"
-        for model in (PatientRecord, errors.ProblemDetails):
+        for model in (PatientRecord, problems.ProblemDetails):
             own = model.model_json_schema(ref_template=template)
             schema["components"]["schemas"] |= own.pop("$defs", {}) | {model.__name__: own}
         schema["components"]["schemas"]["PatientRecord"]["examples"] = [EXAMPLE]  # Pydantic sorts its keys
         if state.keys:
-            access.describe(schema)
+            describe_authentication(schema, is_open)
         app.openapi_schema = schema
     return app.openapi_schema

@@ -16,14 +16,13 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from patient.artefact import ArtefactError
-from service.api.fast_path import stack
-from service.app import create_app
-from service.http.api_keys import KeysError
+from service.app import create_app, with_middleware
+from service.http.api_keys import ApiKeysError
 from service.http.connection import Connection
-from service.model.predictor import ProviderError
-from service.model.registry import Versions
+from service.model.device import ProviderError
+from service.model.registry import ModelRegistry
 from service.observe import log as logs
-from service.observe.metrics import Counts
+from service.observe.metrics import Metrics
 from service.settings import Settings
 
 try:
@@ -37,14 +36,14 @@ ACCEPTS = 8
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, versions: Versions) -> None:
+def serve(settings: Settings, registry: ModelRegistry, metrics: Metrics) -> None:
     """Serve until a signal. Several workers load the model each for itself."""
     _take_descriptors()
     signal.signal(signal.SIGTERM, lambda *_: None)  # which Uvicorn raises again when it has stopped: exit with 0
     if settings.workers == 1:
-        app = create_app(settings, versions)
+        app = create_app(settings, registry, metrics)
         with contextlib.suppress(KeyboardInterrupt):
-            config = _config(settings, stack(app))
+            config = _config(settings, with_middleware(app))
             uvicorn.Server(config).run(_listening(config))
         return
     with TemporaryDirectory(prefix="heart-") as folder:
@@ -100,11 +99,12 @@ def _take_descriptors() -> None:
 def _worker(settings: Settings, folder: Path) -> ASGIApp:
     """Called in each process. One that cannot load the model ends, and is tried again while the others serve."""
     logs.to_stderr(settings)
-    versions = Versions(settings, Counts(folder))
+    metrics = Metrics(folder)
+    registry = ModelRegistry(settings, metrics.record_reload)
     try:
-        versions.start()
-        app = create_app(settings, versions)
-    except (ArtefactError, KeysError, ProviderError) as error:
+        registry.start()
+        app = create_app(settings, registry, metrics)
+    except (ArtefactError, ApiKeysError, ProviderError) as error:
         log.error("a worker will not start: %s", error)
         sys.exit(1)
-    return stack(app)
+    return with_middleware(app)

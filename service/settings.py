@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag, CliSettingsSource
 
-from service.model.device import Gpu, Mode, Provider
+Provider = Literal["auto", "cuda", "cpu"]
+GpuMode = Literal["plain", "iobinding"]
 
 
 class SettingsError(Exception):
@@ -39,7 +40,7 @@ class Settings(
     open_to_network: bool = Field(False, description="listen beyond this machine although no key is needed")
     cors_origins: list[Origin] = Field([], description="web pages' origins that may call from a browser; none")
     provider: Provider = Field("auto", description="cuda: GPU or no start; cpu; auto: GPU if there is one, and says so")
-    gpu_mode: Mode = Field("iobinding", description="how rows reach the GPU: plain, iobinding or graphs (CUDA graphs)")
+    gpu_mode: GpuMode = Field("iobinding", description="how rows reach the GPU: plain or iobinding")
     gpu_memory: int = Field(256, ge=64, description="MiB of the GPU that runs may take, beside CUDA's own some hundred")
     crossover: int | None = Field(
         None, ge=0, description="rows from which auto takes the GPU; 0: always; None: measured"
@@ -68,11 +69,6 @@ class Settings(
     access_log: CliImplicitFlag[bool] = Field(True, description="a line a request, from log level info on")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
-
-    @property
-    def gpu(self) -> Gpu:
-        """What `load` is told of the GPU."""
-        return Gpu(self.gpu_mode, self.gpu_memory, self.crossover)
 
 
 class Client(BaseSettings, env_prefix="HEART_"):

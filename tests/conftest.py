@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from service.api.fast_path import stack
-from service.app import create_app
+from service.app import create_app, with_middleware
 from service.model.predictor import Predictor, load
 from service.settings import Settings
 from trainer.dataset import Dataset, read
@@ -47,5 +46,5 @@ def predictor() -> Predictor:
 def client(predictor: Predictor, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     """The app around the committed model, with its short way for single records and without."""
     app = create_app(Settings(), predictor)
-    with TestClient(stack(app) if request.param == "front" else app, raise_server_exceptions=False) as client:
+    with TestClient(with_middleware(app) if request.param == "front" else app, raise_server_exceptions=False) as client:
         yield client

@@ -62,9 +62,9 @@ async def batch(request: Request) -> Response:
     JSON, NDJSON, CSV, Arrow and Parquet in and out, also as a form's file, and compressed by gzip or zstd. `Accept`
     names the type of the answer: by default it is that of the body.
     """
-    # pyarrow is loaded when it is needed: start-up need not wait for it, nor the event loop.
-    if "service.api.tabular" not in sys.modules:
-        await run_in_threadpool(import_module, "service.api.tabular")
-    from service import tabular
+    # pyarrow is imported when it is needed: neither start-up nor the event loop need wait for it.
+    if "service.api.table_response" not in sys.modules:
+        await run_in_threadpool(import_module, "service.api.table_response")
+    from service.api.table_response import table_response
 
-    return await tabular.answer(request)
+    return await table_response(request)

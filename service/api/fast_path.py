@@ -1,123 +1,103 @@
-"""Records as plain JSON, one or an array, straight from the server's bytes to the model's, in front of FastAPI.
+"""Middleware: answer plain JSON records, one or an array, without FastAPI.
 
-FastAPI documents these routes and would answer them alike (service/routes/ calls the same functions), but spends
-several times the work that a record needs. Everything else goes to FastAPI.
+FastAPI documents these routes and answers them alike (service/api/ calls the same functions), but spends several times
+the work that a record needs: docs/adr/0005. Every other request goes to FastAPI.
 """
 
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from http import HTTPStatus
 
-import msgspec
-from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import json_batch as array
-from service.api.state import State
-from service.http import body
-from service.http.authentication import Access
-from service.http.concurrency import Limit
-from service.http.cors import cors
-from service.http.graceful_shutdown import Closing
-from service.http.micro_batcher import FULL
-from service.http.problems import Problem, lost, response
-from service.http.request_log import Watch
-from service.http.security_headers import DATA, Headers, Safe
+from service.api.json_batch import predict_array
+from service.api.state import AppState
+from service.http.body import JSON, read_json
+from service.http.micro_batcher import QUEUE_FULL
+from service.http.problems import Problem, ProblemResponse, as_problem, busy
+from service.http.request_log import Exchange
+from service.http.security_headers import DATA_HEADERS, Headers
 from service.model.device import DeviceLost
-from service.observe import log
-from service.observe.request_context import CURRENT, scored
-from service.records.results import Prediction, missing
+from service.observe.request_context import CURRENT, record_scored
+from service.records.decoding import decode_record
+from service.records.errors import RecordError
+from service.records.results import record_result
 
 SINGLE, BATCH = "/predict", "/predict/batch"
 PLAIN = ((b"accept", b"*/*"), (b"accept", b"application/json"))
-ENCODE = msgspec.json.Encoder().encode
+Handler = Callable[[AppState, Scope, Receive], Awaitable[bytes]]
 
 
-async def predict(state: State, scope: Scope, receive: Receive) -> bytes:
-    """The answer to one record as JSON. Raises Problem."""
-    values = body.one(await body.read_json(scope, receive, state.settings.max_body))
-    model, probability = await state.runs.submit(values)
-    scored(1, model.version)
-    threshold = model.metadata.threshold
-    return ENCODE(Prediction(probability, probability >= threshold, missing(values), threshold, model.version))
+async def predict(state: AppState, scope: Scope, receive: Receive) -> bytes:
+    """The result for one record, as JSON. Raises RecordError and Problem."""
+    values = decode_record(await read_json(scope, receive, state.settings.max_body))
+    model, probability = await state.batcher.submit(values)
+    record_scored(1, model.version)
+    return record_result(probability, values, model.metadata.threshold, model.version)
 
 
-async def predict_batch(state: State, scope: Scope, receive: Receive) -> bytes:
-    """The answer to an array of records as JSON. Raises Problem."""
-    return await array.answer(state, await body.read_json(scope, receive, state.settings.max_body))
+async def predict_batch(state: AppState, scope: Scope, receive: Receive) -> bytes:
+    """The results for an array of records, as JSON. Raises RecordError and Problem."""
+    return await predict_array(state, await read_json(scope, receive, state.settings.max_body))
 
 
-def _way(scope: Scope) -> Callable[[State, Scope, Receive], Awaitable[bytes]] | None:
-    """Who answers this request in short, if anybody does."""
+def _handler(scope: Scope) -> Handler | None:
+    """Return the fast-path handler for this request, or None."""
     if scope["type"] == "http" and scope["method"] == "POST":
         if scope["path"] == SINGLE:
             return predict
-        if scope["path"] == BATCH and not scope["query_string"] and body.JSON in scope["headers"]:
-            asked = [header for header in scope["headers"] if header[0] in (b"accept", b"content-encoding")]
-            return predict_batch if all(header in PLAIN for header in asked) else None
+        if scope["path"] == BATCH and not scope["query_string"] and JSON in scope["headers"]:
+            negotiated = [header for header in scope["headers"] if header[0] in (b"accept", b"content-encoding")]
+            return predict_batch if all(header in PLAIN for header in negotiated) else None
     return None
 
 
-class Front:
-    """The ASGI application that is served: `app`, with a short way for two paths."""
+class FastPathMiddleware:
+    """Serve `app`, with a fast path for two routes."""
 
-    def __init__(self, app: ASGIApp, state: State) -> None:
+    def __init__(self, app: ASGIApp, state: AppState) -> None:
         self.app, self.state = app, state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection event."""
-        way = _way(scope)
-        if not way:
+        handler = _handler(scope)
+        if not handler:
             await self.app(scope, receive, send)
             return
-        if way is predict and self.state.runs.full():  # before it is read: whoever is sent away must cost little
-            for message in BUSY:
+        if handler is predict and self.state.batcher.is_full():  # before its body is read: a refusal must cost little
+            for message in OVERLOADED:
                 await send(message)
             return
         try:
-            content = await way(self.state, scope, receive)
-        except Problem as problem:
-            self.state.counts.refused(problem.fields)
-            await response(problem)(scope, receive, send)
-        except DeviceLost as error:
-            await response(lost(error))(scope, receive, send)
+            content = await handler(self.state, scope, receive)
+        except (Problem, RecordError, DeviceLost) as error:
+            problem = error if isinstance(error, Problem) else as_problem(error)
+            self.state.metrics.record_invalid_fields(problem.fields)
+            await ProblemResponse(problem)(scope, receive, send)
         except ClientDisconnect:
             return
         else:
-            if not self._whole(content):
+            if not self._send_whole(content):
                 await send({"type": "http.response.start", "status": 200, "headers": _headers(len(content))})
                 await send({"type": "http.response.body", "body": content})
 
-    def _whole(self, content: bytes) -> bool:
-        """Whether the answer went out in one write, as it can while nobody has another header to add."""
-        if self.state.stopping or self.state.settings.cors_origins:
+    def _send_whole(self, content: bytes) -> bool:
+        """Send the response in a single write, which is possible while no middleware adds headers; or return False."""
+        if self.state.shutdown.stopping or self.state.settings.cors_origins:
             return False
-        request = CURRENT.get()
-        return request is not None and request.whole(content)
+        exchange = CURRENT.get()
+        return isinstance(exchange, Exchange) and exchange.send_whole(content)
 
 
-def stack(app: FastAPI) -> ASGIApp:
-    """`app` as it is served: with everything that stands in front of it, the outermost last."""
-    state: State = app.state.heart
-    layers: ASGIApp = Front(Limit(Safe(app), state.settings.max_requests, state.counts), state)
-    if state.keys:
-        layers = Access(layers, state.keys)
-    if state.settings.cors_origins:
-        layers = cors(layers, state.settings.cors_origins)
-    return Watch(Closing(layers, state), state, log.access())
+def _overloaded() -> tuple[Message, ...]:
+    response = ProblemResponse(busy(QUEUE_FULL))
+    start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+    return start, {"type": "http.response.body", "body": response.body}
 
 
-def _busy() -> tuple[Message, ...]:
-    answer = response(Problem(HTTPStatus.SERVICE_UNAVAILABLE, FULL, headers={"Retry-After": "1"}))
-    start = {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
-    return start, {"type": "http.response.body", "body": answer.body}
-
-
-BUSY = _busy()  # made once: it is sent when there is no time to make it
+OVERLOADED = _overloaded()  # made once: it is sent when there is no time to make it
 
 
 @lru_cache
 def _headers(length: int) -> Headers:
-    """A tuple: whoever adds to those of one answer cannot add to all."""
-    return (b"content-type", b"application/json"), (b"content-length", b"%d" % length), *DATA
+    """A tuple, so that nothing can be added to the headers of all responses at once."""
+    return (b"content-type", b"application/json"), (b"content-length", b"%d" % length), *DATA_HEADERS

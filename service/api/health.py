@@ -8,12 +8,13 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
 from patient.artefact import CARD
-from service.api.state import State
-from service.http.problems import Problem, documented, lost
+from service.api.state import AppState
+from service.http.problems import Problem, as_problem, busy, documented
 from service.model.device import DeviceLost
 from service.records.schema import Ready, Served
 
 router = APIRouter(tags=["health and model"])
+PROBES = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
 NOT_READY = documented(HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -35,20 +36,19 @@ async def ready(request: Request) -> Ready:
 
     A GPU answers one record first, because it may be lost while nobody asks.
     """
-    state = State.of(request)
-    if state.stopping:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The service stops.")
+    state = AppState.of(request)
+    if state.shutdown.stopping:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The service is stopping.")
     model = state.ready_model()
     try:
         if model.crossover is not None:
             await run_in_threadpool(model.probe)
     except DeviceLost as error:
-        state.counts.ready(False)
-        raise lost(error) from None
-    workers, able = state.counts.workers()
+        state.metrics.set_ready(False)
+        raise as_problem(error) from None
+    workers, able = state.metrics.worker_counts()
     if able < workers:
-        detail = f"{workers - able} of {workers} worker processes cannot answer."
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+        raise busy(f"{workers - able} of {workers} worker processes cannot answer.")
     return Ready(
         model_version=model.version,
         provider=model.provider,
@@ -61,7 +61,7 @@ async def ready(request: Request) -> Ready:
 @router.get("/model", responses=NOT_READY)
 async def model(request: Request) -> Served:
     """The metadata that lie in the model file: fields, training data, flags, scores, libraries; and its digest."""
-    serves = State.of(request).ready_model()
+    serves = AppState.of(request).ready_model()
     return Served(sha256=serves.digest, **serves.metadata.model_dump())
 
 
@@ -78,7 +78,7 @@ class Markdown(PlainTextResponse):
 )
 async def card(request: Request) -> Response:
     """The model card that lies beside the model file, as Markdown: what it is for, how good it is, and its limits."""
-    state = State.of(request)
+    state = AppState.of(request)
     file = state.settings.models / state.ready_model().version / CARD
     try:
         return Markdown(await run_in_threadpool(file.read_bytes))

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from service.api.state import State
+from service.api.state import AppState
 from service.http.problems import documented
 
 router = APIRouter(tags=["health and model"])
@@ -16,4 +16,5 @@ async def metrics(request: Request) -> Response:
     """Counts over all worker processes, whichever of them answers."""
     from service.observe.prometheus import MEDIA_TYPE, exposition  # when it is asked for: start-up need not wait for it
 
-    return Response(exposition(State.of(request)), media_type=MEDIA_TYPE)
+    state = AppState.of(request)
+    return Response(exposition(state.metrics, state.routes, state.model), media_type=MEDIA_TYPE)

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request, Response
 
 from patient.record import EXAMPLE
-from service.api import fast_path as front
-from service.api.state import State
+from service.api import fast_path
+from service.api.state import AppState
 from service.http.problems import documented
 from service.records.schema import Prediction
 
@@ -24,19 +24,19 @@ FAILURES = documented(
 )
 
 
-def takes(schema: Mapping[str, object], example: object) -> dict[str, object]:
-    """OpenAPI of a JSON body that the route reads by itself."""
+def json_body(schema: Mapping[str, object], example: object) -> dict[str, object]:
+    """OpenAPI of a JSON body that the handler reads itself."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
 
 
 RECORD = {"$ref": "#/components/schemas/PatientRecord"}
 
 
-@router.post("/predict", response_model=Prediction, responses=FAILURES, openapi_extra=takes(RECORD, EXAMPLE))
+@router.post("/predict", response_model=Prediction, responses=FAILURES, openapi_extra=json_body(RECORD, EXAMPLE))
 async def predict(request: Request) -> Response:
     """The probability of heart disease for one patient.
 
     A measurement that was not taken is null.
     """
-    content = await front.predict(State.of(request), request.scope, request.receive)
+    content = await fast_path.predict(AppState.of(request), request.scope, request.receive)
     return Response(content, media_type="application/json")

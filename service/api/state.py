@@ -1,46 +1,48 @@
-"""What the ways in share."""
+"""Application state shared by all handlers."""
 
 import logging
-from http import HTTPStatus
 from typing import cast
 
 from fastapi import Request
 
-from service.http.api_keys import Keys
-from service.http.gates import Turns
-from service.http.micro_batcher import Runs
-from service.http.problems import Problem
+from service.http.api_keys import ApiKeys
+from service.http.gates import BoundedLock, Gate
+from service.http.graceful_shutdown import GracefulShutdown
+from service.http.micro_batcher import MicroBatcher
+from service.http.problems import busy
+from service.http.streams import StreamPool
 from service.model.predictor import Predictor
-from service.observe.metrics import Counts
+from service.observe.metrics import Gauge, Metrics
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-class State:
-    """The settings, the keys, the model once there is one, the queues in front of it, and what has been done so far."""
+class AppState:
+    """Settings, keys, metrics, the model that serves, and the queues in front of it. Raises ApiKeysError."""
 
-    def __init__(self, settings: Settings, counts: Counts | None = None) -> None:
-        """Raises KeysError."""
-        self.settings = settings
-        self.counts = counts or Counts()
-        self.keys = Keys(settings.keys) if settings.keys else None
-        self.routes: list[str] = []  # their templates
-        self.stopping = False  # not ready any more, though it still answers: see service/drain.py
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings, self.metrics = settings, metrics
+        self.keys = ApiKeys(settings.keys) if settings.keys else None
+        self.routes: list[str] = []  # templates
+        self.shutdown = GracefulShutdown(settings.drain)
         self._model: Predictor | None = None
-        self.runs = Runs(self.ready_model, settings.max_waiting, self.counts)
-        self.turns = Turns(settings.max_batches, self.counts, "batches")
-        self.explanations = Turns(settings.max_explanations, self.counts, "explanations")
+        self.batcher = MicroBatcher(self.ready_model, settings.max_waiting, metrics)
+        self.streams = StreamPool(Gate(settings.max_streams, "Too many tables at once.", metrics, "streams"))
+        self.batches = self._bounded_lock(settings.max_batches, "Too many batches are waiting.", "batches")
+        self.explanations = self._bounded_lock(
+            settings.max_explanations, "Too many explanations are waiting.", "explanations"
+        )
 
     @classmethod
-    def of(cls, request: Request) -> "State":
-        """The state of the app that this request came to."""
-        return cast(State, request.app.state.heart)
+    def of(cls, request: Request) -> "AppState":
+        """The state of the app that received this request."""
+        return cast(AppState, request.app.state.heart)
 
     def serve(self, model: Predictor) -> None:
-        """Let this model answer from now on. In the event loop; whoever has taken the one before goes on with it."""
+        """Answer with this model from now on; requests that began with another finish with that."""
         self.model = model
-        log.info("model version %s serves on %s, sha256 %s", model.version, model.provider, model.digest)
+        log.info("serving model version %s on %s, sha256 %s", model.version, model.provider, model.digest)
         if model.fallback:
             log.warning("provider=auto fell back to the CPU: %s", model.fallback)
 
@@ -52,15 +54,18 @@ class State:
     @model.setter
     def model(self, model: Predictor | None) -> None:
         self._model = model
-        self.counts.serves(model)
+        self.metrics.set_model(model)
 
     def ready_model(self) -> Predictor:
         """The model that serves. Raises Problem 503 while there is none."""
         model = self._model
         if model is None:
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "No model is loaded yet.", headers={"Retry-After": "1"})
+            raise busy("No model is loaded yet.")
         if model.failure:
-            self.counts.ready(False)
+            self.metrics.set_ready(False)
         if model.fallback:
-            self.counts.fell_back(True)
+            self.metrics.set_fallback(True)
         return model
+
+    def _bounded_lock(self, limit: int, refusal: str, gauge: Gauge) -> BoundedLock:
+        return BoundedLock(Gate(limit, refusal, self.metrics, gauge))

@@ -19,7 +19,7 @@ QUERY = ("on_error", "keep")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TableRequest:
     """format: of the body; None is that of the file in a form, whose parts `boundary` parts.
 
     packing: how the body is compressed; accept: the types the client takes, each with its weight; report: what becomes
@@ -46,7 +46,7 @@ class Asked:
         return came is NDJSON if self.report is None else self.report
 
 
-def asked(request: Request) -> Asked:
+def parse_table_request(request: Request) -> TableRequest:
     """What this request asks. Raises Problem 406, 415 or 422, and ColumnsError."""
     query = request.query_params
     for name in query:
@@ -60,7 +60,7 @@ def asked(request: Request) -> Asked:
     if encoding not in PACKINGS:
         headers = {"Accept-Encoding": "gzip, zstd"}
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding is gzip or zstd.", headers=headers)
-    found = Asked(
+    found = TableRequest(
         format=format_,
         boundary=boundary,
         packing=PACKINGS[encoding],

@@ -1,61 +1,85 @@
-"""A table over HTTP: reads the body, answers while it comes where that can be, and refuses in HTTP's words."""
+"""POST /predict/batch: read a table from the request's body, and respond while it arrives where that is possible."""
 
 import asyncio
+import io
 import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from http import HTTPStatus
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from patient.encoding import Floats
-from service.api.state import State
-from service.api.table_request import Asked, of_type
-from service.http import body
-from service.http import problems as errors
-from service.http.connection import PATIENT
+from service.api.json_batch import predict_array
+from service.api.state import AppState
+from service.api.table_request import TableRequest, of_type, parse_table_request
+from service.http.body import read_json
+from service.http.connection import SLOW_CLIENT_EXEMPT
 from service.http.multipart import Upload
-from service.http.problems import FieldError, Problem
-from service.http.streams import Body, Gone, Streams, linger
+from service.http.problems import Problem, ProblemResponse, as_problem
+from service.http.streams import Body, ClientDisconnected, linger
 from service.model.device import DeviceLost
-from service.observe.drift import Spread
-from service.observe.request_context import scored
+from service.observe.drift import DriftHistogram
+from service.observe.request_context import record_scored
+from service.records.errors import EMPTY_BATCH, ColumnsError, InvalidRows, RecordError, Tally, TooLarge
 from service.tables.chunk import Chunk
-from service.tables.errors import ColumnsError, NoProbability, NoRoom, Refused, TableError, Tally, TooLarge
 from service.tables.formats import JSON, NDJSON, Format, of_name
 from service.tables.scoring import schema, score
 from service.tables.source import Limits, Source, opened
-from service.tables.spool import held
+from service.tables.spool import contents, held
 
 log = logging.getLogger(__name__)
 
 
-class Scoring:
+async def table_response(request: Request) -> Response:
+    """Respond to a table, whatever its format. Raises Problem and RecordError."""
+    state = AppState.of(request)
+    wanted = parse_table_request(request)
+    if wanted.format is JSON and wanted.answer(JSON) is JSON and not wanted.keep and not wanted.reports(JSON):
+        return await _json_array(request, state, wanted)
+    return TableResponse(TableScoring(wanted, state), state)
+
+
+async def _json_array(request: Request, state: AppState, wanted: TableRequest) -> Response:
+    """Respond to a JSON array, which is small and held whole, from the event loop."""
+    limit = state.settings.max_body
+    content = await read_json(request.scope, request.receive, limit)
+    try:
+        if wanted.packing:
+            limits = Limits(limit, limit, ratio=state.settings.max_ratio)
+            source = opened(io.BytesIO(content), wanted.packing, limits)
+            content = await asyncio.to_thread(b"".join, contents(source))
+        return Response(await predict_array(state, content), media_type="application/json")
+    except InvalidRows as error:
+        raise table_problem(error, wanted) from None
+
+
+class TableScoring:
     """One table's way through the model, for a thread: `work` is all of it.
 
     answer: the format of the answer, once the first piece of it is there
     """
 
-    def __init__(self, asked: Asked, state: State) -> None:
+    def __init__(self, request: TableRequest, state: AppState) -> None:
         """Raises Problem 503 while there is no model."""
-        self.asked, self.model = asked, state.ready_model()
-        self.settings, self.counts = state.settings, state.counts
-        self.spread = Spread(self.model.metadata)
+        self.request, self.model = request, state.ready_model()
+        self.settings, self.metrics = state.settings, state.metrics
+        self.spread = DriftHistogram(self.model.metadata)
         self.answer = NDJSON
         self.tally = Tally()
 
     def work(self, source: Body) -> Iterator[bytes | memoryview]:
         """The answer to a body. Raises TableError, Problem and Gone."""
         came, packed, packing = self._opened(source)
-        self.answer, report = self.asked.answer(came), self.asked.reports(came)
+        self.answer, report = self.request.answer(came), self.request.reports(came)
         limits = self._limits(came)
-        table = came.read(opened(packed, packing, limits), self.asked.keep, limits)
+        table = came.read(opened(packed, packing, limits), self.request.keep, limits)
         chunks = self._counted(table.chunks, limits, source.loop)
         seen = partial(self._seen, source.loop)
         batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, seen=seen)
@@ -66,9 +90,9 @@ class Scoring:
 
     def _opened(self, source: Body) -> tuple[Format, Source, str | None]:
         """The table's format, its bytes, and how they are packed."""
-        if self.asked.format:
-            return self.asked.format, source, self.asked.packing
-        upload = Upload(opened(source, self.asked.packing, self._limits(NDJSON)), self.asked.boundary)
+        if self.request.format:
+            return self.request.format, source, self.request.packing
+        upload = Upload(opened(source, self.request.packing, self._limits(NDJSON)), self.request.boundary)
         named = of_name(upload.file_name)
         if not named:
             came = of_type(upload.media_type)
@@ -91,14 +115,14 @@ class Scoring:
             yield chunk
             if fields := self.tally.fields:
                 self.tally.fields = Counter()
-                loop.call_soon_threadsafe(self.counts.refused, fields)
+                loop.call_soon_threadsafe(self.metrics.record_invalid_fields, fields)
 
     def _seen(self, loop: asyncio.AbstractEventLoop, columns: Floats, probabilities: NDArray[np.float64]) -> None:
         """Count good rows. Into bins in this thread; but the counts are the loop's alone."""
         if rows := len(probabilities):
             found = self.spread.count(columns, probabilities)
-            loop.call_soon_threadsafe(self.counts.ran, "batch", rows)
-            loop.call_soon_threadsafe(self.counts.binned, self.model, found)
+            loop.call_soon_threadsafe(self.metrics.record_run, "batch", rows)
+            loop.call_soon_threadsafe(self.metrics.add_drift, self.model, found)
 
     def _some(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
         """The pieces, but none of an answer to no rows."""
@@ -109,7 +133,7 @@ class Scoring:
                 yield from early
                 early.clear()
         if not self.tally.rows:
-            raise ColumnsError([("", "The batch is empty: send at least one record")])
+            raise ColumnsError([EMPTY_BATCH])
 
     def _reported(self, pieces: Iterable[memoryview]) -> Iterator[bytes | memoryview]:
         """The pieces; NDJSON says at its end how many rows were bad, or why it is cut off."""
@@ -118,7 +142,7 @@ class Scoring:
             for piece in self._some(pieces):
                 begun = True
                 yield piece
-        except TableError as error:
+        except RecordError as error:
             if begun and self.answer is NDJSON:
                 yield self._summary(str(error))
             raise
@@ -135,17 +159,18 @@ class Scoring:
 class TableResponse(Response):
     """The answer to a table. Reads the body itself: it may begin before that has ended."""
 
-    def __init__(self, scoring: Scoring, streams: Streams) -> None:
-        self.scoring, self.streams = scoring, streams
+    def __init__(self, scoring: TableScoring, state: AppState) -> None:
+        self.scoring, self.state = scoring, state
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse; once an answer has begun, a failure cuts it off: a whole one ends as HTTP says."""
-        scope[PATIENT] = True
-        settings, answer, begun = self.scoring.settings, None, False
+        scope[SLOW_CLIENT_EXEMPT] = True
+        settings, response, begun = self.state.settings, None, False
         try:
-            async with self.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds) as answer:
-                async for piece in answer:
+            work = self.state.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds)
+            async with work as response:
+                async for piece in response:
                     if not begun:
                         await send(self._start())
                         begun = True
@@ -153,22 +178,27 @@ class TableResponse(Response):
                         await send(_part(bytes(piece)))
             self._scored()
             await send(_part(b"", more=False))
-        except Gone:
+        except ClientDisconnected:
             self._scored()
             return
-        except (TableError, Problem, DeviceLost, TimeoutError) as error:
+        except (RecordError, Problem, DeviceLost, TimeoutError) as error:
             if isinstance(error, DeviceLost) and not begun:
                 raise  # a problem of the whole service, which has its own words
-            rest = None if answer and answer.body.ended else receive
+            rest = None if response and response.body.ended else receive
             if begun:
                 self._scored()
-                log.warning("an answer was cut off after %d rows: %s", self.scoring.tally.rows, error or "nobody reads")
+                log.warning(
+                    "a response was cut off after %d rows: %s",
+                    self.scoring.tally.rows,
+                    error or "the client does not read",
+                )
                 await linger(rest)
                 return  # without an end: the server then breaks the connection
-            await _refuse(errors.response(problem(error, self.scoring.asked)), rest, send)
+            problem = table_problem(error, self.scoring.request)
+            await _refuse(ProblemResponse(problem), rest, send)
 
     def _scored(self) -> None:
-        scored(self.scoring.tally.rows - self.scoring.tally.bad, self.scoring.model.version)
+        record_scored(self.scoring.tally.rows - self.scoring.tally.bad, self.scoring.model.version)
 
     def _start(self) -> Message:
         model = self.scoring.model
@@ -191,30 +221,15 @@ async def _refuse(response: Response, rest: Receive | None, send: Send) -> None:
     await send(_part(b"", more=False))
 
 
-def problem(error: Exception, asked: Asked | None = None) -> Problem:
-    """What is wrong with a table, as HTTP says it."""
-    match error:
-        case Problem():
-            return error
-        case Refused(tally=tally):
-            places = [((row, column) if column else (row,), reason) for row, column, reason in tally.faults]
-            detail = f"{error} `errors` says what is wrong; with `?on_error=report` the others are scored."
-            return _unprocessable(detail, places, tally.total)
-        case ColumnsError(columns=columns):
-            listed = [((name,) if name else (), reason) for name, reason in columns]
-            return _unprocessable("Not a table of patient records, see `errors`.", listed, len(listed))
-        case TooLarge():
-            hint = " Larger tables: NDJSON, CSV, Arrow or Parquet." if asked and asked.format is JSON else ""
-            return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{error}{hint}")
-        case NoRoom():
-            return Problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
-        case NoProbability():
-            return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-        case TimeoutError():
-            return Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long.")
-    return Problem(HTTPStatus.BAD_REQUEST, str(error))
-
-
-def _unprocessable(detail: str, faults: Iterable[tuple[body.Location, str]], total: int) -> Problem:
-    listed = [FieldError(pointer=body.pointer(where), detail=reason) for where, reason in islice(faults, errors.LISTED)]
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, listed, total)
+def table_problem(error: Exception, request: TableRequest) -> Problem:
+    """A table's failure as HTTP reports it, with a hint where another request would do better."""
+    if isinstance(error, Problem):
+        return error
+    if not isinstance(error, RecordError):  # TimeoutError
+        return Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long.")
+    problem = as_problem(error)
+    if isinstance(error, TooLarge) and request.format is JSON:
+        problem.detail += " Larger tables: NDJSON, CSV, Arrow or Parquet."
+    if isinstance(error, InvalidRows):
+        problem.detail += " With `?on_error=report` the valid rows are scored."
+    return problem

@@ -126,7 +126,7 @@ def _run(
         record = flags.record(file, measured)
         with _asked(models, url) as asked:
             answer: Prediction | Explanation = asked.predict(record) if name == "predict" else asked.explain(record)
-    except (flags.Refused, InvalidRecord) as error:
+    except (flags.InvalidPatient, InvalidRecord) as error:
         raise Refusal(str(error)) from None
     except SettingsError as error:
         raise click.UsageError(str(error)) from None

@@ -12,7 +12,7 @@ from pyarrow import fs
 from service.cli.job import Buffer, Engine, Job, Kind, Outcome, Part, Tick
 from service.cli.plan import PIPE, Plan
 from service.cli.store import hidden_file
-from service.tables.errors import Refused, TableError, Tally
+from service.records.errors import InvalidRows, RecordError, Tally
 from service.tables.formats import PARQUET
 from service.tables.sink import Sink
 from service.tables.spool import held
@@ -93,10 +93,10 @@ def attempt(
                         tick(file.count, tally.rows)
         outcome = Outcome.of(part, tally)
         outcome.hidden = path
-    except Refused as error:
+    except InvalidRows as error:
         outcome = Outcome.of(part, error.tally)
         outcome.failure = str(error)
-    except TableError as error:
+    except RecordError as error:
         outcome = Outcome(part.name, failure=str(error))
     except BrokenPipeError:
         raise

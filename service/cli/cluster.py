@@ -26,10 +26,11 @@ from service.cli.local import Local
 from service.cli.plan import Plan
 from service.cli.show import say
 from service.cli.store import remove
-from service.model.device import Gpu, Provider, ProviderError
+from service.model.device import GpuOptions, ProviderError
 from service.model.predictor import load
 from service.model.session import CPU, CUDA
-from service.tables.errors import TableError
+from service.records.errors import TableError
+from service.settings import Provider
 
 STORE = 80 * 2**20  # bytes of the object store of a cluster that is started here: no rows go through it
 CONNECT = 10.0  # seconds
@@ -52,7 +53,7 @@ class Scorer:
     def __init__(
         self,
         model: tuple[str, bytes],
-        provider: tuple[Provider, Gpu],
+        provider: tuple[Provider, GpuOptions],
         job: Job,
         systems: list[fs.FileSystem],
         folder: str,
@@ -78,7 +79,7 @@ def _unseen(_read: int, _rows: int) -> None:
 
 @contextlib.contextmanager
 def joined(
-    engine: Local, provider: Provider, gpu: Gpu, address: str | None, workers: int | None
+    engine: Local, provider: Provider, gpu: GpuOptions, address: str | None, workers: int | None
 ) -> Iterator["Cluster"]:
     """A cluster that is joined, or started here and stopped in the end.
 
@@ -112,7 +113,7 @@ def joined(
 class Cluster:
     """An Executor: so many models, each on a GPU of its own or on a CPU."""
 
-    def __init__(self, engine: Local, gpu: Gpu | None, workers: int) -> None:
+    def __init__(self, engine: Local, gpu: GpuOptions | None, workers: int) -> None:
         self.engine, self.gpu, self.workers = engine, gpu, workers
         self.identity = engine.identity_on(CUDA if gpu else CPU)
 
@@ -125,7 +126,7 @@ class Cluster:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         engine = self.engine
         model = (engine.predictor.version, engine.content)
-        provider = ("cuda", self.gpu) if self.gpu else ("cpu", Gpu())
+        provider = ("cuda", self.gpu) if self.gpu else ("cpu", GpuOptions())
         items = [{"part": json.dumps(asdict(part))} for part in parts]
         outcomes = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             Scorer,

@@ -5,7 +5,7 @@ from typing import Any
 
 from service.cli.attempt import said
 from service.client.duplex import Duplex
-from service.tables.errors import TableError
+from service.records.errors import TableError
 from service.tables.source import Source
 
 PATIENCE = 3600.0  # seconds in which nothing goes either way: a service that spools answers late

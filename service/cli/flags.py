@@ -7,16 +7,17 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
-from pydantic import ValidationError
 
 from patient.record import FIELDS, Measurement, PatientRecord, measurements
+from service.records.decoding import decode_record
+from service.records.errors import InvalidRecord, MalformedJson
 
 NOT_TAKEN = object()  # as `null` is read: click takes None for a flag that was not given
 NULL = ("null", "not taken")
 LARGEST = 2**16  # bytes of a record
 
 
-class Refused(Exception):
+class InvalidPatient(Exception):
     """The record in the file is none. The message has a line for each fault, and repeats no value."""
 
 
@@ -91,7 +92,7 @@ def options() -> list[click.Parameter]:
 def record(file: str | None, flags: Mapping[str, Any]) -> PatientRecord:
     """The patient of a file, as far as no flag says otherwise; or of the flags, where what is not given was not taken.
 
-    Raises Refused, OSError and click.UsageError.
+    Raises InvalidPatient, OSError and click.UsageError.
     """
     given = {name: None if value is NOT_TAKEN else value for name, value in flags.items() if value is not None}
     if file is None:
@@ -113,25 +114,15 @@ def _content(file: str) -> bytes:
     with click.open_file(file, "rb") if file == "-" else Path(file).open("rb") as stream:
         content = stream.read(LARGEST + 1)
     if len(content) > LARGEST:
-        raise Refused("More than one patient: `heart score` takes tables.")
+        raise InvalidPatient("More than one patient: `heart score` takes tables.")
     return content
 
 
 def read(content: bytes) -> PatientRecord:
-    """A record from JSON, as POST /predict takes it, refused in the same words. Raises Refused."""
+    """Read a record from JSON, as POST /predict does, and refuse it in the same words. Raises InvalidPatient."""
     try:
-        found = PatientRecord.model_validate_json(content)
-    except ValidationError:
-        pass
-    else:
-        if content.count(b":") == len(FIELDS):
-            return found
-    from service.http.body import one  # FastAPI, which takes longer to load than the model, is for refusals alone
-    from service.http.problems import Problem
-
-    try:
-        one(content)
-    except Problem as problem:
-        faults = [": ".join(filter(None, (fault.pointer[1:], fault.detail))) for fault in problem.errors]
-        raise Refused("\n".join(faults) or problem.detail) from None
-    return PatientRecord.model_validate_json(content)
+        return PatientRecord.model_validate(dict(zip(FIELDS, decode_record(content), strict=True)))
+    except InvalidRecord as error:
+        raise InvalidPatient("\n".join(": ".join(filter(None, fault)) for fault in error.faults)) from None
+    except MalformedJson as error:
+        raise InvalidPatient(str(error)) from None

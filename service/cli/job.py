@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from service.records.errors import RowFault, Tally
 from service.tables import ndjson
 from service.tables.columns import Keep
-from service.tables.errors import Fault, Tally
 from service.tables.formats import FORMATS, PACKED, Format, of_name
 from service.tables.sink import Sink
 from service.tables.source import Limits, Source
@@ -116,7 +116,7 @@ class Outcome:
     rows: int = 0
     bad: int = 0
     total: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[RowFault] = field(default_factory=list)
     failure: str | None = None
     hidden: str | None = None
 
@@ -128,7 +128,7 @@ class Outcome:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
         """What `as_dict` gave, or its JSON."""
-        return cls(**{**values, "faults": [Fault(*fault) for fault in values["faults"]]})
+        return cls(**{**values, "faults": [RowFault(*fault) for fault in values["faults"]]})
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

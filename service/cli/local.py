@@ -6,9 +6,10 @@ from pathlib import Path
 
 from patient.artefact import FILE
 from service.cli.job import LIMITS, Buffer, Job, Kind, Part
-from service.model.device import Gpu, Provider
+from service.model.device import GpuOptions
 from service.model.predictor import Predictor, load
-from service.tables.errors import Tally
+from service.records.errors import Tally
+from service.settings import Provider
 from service.tables.formats import PARQUET
 from service.tables.scoring import schema, score
 from service.tables.source import Source, opened
@@ -26,7 +27,7 @@ class Local:
         return f"version {self.predictor.version}, {hashlib.sha256(self.content).hexdigest()}, {provider}"
 
     @classmethod
-    def load(cls, models: Path, provider: Provider, gpu: Gpu, job: Job) -> "Local":
+    def load(cls, models: Path, provider: Provider, gpu: GpuOptions, job: Job) -> "Local":
         """With the highest version. Raises ArtefactError and ProviderError."""
         predictor = load(models, provider, gpu)
         return cls(predictor, (models / predictor.version / FILE).read_bytes(), job)

@@ -20,15 +20,15 @@ from patient.artefact import Metadata
 from service.cli.attempt import said
 from service.cli.duplex import Answered
 from service.cli.job import LIMITS, Buffer, Job, Kind, Part, Usage
+from service.records.errors import MAX_LISTED_ERRORS, InvalidRows, RecordError, RowFault, TableError, Tally
 from service.settings import Client
-from service.tables.errors import LISTED, Fault, Refused, TableError, Tally
 from service.tables.formats import ARROW, NDJSON
 from service.tables.scoring import schema
 from service.tables.source import PIECE, Source, opened
 
 CONNECT = 10.0  # seconds
 EMPTY = "The batch is empty"  # how the service's refusal begins
-BAD = re.compile(r"(\d+) of (\d+) rows are bad\.")
+BAD = re.compile(r"(\d+) of (\d+) rows (?:is|are) invalid\.")
 
 
 class Remote:
@@ -193,11 +193,11 @@ def _count(tally: Tally, row: int, error: str | None) -> None:
     for fault in error.split(" | "):
         column, _, reason = fault.rpartition(": ")
         tally.total += 1
-        if len(tally.faults) < LISTED:
-            tally.faults.append(Fault(tally.rows + row, column, reason))
+        if len(tally.faults) < MAX_LISTED_ERRORS:
+            tally.faults.append(RowFault(tally.rows + row, column, reason))
 
 
-def _refusal(answered: Answered, tally: Tally | None, where: str) -> TableError:
+def _refusal(answered: Answered, tally: Tally | None, where: str) -> RecordError:
     """What a problem+json says (see service/errors.py)."""
     status = answered.response.status
     try:
@@ -208,8 +208,8 @@ def _refusal(answered: Answered, tally: Tally | None, where: str) -> TableError:
         return TableError(f"{where}: no service of this kind, it answers {status} without a problem+json.")
     if (bad := BAD.match(detail)) and tally is not None:
         tally.bad, tally.rows, tally.total = int(bad[1]), int(bad[2]), total
-        tally.faults = [Fault(int(row), _unescaped(*rest), reason) for (row, *rest), reason in places]
-        return Refused(tally)
+        tally.faults = [RowFault(int(row), _unescaped(*rest), reason) for (row, *rest), reason in places]
+        return InvalidRows(tally)
     listed = "; ".join(": ".join(filter(None, (_unescaped(*place), reason))) for place, reason in places)
     if status != http.client.BAD_REQUEST:  # which says what is wrong with the table, and no more
         detail = f"The service answers {status}: {detail}"

@@ -14,10 +14,10 @@ from service.cli.job import KINDS, Job, Kind, Outcome, Usage
 from service.cli.local import Local
 from service.cli.plan import Executor, Plan, plan
 from service.cli.remote import Remote
-from service.model.device import DeviceLost, Provider, ProviderError
-from service.settings import Settings, SettingsError, from_command_line
+from service.model.device import DeviceLost, GpuOptions, ProviderError
+from service.records.errors import ColumnsError, RecordError
+from service.settings import Provider, Settings, SettingsError, from_command_line
 from service.tables import columns
-from service.tables.errors import ColumnsError, TableError
 
 PROGRAM = "python -m service score"
 GOOD, FAILED, USAGE, BAD_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -51,7 +51,7 @@ def main(arguments: list[str], program: str = PROGRAM) -> int:
     except (Usage, ColumnsError, SettingsError) as error:
         show.say(str(error))
         return USAGE
-    except (ArtefactError, DeviceLost, ProviderError, TableError) as error:
+    except (ArtefactError, DeviceLost, ProviderError, RecordError) as error:
         show.say(str(error))
         return FAILED
     except BrokenPipeError:  # who read stdout has had enough
@@ -133,7 +133,7 @@ def _executor(asked: argparse.Namespace, job: Job) -> AbstractContextManager[Exe
     if asked.url:
         return nullcontext(InTurn(Remote(asked.url, job), job))
     models, provider = asked.models or asked.settings.models, asked.provider or asked.settings.provider
-    gpu = asked.settings.gpu
+    gpu = GpuOptions.of(asked.settings)
     if asked.engine == "local":
         return nullcontext(InTurn(Local.load(models, provider, gpu, job), job))
     from service.cli.cluster import joined  # Ray is an extra

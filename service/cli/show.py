@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.cli.job import Outcome
-from service.tables.errors import LISTED
+from service.records.errors import MAX_LISTED_ERRORS
 
 
 def say(line: str) -> None:
@@ -58,11 +58,11 @@ def summary(outcomes: Sequence[Outcome], before: int, quiet: bool) -> None:
     """The first bad rows, what failed, and the counts."""
     several = len(outcomes) > 1
     failed = [outcome for outcome in outcomes if outcome.failure]
-    for outcome in failed[:LISTED]:
+    for outcome in failed[:MAX_LISTED_ERRORS]:
         say(f"{outcome.name}: {outcome.failure}")
-    if len(failed) > LISTED:
-        say(f"and {len(failed) - LISTED:,} more parts have failed")
-    listed = [(outcome.name, fault) for outcome in outcomes for fault in outcome.faults][:LISTED]
+    if len(failed) > MAX_LISTED_ERRORS:
+        say(f"and {len(failed) - MAX_LISTED_ERRORS:,} more parts have failed")
+    listed = [(outcome.name, fault) for outcome in outcomes for fault in outcome.faults][:MAX_LISTED_ERRORS]
     for name, fault in listed:
         place = ", ".join(filter(None, (f"row {fault.row}", fault.column)))
         say(f"  {f'{name} ' if several else ''}{place}: {fault.reason}")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from patient.encoding import as_array
 from patient.record import Measurement, measurements
-from service.http.body import Values
 from service.model.execution import Run
+from service.records.decoding import Values
 from service.records.results import rounded
 
 

@@ -8,10 +8,10 @@ from patient.encoding import Floats, as_array
 from patient.record import FIELDS, measurements
 from service.explain.counterfactuals import Change, changes
 from service.explain.shapley import Doubles, shapley
-from service.http.body import Values
 from service.model.execution import Run
 from service.model.predictor import Predictor
-from service.records.results import DIGITS, odd, rounded
+from service.records.decoding import Values
+from service.records.results import DIGITS, invalid_probabilities, rounded
 from service.records.schema import Contribution, Explanation, OtherValue
 
 FINEST = 0.5 * 10.0**-DIGITS  # a probability told as 0 or 1 is taken for half the last digit: log-odds end at +-16.8
@@ -24,7 +24,7 @@ def log_odds(model: Run, rows: Floats) -> Doubles:
     Raises ArithmeticError where there is none.
     """
     told = rounded(model(rows))
-    if odd(told).any():
+    if invalid_probabilities(told).any():
         raise ArithmeticError("the model has no probability")
     probabilities = np.clip(told, FINEST, 1 - FINEST)
     found: Doubles = np.log(probabilities / (1 - probabilities))
@@ -42,7 +42,7 @@ def explain(model: Predictor, values: Values) -> Explanation:
     threshold = model.metadata.threshold
     heart_disease = probability >= threshold
     contributions = [
-        Contribution(feature=field.name, value=value, contribution=round(share, PLACES), label=field.said(value))
+        Contribution(feature=field.name, value=value, contribution=round(share, PLACES), label=field.describe(value))
         for field, value, share in zip(measurements(), values, shares.values.tolist(), strict=True)
     ]
     return Explanation(
@@ -71,7 +71,7 @@ def _told(change: Change, heart_disease: bool) -> OtherValue:
         tried = "any other finding" if field.codes else f"{others[0]:g} to {others[-1]:g} {field.unit}"
         label = f"{field.title}, {tried}. The model would answer the same."
     else:
-        label = f"{field.said(change.to)}. The model would answer {'no ' if heart_disease else ''}heart disease."
+        label = f"{field.describe(change.to)}. The model would answer {'no ' if heart_disease else ''}heart disease."
     return OtherValue(
         feature=field.name,
         value=change.value,

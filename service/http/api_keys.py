@@ -26,7 +26,7 @@ LARGEST = 2**20  # bytes of the file
 log = logging.getLogger(__name__)
 
 
-class KeysError(Exception):
+class ApiKeysError(Exception):
     """A file of keys that cannot be used. The message is one line and names it."""
 
 
@@ -42,7 +42,7 @@ class Key:
 Good = tuple[list[Key], dict[bytes, Key]]
 
 
-class Keys:
+class ApiKeys:
     """The keys of a file. Raises KeysError if it holds none to begin with."""
 
     def __init__(self, file: Path) -> None:
@@ -50,7 +50,7 @@ class Keys:
         self._seen, keys = _read(file)
         self._good: Good = keys, {}
         if not keys:
-            raise KeysError(f"{file}: no key in it; `python -m service key NAME` makes one")
+            raise ApiKeysError(f"{file}: no key in it; `python -m service key NAME` makes one")
 
     def find(self, key: bytes) -> Key | None:
         """The key, if it is good. Takes equally long whichever it is, and for all that are not.
@@ -81,7 +81,7 @@ class Keys:
             return
         try:
             self._seen, keys = _read(self.file)
-        except KeysError as error:
+        except ApiKeysError as error:
             self._seen = seen
             log.error("the keys stay as they were: %s", error)
             return
@@ -94,7 +94,7 @@ def new(name: str, scope: str = "all") -> tuple[str, str]:
     key = PREFIX + secrets.token_urlsafe(32)
     line = f"{name} {hashlib.sha256(key.encode()).hexdigest()}{'' if scope == 'all' else f' {scope}'}"
     if not NAME.fullmatch(name) or not _parse([line], "key"):
-        raise KeysError("a name is letters, digits and . _ @ -, at most 64")
+        raise ApiKeysError("a name is letters, digits and . _ @ -, at most 64")
     return key, line
 
 
@@ -111,13 +111,13 @@ def _read(file: Path) -> tuple[tuple[int, ...] | None, list[Key]]:
     seen = _stat(file)  # first: what is written meanwhile is seen the next time
     try:
         if not file.is_file():
-            raise KeysError(f"{file}: no such file")
+            raise ApiKeysError(f"{file}: no such file")
         with file.open("rb") as opened:
             content = opened.read(LARGEST + 1)
     except OSError as error:
-        raise KeysError(f"{file}: {os.strerror(error.errno or 0)}") from None
+        raise ApiKeysError(f"{file}: {os.strerror(error.errno or 0)}") from None
     if len(content) > LARGEST:
-        raise KeysError(f"{file}: larger than {LARGEST} bytes, no file of keys")
+        raise ApiKeysError(f"{file}: larger than {LARGEST} bytes, no file of keys")
     return seen, _parse(content.decode("utf-8", "replace").splitlines(), str(file))
 
 
@@ -132,7 +132,7 @@ def _parse(lines: Iterable[str], where: str) -> list[Key]:
                 if len(scope) <= 1 and (scope or ["all"])[0] in get_args(Scope):
                     keys.append(Key(name, bytes.fromhex(digest), "metrics" if scope == ["metrics"] else "all"))
                     continue
-        raise KeysError(f"{where}, line {number}: expected `name sha256 [{'|'.join(get_args(Scope))}]`")
+        raise ApiKeysError(f"{where}, line {number}: expected `name sha256 [{'|'.join(get_args(Scope))}]`")
     if len({key.digest for key in keys}) < len(keys):
-        raise KeysError(f"{where}: the same key twice")
+        raise ApiKeysError(f"{where}: the same key twice")
     return keys

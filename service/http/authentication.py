@@ -1,58 +1,55 @@
-"""What a request needs a key for, in front of everything else: whatever is not named here as open is closed."""
+"""Middleware: authenticate requests by API key. Every path needs a key that is not declared open."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.web import FILES
-from service.http.api_keys import Keys
-from service.http.problems import Problem, documented, response
+from service.http.api_keys import ApiKeys
+from service.http.problems import Problem, ProblemResponse, documented
 
-PROBES = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
-STATIC = "/static-offline-docs/"
-OPEN = PROBES | {"/docs", "/docs/oauth2-redirect", "/openapi.json", *FILES}  # they say what anybody may know
 METRICS = "/metrics"
 HEADERS = (b"authorization", b"x-api-key")
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="heart"'}
+CHALLENGE = 'Bearer realm="heart"'
+IsOpen = Callable[[str], bool]  # whether a path needs no key
 
 
-class Access:
-    """An ASGI layer that lets nobody through who has no key."""
+class AuthenticationMiddleware:
+    """Reject requests without a valid key."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        self.app, self.keys = app, keys
+    def __init__(self, app: ASGIApp, keys: ApiKeys, is_open: IsOpen) -> None:
+        self.app, self.keys, self.is_open = app, keys, is_open
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """One connection event. A good key's name is left in scope["key"]."""
-        if scope["type"] == "http" and not is_open(scope["path"]):
+        """Put the key's name into scope["key"]."""
+        if scope["type"] == "http" and not self.is_open(scope["path"]):
             try:
-                scope["key"] = self._admitted(scope)
+                scope["key"] = self._authenticate(scope)
             except Problem as problem:
-                return response(problem)(scope, receive, send)
+                return ProblemResponse(problem)(scope, receive, send)
         return self.app(scope, receive, send)
 
-    def _admitted(self, scope: Scope) -> str:
-        """The name of the key that was sent. Raises Problem 401 and 403."""
+    def _authenticate(self, scope: Scope) -> str:
+        """Return the name of the key that was sent. Raises Problem 401 and 403."""
         sent = [header for header in scope["headers"] if header[0] in HEADERS]
         if len(sent) != 1:
-            wanted = "Send one key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
-            raise Problem(HTTPStatus.UNAUTHORIZED, wanted, headers=CHALLENGE)
+            detail = "Send one API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+            raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": CHALLENGE})
         name, value = sent[0]
         if name == HEADERS[0]:
             kind, _, value = value.partition(b" ")
             value = value.strip() if kind.lower() == b"bearer" else b""
         key = self.keys.find(value)
         if key is None:
-            challenge = {"WWW-Authenticate": CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'}
-            raise Problem(HTTPStatus.UNAUTHORIZED, "This key is not good, or not any more.", headers=challenge)
+            headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
+            raise Problem(HTTPStatus.UNAUTHORIZED, "Invalid or revoked API key.", headers=headers)
         if key.scope == "metrics" and scope["path"] != METRICS:
-            raise Problem(HTTPStatus.FORBIDDEN, f"This key may read {METRICS} and nothing else.")
+            raise Problem(HTTPStatus.FORBIDDEN, f"This API key may only read {METRICS}.")
         return key.name
 
 
-def describe(schema: dict[str, Any]) -> None:
+def describe_authentication(schema: dict[str, Any], is_open: IsOpen) -> None:
     """Say in an OpenAPI document which requests need a key, and how it is sent."""
     schema["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
@@ -64,8 +61,3 @@ def describe(schema: dict[str, Any]) -> None:
                 operation["security"] = [{"bearer": []}, {"header": []}]
                 refusals = documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
                 operation["responses"] |= {str(status): response for status, response in refusals.items()}
-
-
-def is_open(path: str) -> bool:
-    """Whether no key is needed."""
-    return path in OPEN or path.startswith(STATIC)

@@ -1,45 +1,39 @@
-"""How many requests are worked on at once; whoever comes beyond that is told when to come back."""
+"""Middleware: bound the number of requests that are worked on at once."""
 
-from http import HTTPStatus
+from collections.abc import Container
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.authentication import PROBES
-from service.http.problems import Problem, response
-from service.observe.metrics import Counts
+from service.http.gates import Gate
+from service.http.problems import Problem, ProblemResponse
+from service.observe.metrics import Metrics
 
 
-class Limit:
-    """An ASGI layer that answers 503 beyond `most` requests. Probes are always let through.
+class ConcurrencyLimitMiddleware:
+    """Answer 503 beyond `limit` requests; paths in `exempt` (probes) always pass.
 
-    A request that waits for its client to send takes no place: a thousand slow ones would keep all others out.
+    A request that waits for its client to send counts as none: a thousand slow clients would keep all others out.
     """
 
-    def __init__(self, app: ASGIApp, most: int, counts: Counts) -> None:
-        self.app, self.most, self.counts = app, most, counts
-        self.busy = 0
+    def __init__(self, app: ASGIApp, limit: int, metrics: Metrics, exempt: Container[str]) -> None:
+        self.app, self.exempt = app, exempt
+        self.gate = Gate(limit, "Too many requests at once.", metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection event."""
-        if scope["type"] != "http" or scope["path"] in PROBES:
+        if scope["type"] != "http" or scope["path"] in self.exempt:
             await self.app(scope, receive, send)
             return
-        if self.busy >= self.most:
-            self.counts.overload()
-            full = Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests at once.", headers={"Retry-After": "1"})
-            await response(full)(scope, receive, send)
-            return
 
-        async def waiting() -> Message:
-            self.busy -= 1
+        async def receive_outside() -> Message:
+            self.gate.inside -= 1
             try:
                 return await receive()
             finally:
-                self.busy += 1
+                self.gate.inside += 1
 
-        whole = not getattr(getattr(receive, "__self__", None), "more_body", True)  # as Uvicorn knows of most
-        self.busy += 1
+        is_complete = not getattr(getattr(receive, "__self__", None), "more_body", True)  # Uvicorn knows of most
         try:
-            await self.app(scope, receive if whole else waiting, send)
-        finally:
-            self.busy -= 1
+            with self.gate:
+                await self.app(scope, receive if is_complete else receive_outside, send)
+        except Problem as problem:  # the gate's: the app handles its own
+            await ProblemResponse(problem)(scope, receive, send)

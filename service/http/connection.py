@@ -12,16 +12,18 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.http.problems import Problem, response
+from service.http.problems import Problem, ProblemResponse, busy
 from service.settings import Settings
 
 URL = 8192  # bytes: what RFC 9110 wants supported
 LOOKS = 4  # in the time that a request may take to come
-PATIENT = "heart.patient"  # in the scope of a request that minds by itself how slowly it comes and is read
+SLOW_CLIENT_EXEMPT = (
+    "heart.slow_client_exempt"  # in the scope of a request that minds by itself how slowly it comes and is read
+)
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # ends a half-open one within a minute
 INVALID = Problem(HTTPStatus.BAD_REQUEST, "Not a valid HTTP request.")
 LATE = Problem(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to come.")
-FULL = Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections.", headers={"Retry-After": "1"})
+FULL = busy("Too many connections.")
 
 
 class Connection(HttpToolsProtocol):
@@ -106,7 +108,7 @@ class Connection(HttpToolsProtocol):
         self.timer = self.loop.call_later(self.between, self.look)
         cycle, closing = self.cycle, self.transport.is_closing()
         done = cycle is None or cycle.response_complete
-        patient = not done and not closing and PATIENT in cycle.scope
+        patient = not done and not closing and SLOW_CLIENT_EXEMPT in cycle.scope
         unread = self.transport.get_write_buffer_size()
         self.stuck = self.stuck + 1 if unread and unread >= self.unread and not patient else 0
         waits = done or (cycle.more_body and not patient)
@@ -126,7 +128,7 @@ class Connection(HttpToolsProtocol):
         return Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
     def _written(self, problem: Problem) -> Iterator[bytes]:
-        answer = response(problem)
+        answer = ProblemResponse(problem)
         yield STATUS_LINE[problem.status]
         for name, value in (*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")):
             yield b"%b: %b\r\n" % (name, value)

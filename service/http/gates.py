@@ -1,35 +1,48 @@
-"""Long work takes turns: one works at a time, a bounded number waits."""
+"""Limits on what runs or waits at once."""
 
 import asyncio
-from http import HTTPStatus
 from types import TracebackType
 
-from service.http.problems import Problem
-from service.observe.metrics import Counts, Gauge
+from service.http.problems import busy
+from service.observe.metrics import Gauge, Metrics
 
 
-class Turns:
-    """A lock with a bounded queue: however many there are, the event loop meets one part of one at a time."""
+class Gate:
+    """Admits up to `limit` at once; beyond that raises Problem 503, counted as an overload.
 
-    def __init__(self, limit: int, counts: Counts, what: Gauge) -> None:
-        self.limit, self.counts, self.what = limit, counts, what
-        self.waiting, self.lock = 0, asyncio.Lock()
+    refusal: the error's words; gauge: shows how many are in
+    """
+
+    def __init__(self, limit: int, refusal: str, metrics: Metrics, gauge: Gauge | None = None) -> None:
+        self.limit, self.refusal, self.metrics, self.gauge = limit, refusal, metrics, gauge
+        self.inside = 0
+
+    def __enter__(self) -> None:
+        if self.inside >= self.limit:
+            self.metrics.record_overload()
+            raise busy(self.refusal)
+        self._move(1)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._move(-1)
+
+    def _move(self, change: int) -> None:
+        self.inside += change
+        if self.gauge:
+            self.metrics.set_gauge(self.gauge, self.inside)
+
+
+class BoundedLock:
+    """A fair lock for long work, whose queue is a gate: `async with` waits for its turn, or raises Problem 503."""
+
+    def __init__(self, queue: Gate) -> None:
+        self.queue, self.lock = queue, asyncio.Lock()
 
     async def __aenter__(self) -> None:
-        """Wait for the turn, first come first served. Raises Problem 503 when `limit` wait already."""
-        if self.waiting >= self.limit:
-            self.counts.overload()
-            detail = f"Too many {self.what} wait."
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
-        self._wait(1)
-        try:
+        with self.queue:
             await self.lock.acquire()
-        finally:
-            self._wait(-1)
-
-    def _wait(self, more: int) -> None:
-        self.waiting += more
-        self.counts.gauge(self.what, self.waiting)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,7 +1,7 @@
-"""SIGTERM: say that it stops, serve on for a moment, then stop.
+"""Graceful shutdown: at SIGTERM turn unready, serve on for a moment, then stop.
 
-Whoever sends requests here (a proxy, a cluster) learns it from /health/ready, a moment later. Until then
-nobody is turned away; every answer closes its connection, so that the next request goes elsewhere.
+Proxies and clusters learn of it from /health/ready, a moment later. Until they do, no request is turned away, and
+every response closes its connection, so that the client's next request goes to another instance.
 """
 
 import asyncio
@@ -12,50 +12,53 @@ from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.state import State
-
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def drained(state: State) -> Iterator[None]:
-    """Let SIGTERM begin the drain, and pass it to the server's own handler once that is over.
+class GracefulShutdown:
+    """Whether the service is stopping; `seconds` lie between SIGTERM and the end."""
 
-    A second one ends it at once, as Ctrl-C always does. Without a server that handles SIGTERM nothing is changed.
-    """
-    stop = signal.getsignal(signal.SIGTERM)
-    if not state.settings.drain or not callable(stop):
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.stopping = False
+
+    @contextmanager
+    def handling_sigterm(self) -> Iterator[None]:
+        """Let SIGTERM begin the shutdown, and call the server's own handler when it is over.
+
+        A second SIGTERM ends it at once, as Ctrl-C always does. Without a server that handles SIGTERM nothing changes.
+        """
+        stop = signal.getsignal(signal.SIGTERM)
+        if not self.seconds or not callable(stop):
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._begin, lambda: stop(signal.SIGTERM, None))
         yield
-        return
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, _begin, state, lambda: stop(signal.SIGTERM, None))
-    yield
-    loop.remove_signal_handler(signal.SIGTERM)
+        loop.remove_signal_handler(signal.SIGTERM)
+
+    def _begin(self, stop: Callable[[], object]) -> None:
+        if self.stopping:
+            stop()
+            return
+        log.info("stopping: not ready from now on; serving for another %g s", self.seconds)
+        self.stopping = True
+        asyncio.get_running_loop().call_later(self.seconds, stop)
 
 
-def _begin(state: State, stop: Callable[[], object]) -> None:
-    if state.stopping:
-        stop()
-        return
-    log.info("stopping: not ready from now on, and no longer served in %g s", state.settings.drain)
-    state.stopping = True
-    asyncio.get_running_loop().call_later(state.settings.drain, stop)
+class CloseConnectionsMiddleware:
+    """While the service is stopping, close each connection with its response."""
 
-
-class Closing:
-    """An ASGI layer: while the service stops, an answer ends its connection."""
-
-    def __init__(self, app: ASGIApp, state: State) -> None:
-        self.app, self.state = app, state
+    def __init__(self, app: ASGIApp, shutdown: GracefulShutdown) -> None:
+        self.app, self.shutdown = app, shutdown
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """One connection event."""
-        if not self.state.stopping:
+        if not self.shutdown.stopping:
             return self.app(scope, receive, send)
 
-        def closing(message: Message) -> Awaitable[None]:
+        def send_closing(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             return send(message)
 
-        return self.app(scope, receive, closing)
+        return self.app(scope, receive, send_closing)

@@ -1,75 +1,75 @@
-"""Records that wait at the same moment go through the model together, without any timer.
+"""Run records that wait at the same moment through the model together, without any timer.
 
-A lone record runs at once: the run is the next thing that the event loop does. Under load the loop first reads what all
-ready connections have sent, twice, and then one run serves them all.
+A single record runs at once, as the event loop's next callback. Under load the loop first reads what all ready
+connections have sent, twice, and then one run serves them all.
 """
 
 import asyncio
 from collections.abc import Callable
-from http import HTTPStatus
 
 from patient.encoding import as_bytes
-from service.http.body import Values
-from service.http.problems import Problem, no_probability
+from service.http.problems import busy
 from service.model.predictor import Predictor
-from service.observe.metrics import Counts
+from service.observe.metrics import Metrics
+from service.records.decoding import Values
+from service.records.errors import NoProbability
 from service.records.results import SCALE
 
-FULL = "Too many requests wait."
-Answer = tuple[Predictor, float]  # the model that answered, and its rounded probability
+QUEUE_FULL = "Too many requests are waiting."
+Result = tuple[Predictor, float]  # the model that answered, and its rounded probability
 
 
-class Runs:
+class MicroBatcher:
     """A bounded queue of records in front of a model. Lives in one event loop."""
 
-    def __init__(self, model: Callable[[], Predictor], limit: int, counts: Counts) -> None:
-        self.model, self.limit, self.counts = model, limit, counts
-        self.waiting: list[tuple[bytes, asyncio.Future[Answer]]] = []
+    def __init__(self, model: Callable[[], Predictor], limit: int, metrics: Metrics) -> None:
+        self.model, self.limit, self.metrics = model, limit, metrics
+        self.waiting: list[tuple[bytes, asyncio.Future[Result]]] = []
 
-    def submit(self, values: Values) -> asyncio.Future[Answer]:
-        """The record's answer, once its run is through. Raises Problem 503 when `limit` records wait already."""
-        if self.full():
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, FULL, headers={"Retry-After": "1"})
+    def submit(self, values: Values) -> asyncio.Future[Result]:
+        """Queue a record and return its result's future. Raises Problem 503 when `limit` records are waiting."""
+        if self.is_full():
+            raise busy(QUEUE_FULL)
         if not self.waiting:
-            self.loop = asyncio.get_running_loop()  # asked once a run: it costs a system call
+            self.loop = asyncio.get_running_loop()  # once per run: it costs a system call
             self.loop.call_soon(self._gather)
-        future: asyncio.Future[Answer] = self.loop.create_future()
+        future: asyncio.Future[Result] = self.loop.create_future()
         self.waiting.append((as_bytes(values), future))
         return future
 
-    def full(self) -> bool:
-        """Whether the next record must be sent away. Counts it."""
+    def is_full(self) -> bool:
+        """Whether the next record must be turned away; counts it as an overload."""
         if len(self.waiting) < self.limit:
             return False
-        self.counts.overload()
+        self.metrics.record_overload()
         return True
 
     def _gather(self) -> None:
-        """A lone record runs now; where several came in one turn of the loop, those of the next turn join them."""
+        """Run a single record now; where several came in one turn of the loop, wait for those of the next turn."""
         if len(self.waiting) > 1:
-            self.counts.gauge("records", len(self.waiting))
+            self.metrics.set_gauge("records", len(self.waiting))
             self.loop.call_soon(self._run)
         else:
             self._run()
 
     def _run(self) -> None:
         waiting, self.waiting = self.waiting, []
-        self.counts.gauge("records", 0)
+        self.metrics.set_gauge("records", 0)
         rows = [row for row, _ in waiting]
         try:
-            model = self.model()  # one for the whole run: no answer mixes two
-            probabilities = model.few(rows)
-        except Exception as error:  # each of those who wait gets it, or they would wait forever
+            model = self.model()  # once: no run mixes two models
+            probabilities = model.predict_bytes(rows)
+        except Exception as error:  # every waiting request must learn of it, or it would wait forever
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
             return
-        self.counts.ran("single", len(waiting))
-        self.counts.saw(model, rows, probabilities)
+        self.metrics.record_run("single", len(waiting))
+        self.metrics.record_scored(model, rows, probabilities)
         for (_, future), probability in zip(waiting, probabilities, strict=True):
-            if future.done():  # its client may have gone meanwhile
+            if future.done():  # its client may have left meanwhile
                 continue
             if 0 <= probability <= 1:  # NaN is not
                 future.set_result((model, round(probability * SCALE) / SCALE))
             else:
-                future.set_exception(no_probability([]))
+                future.set_exception(NoProbability())

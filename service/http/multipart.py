@@ -6,7 +6,7 @@ from typing import Any
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.tables.errors import TableError
+from service.records.errors import TableError
 from service.tables.source import PIECE, Source
 
 

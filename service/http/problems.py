@@ -1,34 +1,36 @@
-"""Failure -> status and problem+json (RFC 9457).
+"""Every failure's HTTP status and problem+json body (RFC 9457).
 
-    what is wrong                                  status  errors[]
-    the body is not JSON, or a damaged table       400     -
-    the client left before its body had ended      400     -
-    no key, or one that is not good                401     -      with WWW-Authenticate, where keys are asked for
-    a good key that may not do this                403     -
-    no such path                                   404     -
-    the path takes other methods                   405     -      with Allow
-    no type that `Accept` names can be answered    406     -
-    the request, or what took it, came too slowly  408     -
-    a model that has nothing to explain with       409     -
-    the body, or its number of records, too large  413     -
-    the URL too long                               414     -
-    another content type or encoding               415     -
-    a record that PatientRecord refuses            422     one a field, with a JSON pointer (RFC 6901)
-    a table with other columns, or an odd query    422     one a column
-    the head too large                             431     -
-    a fault of ours                                500     -
-    the model has no number for a valid record     500     one a record of a batch
-    no model is ready, or too much at once         503     -      with Retry-After
-    the service stops (/health/ready alone)        503     -
-    the GPU is lost, and only it may answer        503     -      until the process is restarted
-    no room on the disk to set a table aside       507     -
+    what is wrong                                     status  errors[]
+    the body is not JSON, or a damaged table          400     -
+    the client left before its body had ended         400     -
+    no API key, or one that is invalid                401     -      with WWW-Authenticate, where keys are required
+    a valid key without the right to do this          403     -
+    no such path                                      404     -
+    the path has other methods                        405     -      with Allow
+    no type in `Accept` can be produced               406     -
+    the request arrived, or was read, too slowly      408     -
+    the model has no background for explanations      409     -
+    the body, or its number of records, too large     413     -
+    the URL too long                                  414     -
+    another content type or encoding                  415     -
+    a record that PatientRecord refuses               422     one per field, with a JSON pointer (RFC 6901)
+    rows, or columns, of a table that are invalid     422     one per cell or column
+    an unknown query parameter                        422     -
+    the header section too large                      431     -
+    a bug                                             500     -
+    the model has no probability for a valid record   500     one per record of a batch
+    no model is loaded, or too many requests          503     -      with Retry-After
+    the service is stopping (/health/ready alone)     503     -
+    the GPU is lost, and only it may answer           503     -      until the process is restarted
+    no disk space to buffer a table                   507     -
 
-An answer to a table that has begun cannot fail so any more: it is cut off, which HTTP tells from an end.
-Under /v2 the Open Inference Protocol has an error shape of its own, {"error": "..."}, and what PatientRecord refuses is
-400 there. No answer, and no log line, repeats a value that was sent: these are patients.
+A table's response that has begun can no longer fail with a status: its connection is closed before the end.
+Under /v2 errors have the Open Inference Protocol's shape, {"error": "..."}, and an invalid record is 400. No response
+and no log line repeats a value that was sent: these are patients.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -39,15 +41,38 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from service.http.security_headers import DATA
+from service.http.security_headers import DATA_HEADERS
 from service.model.device import DeviceLost
-from service.records.results import NO_PROBABILITY
+from service.observe.metrics import Metrics
+from service.records.errors import (
+    MAX_LISTED_ERRORS,
+    NO_PROBABILITY,
+    ColumnsError,
+    DiskFull,
+    FieldFault,
+    InvalidRecord,
+    InvalidRows,
+    MalformedJson,
+    NoProbability,
+    RecordError,
+    TableError,
+    TooLarge,
+)
 
-LISTED = 100  # errors that an answer lists; `total` counts them all
 MEDIA_TYPE = "application/problem+json"
-OPEN_INFERENCE = "/v2"  # where the Open Inference Protocol lives
+OPEN_INFERENCE = "/v2"  # paths of the Open Inference Protocol
 SCHEMA = "#/components/schemas/ProblemDetails"
 
+STATUSES = {
+    MalformedJson: HTTPStatus.BAD_REQUEST,
+    InvalidRecord: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidRows: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ColumnsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    NoProbability: HTTPStatus.INTERNAL_SERVER_ERROR,
+    DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    TableError: HTTPStatus.BAD_REQUEST,
+}
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +85,21 @@ class FieldError(BaseModel):
 
 
 class ProblemDetails(BaseModel):
-    """RFC 9457."""
+    """An error (RFC 9457)."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
-    errors: list[FieldError] | None = Field(None, description=f"the first {LISTED}")
-    total: int | None = Field(None, description="how many errors there are in all")
+    errors: list[FieldError] | None = Field(None, description=f"the first {MAX_LISTED_ERRORS}")
+    total: int | None = Field(None, description="number of errors in all")
 
 
 class Problem(Exception):
-    """What a route raises to answer with an error."""
+    """An error response, raised by a handler.
+
+    fields: number of faults per field of the record, for the metrics
+    """
 
     def __init__(
         self,
@@ -82,14 +110,13 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         fields: Mapping[str, int] | None = None,
     ) -> None:
-        """fields: how many records were refused for the sake of each field, for the metrics."""
         super().__init__(detail)
         self.status, self.detail, self.errors, self.total, self.headers = status, detail, errors, total, headers
         self.fields = fields or {}
 
 
 class ProblemResponse(Response):
-    """The problem as HTTP sees it, in the shape that belongs to the path it came by."""
+    """A problem as a response, in the error shape that belongs to its path."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -101,83 +128,108 @@ class ProblemResponse(Response):
             total=problem.total,
         )
         super().__init__(body.model_dump_json(exclude_none=True), problem.status, problem.headers, MEDIA_TYPE)
-        self.raw_headers += DATA
+        self.raw_headers += DATA_HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
         path = scope["path"]
         if path != OPEN_INFERENCE and not path.startswith(OPEN_INFERENCE + "/"):
             await super().__call__(scope, receive, send)
             return
         problem = self.problem
-        answer = JSONResponse({"error": problem.detail}, problem.status, problem.headers)
-        answer.raw_headers += DATA
-        await answer(scope, receive, send)
+        response = JSONResponse({"error": problem.detail}, problem.status, problem.headers)
+        response.raw_headers += DATA_HEADERS
+        await response(scope, receive, send)
 
 
-def response(problem: Problem) -> Response:
-    """The problem as HTTP sees it."""
-    return ProblemResponse(problem)
+def busy(detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """503 with Retry-After: the service cannot take this request now, and can soon."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1", **(headers or {})})
 
 
-def install(app: FastAPI) -> None:
-    """Make every failure of the app, whoever raises it, a problem+json."""
-    app.add_exception_handler(Problem, _problem)
+def internal_error() -> Problem:
+    """500 for a bug. The log has the traceback; the client learns nothing of it."""
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; it has been logged.")
+
+
+def as_problem(error: RecordError | DeviceLost) -> Problem:
+    """A domain exception as the problem that HTTP reports."""
+    if isinstance(error, DeviceLost):  # waiting does not help, so there is no Retry-After
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+    status = next(status for kind, status in STATUSES.items() if isinstance(error, kind))
+    match error:
+        case InvalidRecord(faults=faults):
+            fields = Counter(fault.field for fault in faults)
+            return Problem(status, str(error), _listed(faults), len(faults), fields=fields)
+        case InvalidRows(tally=tally):
+            listed = [_error(reason, row, column) for row, column, reason in tally.faults]
+            return Problem(status, f"{error} See `errors`.", listed, tally.total, fields=tally.fields)
+        case ColumnsError(columns=columns):
+            detail = "Not a table of patient records, see `errors`."
+            return Problem(status, detail, _listed(columns), len(columns), fields={"other": len(columns)})
+        case NoProbability(rows=rows):
+            log.error("the model has no probability for %d valid records", len(rows) or 1)
+            listed = [_error(NO_PROBABILITY, row) for row in rows[:MAX_LISTED_ERRORS]]
+            return Problem(status, str(error), listed, len(rows) or None)
+    return Problem(status, str(error))
+
+
+def pointer(*steps: int | str) -> str:
+    """A JSON pointer (RFC 6901) through these steps; empty ones are left out."""
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps if step != "")
+
+
+def install(app: FastAPI, metrics: Metrics) -> None:
+    """Turn every failure of the app into a problem response."""
+
+    async def problem(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        metrics.record_invalid_fields(error.fields)
+        return ProblemResponse(error)
+
+    async def domain_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RecordError | DeviceLost)
+        return await problem(request, as_problem(error))
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(RecordError, domain_error)
+    app.add_exception_handler(DeviceLost, domain_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(DeviceLost, _lost)
-    app.add_exception_handler(Exception, _fault)
-
-
-async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    request.app.state.heart.counts.refused(error.fields)
-    return response(error)
-
-
-async def _http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own: an unknown path, a wrong method."""
-    assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    allow = (error.headers or {}).get("Allow")
-    detail = {
-        HTTPStatus.NOT_FOUND: "There is nothing at this path; /docs lists what there is.",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not among this path's methods: {allow}.",
-    }.get(status, status.description)
-    return response(Problem(status, detail, headers=error.headers))
-
-
-async def _gone(_request: Request, _error: Exception) -> Response:
-    """Nobody is left to read it, but it is no fault of ours either, and must not be logged as one."""
-    return response(Problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."))
-
-
-def lost(error: Exception) -> Problem:
-    """A DeviceLost as a problem. Waiting does not help, so it names no time to come back."""
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-
-
-def no_probability(rows: Sequence[int]) -> Problem:
-    """The model answers valid records with what is no probability. rows: which of a batch; none for a single one."""
-    log.error("the model has no probability for %d valid records", len(rows) or 1)
-    errors = [FieldError(pointer=f"/{row}", detail=NO_PROBABILITY) for row in rows[:LISTED]]
-    return Problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, f"{NO_PROBABILITY}; it has been logged.", errors, len(rows) or None
-    )
-
-
-async def _lost(_request: Request, error: Exception) -> Response:
-    return response(lost(error))
-
-
-async def _fault(_request: Request, _error: Exception) -> Response:
-    """A bug. Starlette logs the traceback and says nothing of it to the client; nor do we."""
-    return response(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of the service; it has been logged."))
+    app.add_exception_handler(ClientDisconnect, _client_disconnected)
+    app.add_exception_handler(Exception, _bug)
 
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, object]]:
-    """The `responses` of a route that can fail in these ways, for OpenAPI."""
+    """OpenAPI `responses` for a route that can fail with these statuses."""
     return {
         int(status): {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": {"$ref": SCHEMA}}}}
         for status in statuses
     }
+
+
+def _listed(faults: Sequence[FieldFault]) -> list[FieldError]:
+    return [_error(detail, name) for name, detail in faults[:MAX_LISTED_ERRORS]]
+
+
+def _error(detail: str, *steps: int | str) -> FieldError:
+    return FieldError(pointer=pointer(*steps), detail=detail)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own: an unknown path, or a wrong method."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    allow = (error.headers or {}).get("Allow")
+    detail = {
+        HTTPStatus.NOT_FOUND: "Nothing is at this path; see /docs for the paths there are.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not allow {request.method}; it allows {allow}.",
+    }.get(status, status.description)
+    return ProblemResponse(Problem(status, detail, headers=error.headers))
+
+
+async def _client_disconnected(_request: Request, _error: Exception) -> Response:
+    """No client is left to read it, but it is no bug either, and must not be logged as one."""
+    return ProblemResponse(Problem(HTTPStatus.BAD_REQUEST, "The connection closed before the body was complete."))
+
+
+async def _bug(_request: Request, _error: Exception) -> Response:
+    return ProblemResponse(internal_error())

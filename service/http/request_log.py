@@ -1,84 +1,139 @@
-"""The outermost layer: every request gets an id, is counted and timed by route and status, and is a line in the log.
+"""Middleware: give every request an id, count and time it by route and status, and log it.
 
-A request's path, query and headers are its client's words: only the route's template is ever told of them.
+Only a route's template is ever counted or logged: path, query and headers are the client's words.
 """
 
 import logging
-from collections.abc import Iterable
-from http import HTTPStatus
+import re
+import secrets
+from collections.abc import Awaitable, Iterable, Sequence
+from itertools import count
 from time import perf_counter, time
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.state import State
-from service.http.problems import Problem, response
-from service.observe import log
-from service.observe.metrics import CUT, OTHER, ROUTES, STATUS
-from service.observe.request_context import CURRENT, Request
+from service.http.problems import ProblemResponse, internal_error
+from service.http.single_write import write
+from service.observe.log import AccessLog
+from service.observe.metrics import CUT, MAX_ROUTES, OTHER, STATUS, Metrics
+from service.observe.request_context import CURRENT, RequestContext
 
-GONE = 499  # nginx's word for a client that left before an answer began
-ELSEWHERE = "other"
+CLIENT_CLOSED = 499  # nginx's status for a client that left before a response began
+NO_ROUTE = "other"
+REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")  # an id that is accepted from a client
 
-logger = logging.getLogger(__name__)
+_new_id = f"{secrets.token_hex(6)}-%x".encode()  # unique among processes, and within this one
+_numbers = count(1)
+
+log = logging.getLogger(__name__)
 
 
-class Watch:
-    """`app`, watched. Nothing that it raises goes further: it is logged, and answered by 500 if that can still be."""
+class Exchange(RequestContext):
+    """A request and its response: passes ASGI messages on and measures them.
 
-    def __init__(self, app: ASGIApp, state: State, lines: log.Lines | None) -> None:
-        self.app, self.counts, self.lines = app, state.counts, lines
-        self.places = {route: place for place, route in enumerate(state.routes)}
+    It costs every request: one object, and no coroutine of its own where the body's length is announced.
+
+    bytes_in: of the body, as announced, or else as received
+    """
+
+    __slots__ = ("bytes_in", "bytes_out", "ended", "receive", "status", "their_receive", "their_send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.receive = self.their_receive = receive
+        self.their_send = send
+        self.status = self.bytes_out = 0  # until a response begins
+        self.ended = False
+        id_, length = b"", -1
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+                id_ = value
+        super().__init__(id_ or _new_id % next(_numbers))
+        self.bytes_in = length
+        if length < 0:
+            self.bytes_in, self.receive = 0, self._receive_counted
+
+    async def _receive_counted(self) -> Message:
+        message = await self.their_receive()
+        self.bytes_in += len(message.get("body", b""))
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send a part of the response, adding the id to its head."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message.get("headers", ()), (b"x-request-id", self.id)]
+            message = {"type": "http.response.start", "status": self.status, "headers": headers}
+        else:
+            self.bytes_out += len(message.get("body", b""))
+            self.ended = not message.get("more_body", False)
+        return self.their_send(message)
+
+    def send_whole(self, body: bytes) -> bool:
+        """Send 200 and JSON in a single write where that is possible; otherwise do nothing and return False."""
+        if not write(self.their_send, self.id, body):
+            return False
+        self.status, self.bytes_out, self.ended = 200, len(body), True
+        return True
+
+
+class RequestLogMiddleware:
+    """The outermost middleware. An exception goes no further: it is logged, and answered by 500 where still possible.
+
+    routes: templates, in the order in which they are counted; access_log: writes a line per request, or None
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[str], metrics: Metrics, access_log: AccessLog | None) -> None:
+        self.app, self.metrics, self.access_log = app, metrics, access_log
+        self.places = {route: place for place, route in enumerate(routes)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection event."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request = Request(scope, receive, send)
-        CURRENT.set(request)  # of this task, which is the request's own
+        exchange = Exchange(scope, receive, send)
+        CURRENT.set(exchange)  # the task is this request's own
         try:
-            await self.app(scope, request.receive, request.send)
+            await self.app(scope, exchange.receive, exchange.send)
         except Exception:
-            logger.exception("fault in %s %s", scope["method"], self._route(scope)[1])
-            if not request.status:
-                fault = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of the service; it has been logged.")
-                await response(fault)(scope, request.receive, request.send)
+            log.exception("unhandled exception in %s %s", scope["method"], self._route(scope)[1])
+            if not exchange.status:
+                await ProblemResponse(internal_error())(scope, exchange.receive, exchange.send)
         finally:
-            self._ended(scope, request)
+            self._record(scope, exchange)
 
-    def _ended(self, scope: Scope, request: Request) -> None:
-        seconds = perf_counter() - request.began
+    def _record(self, scope: Scope, exchange: Exchange) -> None:
+        seconds = perf_counter() - exchange.began
         route = scope["path"]
         place = self.places.get(route)
         if place is None:
             place, route = self._route(scope)
-        status = request.status or GONE
-        whole = request.ended or status == GONE
-        self.counts.answered(place, STATUS.get(status, OTHER) if whole else CUT, seconds)
-        if self.lines:
-            what = (scope["method"], route, status, whole, request.bytes_in, request.bytes_out)
-            line = (time(), seconds, request.id, what, request.rows, request.version)
-            if not self.lines.put(line):
-                self.counts.dropped(self.lines.dropped)
+        status = exchange.status or CLIENT_CLOSED
+        complete = exchange.ended or status == CLIENT_CLOSED
+        self.metrics.record_response(place, STATUS.get(status, OTHER) if complete else CUT, seconds)
+        if self.access_log:
+            response = (scope["method"], route, status, complete, exchange.bytes_in, exchange.bytes_out)
+            self.access_log((time(), seconds, exchange.id, response, exchange.rows, exchange.version))
 
     def _route(self, scope: Scope) -> tuple[int, str]:
-        """The place and the template of a request's route, as far as one was found."""
+        """The place and template of a request's route."""
         path: str = scope["path"]
         if path in self.places:
             return self.places[path], path
-        path = getattr(scope.get("route"), "path", ELSEWHERE)
-        return (self.places[path], path) if path in self.places else (ROUTES - 1, ELSEWHERE)
+        path = getattr(scope.get("route"), "path", NO_ROUTE)
+        return (self.places[path], path) if path in self.places else (MAX_ROUTES - 1, NO_ROUTE)
 
 
-def routes(app: FastAPI) -> list[str]:
-    """The templates of an app's routes, less than ROUTES: the same in every process, in the same order."""
+def route_templates(app: FastAPI) -> list[str]:
+    """The templates of an app's routes, fewer than MAX_ROUTES, in the same order in every process."""
     found = dict.fromkeys(_paths(app.routes))
-    return [path for path in found if isinstance(path, str)][: ROUTES - 1]
+    return [path for path in found if isinstance(path, str)][: MAX_ROUTES - 1]
 
 
-def _paths(them: Iterable[object]) -> Iterable[object]:
-    for route in them:
+def _paths(routes: Iterable[object]) -> Iterable[object]:
+    for route in routes:
         if router := getattr(route, "original_router", None):  # FastAPI's own wrapping of a router
             yield from _paths(router.routes)
         else:

@@ -1,6 +1,6 @@
-"""Headers that go with every answer, so that a browser does nothing with it but what we mean.
+"""Middleware: security headers on every response.
 
-What a browser may show has them all. Records' answers and problems have the two that matter to data: each costs 1 us.
+HTML and files of the page get all of them. Results and problems get the two that matter for data: each costs 1 us.
 """
 
 import base64
@@ -12,54 +12,62 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-# What matters to data: nobody keeps a patient's probability, and nothing takes it for a page.
-DATA: Headers = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-ALWAYS: Headers = (*DATA, (b"referrer-policy", b"no-referrer"), (b"cross-origin-resource-policy", b"same-origin"))
-POLICY = b"content-security-policy"
-SAFE: Headers = (*ALWAYS, (POLICY, b"default-src 'none'; frame-ancestors 'none'"))
+# No cache keeps a patient's probability, and no browser takes data for a page.
+DATA_HEADERS: Headers = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+ALL_HEADERS: Headers = (
+    *DATA_HEADERS,
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+CSP = b"content-security-policy"
 SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
-class Safe:
-    """An ASGI layer that puts on all that an answer has not."""
+class SecurityHeadersMiddleware:
+    """Add each security header that a response does not have."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection event."""
-        await self.app(scope, receive, _Way(send) if scope["type"] == "http" else send)
+        await self.app(scope, receive, _Sender(send) if scope["type"] == "http" else send)
 
 
-class _Way:
-    """The way back of an answer. A page runs the scripts that stand in it, and files of ours, and nobody else's."""
+class _Sender:
+    """Sends a response; the head of an HTML page waits for its content, whose inline scripts the CSP must name."""
 
     def __init__(self, send: Send) -> None:
         self.send = send
-        self.page: Message | None = None  # the start of one, until its content says what it runs
+        self.page: Message | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             if any(name == b"content-type" and kind.startswith(b"text/html") for name, kind in message["headers"]):
                 self.page = message
                 return
-            message = _with(message, SAFE)
+            message = _with_headers(message, b"")
         elif self.page:
-            await self.send(_with(self.page, (*ALWAYS, (POLICY, _policy(bytes(message.get("body", b"")))))))
+            await self.send(_with_headers(self.page, bytes(message.get("body", b""))))
             self.page = None
         await self.send(message)
 
 
-def _with(start: Message, headers: Headers) -> Message:
-    there = {name for name, _ in start["headers"]}
-    return {**start, "headers": [*start["headers"], *(header for header in headers if header[0] not in there)]}
+def _with_headers(start: Message, page: bytes) -> Message:
+    present = {name for name, _ in start["headers"]}
+    added = (*ALL_HEADERS, (CSP, content_security_policy(page)))
+    return {**start, "headers": [*start["headers"], *(header for header in added if header[0] not in present)]}
 
 
 @lru_cache
-def _policy(page: bytes) -> bytes:
-    hashes = (base64.b64encode(hashlib.sha256(script).digest()) for script in SCRIPT.findall(page))
-    scripts = b" ".join((b"'self'", *(b"'sha256-%b'" % digest for digest in hashes)))
+def content_security_policy(page: bytes = b"") -> bytes:
+    """Allow a page this service's own files and the page's inline scripts, and nothing of any other origin.
+
+    Inline styles are allowed only with inline scripts, as /docs has both; this service's page has neither.
+    """
+    hashes = [base64.b64encode(hashlib.sha256(script).digest()) for script in SCRIPT.findall(page)]
+    inline_scripts = b"".join(b" 'sha256-%b'" % digest for digest in hashes)
+    inline_styles = b" 'unsafe-inline'" if hashes else b""
     return (
-        b"default-src 'none'; script-src %b; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-        b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" % scripts
+        b"default-src 'none'; script-src 'self'%b; style-src 'self'%b; img-src 'self' data:; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'" % (inline_scripts, inline_styles)
     )

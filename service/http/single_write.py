@@ -8,7 +8,7 @@ from functools import lru_cache
 from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from service.http.security_headers import DATA, Headers
+from service.http.security_headers import DATA_HEADERS, Headers
 
 
 def write(send: Send, request_id: bytes, body: bytes) -> bool:
@@ -30,6 +30,6 @@ def write(send: Send, request_id: bytes, body: bytes) -> bool:
 @lru_cache(2)
 def _head(default: Headers) -> bytes:
     """All that stands before the length; `default` are the server's headers, such as the date."""
-    headers = (*default, (b"content-type", b"application/json"), *DATA)
+    headers = (*default, (b"content-type", b"application/json"), *DATA_HEADERS)
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"%b%bcontent-length: " % (STATUS_LINE[200], lines)

@@ -7,7 +7,6 @@ than HIGH bytes, so that memory does not grow with the body, and whoever is slow
 import asyncio
 import contextlib
 import ctypes
-import os
 import sys
 import threading
 import time
@@ -18,19 +17,19 @@ from http import HTTPStatus
 
 from starlette.types import Receive
 
+from service.http.gates import Gate
 from service.http.problems import Problem
-from service.observe.metrics import Counts
+from service.model.registry import lower_thread_priority
 
 HIGH = 2**21  # bytes that wait on either side
 LINGER_SECONDS = 5
 LINGER = 2**26  # bytes of a refused body that are read and dropped, so that its client comes to read the answer
-NICE = 5  # of the threads: on a busy core single records go first
 
 Buffer = bytes | memoryview
 Work = Callable[["Body"], Iterable[Buffer]]
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client has left: whatever is under way for it ends."""
 
 
@@ -87,7 +86,7 @@ class Body:
         with self.changed:
             ready = self.changed.wait_for(lambda: self.pieces or self.ended or self.gone, self._patience())
             if self.gone:
-                raise Gone
+                raise ClientDisconnected
             if not ready or time.monotonic() > self.deadline:
                 raise _late(self.deadline, "The body stopped coming.")
             left = size
@@ -112,7 +111,7 @@ def _late(deadline: float, stalled: str) -> Problem:
     return Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long." if whole else stalled)
 
 
-class Answer:
+class ResponseStream:
     """Pieces that a thread makes and the event loop sends."""
 
     def __init__(self, body: Body) -> None:
@@ -141,7 +140,7 @@ class Answer:
         with self.changed:
             room = self.changed.wait_for(lambda: self.waiting <= HIGH or self.body.gone, self.body._patience())
             if self.body.gone:
-                raise Gone
+                raise ClientDisconnected
             if not room or time.monotonic() > self.body.deadline:
                 raise _late(self.body.deadline, "Nobody reads the answer.")
             self.pieces.append(piece)
@@ -169,43 +168,36 @@ class Answer:
                 return
 
 
-class Streams:
-    """The threads in which streams are computed, `limit` of them."""
+class StreamPool:
+    """The threads in which streams are computed, as many as `gate` admits."""
 
-    def __init__(self, limit: int, counts: Counts) -> None:
-        self.limit, self.counts, self.running = limit, counts, 0
-        self.threads = ThreadPoolExecutor(limit, "stream", yield_to_others)
-        _keep_memory()
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.threads = ThreadPoolExecutor(gate.limit, "stream", lower_thread_priority)
+        _keep_freed_memory()
 
     @contextlib.asynccontextmanager
-    async def run(self, work: Work, receive: Receive, stall: float, seconds: float) -> AsyncIterator[Answer]:
-        """What `work` makes of a body. Raises Problem 503 where all threads are taken.
+    async def run(self, work: Work, receive: Receive, stall: float, seconds: float) -> AsyncIterator[ResponseStream]:
+        """Yield the response that `work` makes of a request's body. Raises Problem 503 where all threads are busy.
 
-        It has ended when the context ends, whether all was read or not. stall and seconds: how long either side may
-        wait for the client, and how long all of it may take.
+        The work has ended when the context ends, whether all of the response was read or not.
+
+        stall, seconds: how long either side may wait for the client, and how long all of it may take
         """
-        if self.running >= self.limit:
-            self.counts.overload()
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many tables at once.", headers={"Retry-After": "1"})
-        self._run(1)
-        body = Body(receive, stall, time.monotonic() + seconds)
-        answer = Answer(body)
-        pump = asyncio.create_task(body.pump())
-        thread = body.loop.run_in_executor(self.threads, answer.make, work)
-        try:
-            yield answer
-        finally:
-            body.leave()
-            pump.cancel()
+        with self.gate:
+            body = Body(receive, stall, time.monotonic() + seconds)
+            response = ResponseStream(body)
+            pump = asyncio.create_task(body.pump())
+            thread = body.loop.run_in_executor(self.threads, response.make, work)
             try:
-                await asyncio.shield(thread)
+                yield response
             finally:
-                answer.failure = None  # its traceback leads back here: a cycle would keep all that the stream held
-                self._run(-1)
-
-    def _run(self, more: int) -> None:
-        self.running += more
-        self.counts.gauge("streams", self.running)
+                body.leave()
+                pump.cancel()
+                try:
+                    await asyncio.shield(thread)
+                finally:
+                    response.failure = None  # its traceback refers back to this frame: the cycle would keep the stream
 
 
 async def linger(rest: Receive | None) -> None:
@@ -220,7 +212,7 @@ async def linger(rest: Receive | None) -> None:
                     break
 
 
-def _keep_memory() -> None:
+def _keep_freed_memory() -> None:
     """Let glibc keep what is freed, up to 64 MiB: to give back and take again each piece of a body costs more than all
     else that HTTP does with it."""
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
@@ -228,9 +220,3 @@ def _keep_memory() -> None:
     if mallopt:
         mallopt(mmap_threshold, 2**25)  # the highest that it takes
         mallopt(trim_threshold, 2**26)
-
-
-def yield_to_others() -> None:
-    """Let the event loop's thread go before this one, where both want a core."""
-    if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # on Linux a thread has its own

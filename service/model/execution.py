@@ -1,111 +1,115 @@
-"""Ways for rows to go through a session: as they are, or in fixed buffers that lie on the device."""
+"""Run rows through an ONNX Runtime session: in memory shared with it, or in fixed buffers on the device."""
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnxruntime as ort
 
 from patient.artefact import INPUT, OUTPUT
-from patient.encoding import Floats
+from patient.encoding import ROW_BYTES, Floats
 from patient.record import FIELDS
-from service.model.device import Mode
+from service.settings import GpuMode
 
-Run = Callable[[Floats], Floats]  # float32[N,13], NaN = missing, to float32[N] of probabilities; thread-safe
+Run = Callable[[Floats], Floats]  # float32[N,13], NaN = not taken, to float32[N] of probabilities; thread-safe
 
-CHUNK = 4096  # rows a run on the CPU: one run of 100,000 is half as fast, its intermediate arrays leave the cache
-SIZES = (1, 32, 1024, 4096, 16_384, 65_536)  # rows of the buffers on a GPU
-
-
-def on_device(session: ort.InferenceSession, mode: Mode) -> Run:
-    """How a GPU session is run in this mode."""
-    if mode == "plain":
-        return Plain(session, SIZES[-1])
-    return Graphs(session) if mode == "graphs" else Buckets(session, "cuda")
+CHUNK_ROWS = 4096  # per run on the CPU: one run of 100,000 is half as fast, because its arrays leave the cache
+MAX_HOST_ROWS = 256  # up to which host buffers are faster than an array
+DEVICE_ROWS = (1, 32, 1024, 4096, 16_384, 65_536)  # of the buffers on a GPU
 
 
-class Plain:
-    """Each run allocates what it needs; several threads may run at once."""
+class DirectRun:
+    """Each run allocates what it needs; several threads may run at once. At most `chunk_rows` rows per run."""
 
-    def __init__(self, session: ort.InferenceSession, chunk: int = CHUNK) -> None:
-        self.session, self.chunk = session, chunk
+    def __init__(self, session: ort.InferenceSession, chunk_rows: int = CHUNK_ROWS) -> None:
+        self.session, self.chunk_rows = session, chunk_rows
 
     def __call__(self, rows: Floats) -> Floats:
-        """In runs of at most `chunk` rows."""
         if not len(rows):
             return np.empty(0, np.float32)  # cuBLAS refuses a matrix without rows
-        if len(rows) <= self.chunk:
-            answers: Floats = self.session.run([OUTPUT], {INPUT: rows})[0][:, 0]
-            return answers
-        return np.concatenate([self(rows[start : start + self.chunk]) for start in range(0, len(rows), self.chunk)])
+        if len(rows) <= self.chunk_rows:
+            probabilities: Floats = self.session.run([OUTPUT], {INPUT: rows})[0][:, 0]
+            return probabilities
+        starts = range(0, len(rows), self.chunk_rows)
+        return np.concatenate([self(rows[start : start + self.chunk_rows]) for start in starts])
 
 
-class Buckets:
-    """Each run is padded to one of a few sizes, whose input and output lie at a fixed place on the device.
+class HostBuffers:
+    """Input and output buffers for 1, 2, 4, ... MAX_HOST_ROWS rows, bound to a CPU session. For one thread.
 
-    So no run allocates: what the largest takes is all that is ever taken. One run at a time.
+    No array is made on the way: between two runs the event loop handles dozens of requests, and by then the code and
+    memory that a run touches have left the processor's caches.
     """
 
-    def __init__(
-        self,
-        session: ort.InferenceSession,
-        device: str,
-        sizes: tuple[int, ...] = SIZES,
-        capture: bool = False,
-    ) -> None:
-        self.buckets = [Bucket(session, size, device, n if capture else None) for n, size in enumerate(sizes, 1)]
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.buffers = [HostBuffer(session, 2**n) for n in range(MAX_HOST_ROWS.bit_length())]
+
+    def __call__(self, rows: Sequence[bytes]) -> list[float]:
+        """Run 1 to MAX_HOST_ROWS rows, as patient.encoding.as_bytes makes them."""
+        return self.buffers[(len(rows) - 1).bit_length()](rows)
+
+
+class HostBuffer:
+    """Buffers of one size. Rows that an earlier run left behind are computed again, and not read."""
+
+    def __init__(self, session: ort.InferenceSession, size: int) -> None:
+        rows, probabilities = np.zeros((size, len(FIELDS)), np.float32), np.zeros((size, 1), np.float32)
+        self.session, self.binding = session, session.io_binding()
+        self.values = [ort.OrtValue.ortvalue_from_numpy(array) for array in (rows, probabilities)]  # no copies
+        self.binding.bind_ortvalue_input(INPUT, self.values[0])
+        self.binding.bind_ortvalue_output(OUTPUT, self.values[1])
+        self.rows, self.probabilities = rows.data.cast("B"), probabilities.data.cast("B").cast("f")
+
+    def __call__(self, rows: Sequence[bytes]) -> list[float]:
+        self.rows[: ROW_BYTES * len(rows)] = b"".join(rows)
+        self.session.run_with_iobinding(self.binding)
+        found: list[float] = self.probabilities[: len(rows)].tolist()  # type: ignore[assignment]  # cast to "f" above
+        return found
+
+
+def on_device(session: ort.InferenceSession, mode: GpuMode) -> Run:
+    """Return how a GPU session is run in this mode."""
+    return DirectRun(session, DEVICE_ROWS[-1]) if mode == "plain" else DeviceBuffers(session, "cuda")
+
+
+class DeviceBuffers:
+    """Pads each run to one of a few sizes, whose buffers lie at fixed places on the device. One run at a time.
+
+    So no run allocates: the buffers of the largest size are all the memory that is ever taken.
+    """
+
+    def __init__(self, session: ort.InferenceSession, device: str, sizes: tuple[int, ...] = DEVICE_ROWS) -> None:
+        self.buffers = [DeviceBuffer(session, size, device) for size in sizes]
         self.lock = threading.Lock()
 
     def __call__(self, rows: Floats) -> Floats:
-        """The largest bucket as often as it is filled, then the smallest that holds the rest."""
-        largest = self.buckets[-1].size
+        largest = self.buffers[-1].size
         if len(rows) <= largest:
-            bucket = next(bucket for bucket in self.buckets if bucket.size >= len(rows))
+            buffer = next(buffer for buffer in self.buffers if buffer.size >= len(rows))
             with self.lock:
-                return bucket(rows)
+                return buffer(rows)
         return np.concatenate([self(rows[start : start + largest]) for start in range(0, len(rows), largest)])
 
 
-class Graphs:
-    """Buckets, each of which launches as one captured CUDA graph, in a thread of their own.
-
-    ONNX Runtime keeps a captured graph, and with it cuBLAS and cuDNN handles, for each thread that ever ran: a pool's
-    threads come and go, and would capture again and leave theirs behind.
-    """
-
-    def __init__(self, session: ort.InferenceSession, device: str = "cuda", sizes: tuple[int, ...] = SIZES) -> None:
-        self.thread = ThreadPoolExecutor(1, "graphs")
-        self.buckets = self.thread.submit(Buckets, session, device, sizes, True).result()
-
-    def __call__(self, rows: Floats) -> Floats:
-        """As Buckets."""
-        return self.thread.submit(self.buckets, rows).result()
-
-
-class Bucket:
+class DeviceBuffer:
     """Buffers of one size, bound to the session. Used by one thread at a time."""
 
-    def __init__(self, session: ort.InferenceSession, size: int, device: str, graph: int | None) -> None:
+    def __init__(self, session: ort.InferenceSession, size: int, device: str) -> None:
         self.session, self.size = session, size
         self.padded = np.zeros((size, len(FIELDS)), np.float32)
         self.rows = ort.OrtValue.ortvalue_from_shape_and_type((size, len(FIELDS)), np.float32, device)
-        self.answers = ort.OrtValue.ortvalue_from_shape_and_type((size, 1), np.float32, device)
+        self.probabilities = ort.OrtValue.ortvalue_from_shape_and_type((size, 1), np.float32, device)
         self.binding = session.io_binding()
         self.binding.bind_ortvalue_input(INPUT, self.rows)
-        self.binding.bind_ortvalue_output(OUTPUT, self.answers)
-        self.options = None  # and not empty ones: asked for a graph that they do not name, those take 50 us to say so
-        if graph is not None:
-            self.options = ort.RunOptions()
-            self.options.add_run_config_entry("gpu_graph_id", str(graph))
+        self.binding.bind_ortvalue_output(OUTPUT, self.probabilities)
 
     def __call__(self, rows: Floats) -> Floats:
-        """float32[N,13] with N <= size. What the padding holds is computed too, and not read."""
+        """Run float32[N,13] with N <= size. The padding is computed too, and not read."""
         count = len(rows)
         if count < self.size:
             self.padded[:count] = rows
             rows = self.padded
         self.rows.update_inplace(np.ascontiguousarray(rows, np.float32))  # it copies bytes, of whatever type
-        self.session.run_with_iobinding(self.binding, self.options)
-        answers: Floats = self.answers.numpy()[:count, 0].copy()  # on the CPU it would be a view of the buffer
-        return answers
+        self.session.run_with_iobinding(self.binding)
+        probabilities: Floats = self.probabilities.numpy()[:count, 0].copy()  # on the CPU a view of the buffer
+        return probabilities

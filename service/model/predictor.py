@@ -11,16 +11,14 @@ import onnxruntime as ort
 from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Checks, Metadata, pinned, versions
 from patient.encoding import Floats, from_bytes
 from patient.record import EXAMPLE, FIELDS
-from service.model import model_file as artefact_file
+from service.model import model_file
 from service.model.crossover import crossover
-from service.model.device import DeviceLost, Gpu, Provider, ProviderError, reason
-from service.model.execution import SIZES, Plain, Run, on_device
-from service.model.few import LARGEST, Few
+from service.model.device import DeviceLost, GpuOptions, ProviderError, reason
+from service.model.execution import DEVICE_ROWS, MAX_HOST_ROWS, DirectRun, HostBuffers, Run, on_device
 from service.model.session import CPU, CUDA, on_cpu, on_gpu
+from service.settings import Provider
 
-__all__ = ["DeviceLost", "Predictor", "ProviderError", "candidates", "load", "load_file"]
-
-GPU = Gpu()  # as it is used by default
+GPU = GpuOptions()
 TOLERANCE = 1e-5  # by which answers may differ: the GPU's from the CPU's, and these from those at the export
 
 log = logging.getLogger(__name__)
@@ -46,7 +44,7 @@ class Predictor:
     digest: str = ""
 
     def __post_init__(self) -> None:
-        self._few = Few(self.cpu.session) if isinstance(self.cpu, Plain) else None
+        self._host_buffers = HostBuffers(self.cpu.session) if isinstance(self.cpu, DirectRun) else None
 
     @property
     def version(self) -> str:
@@ -68,11 +66,15 @@ class Predictor:
             return self.cpu(rows)
         return self._on_gpu(rows)
 
-    def few(self, rows: Sequence[bytes]) -> list[float]:
+    def predict_bytes(self, rows: Sequence[bytes]) -> list[float]:
         """The same for some rows as patient.encoding.as_bytes makes them; for one thread, the event loop's."""
         crossover = self.crossover
-        if self._few is not None and len(rows) <= LARGEST and (crossover is None or len(rows) < crossover):
-            return self._few(rows)
+        if (
+            self._host_buffers is not None
+            and len(rows) <= MAX_HOST_ROWS
+            and (crossover is None or len(rows) < crossover)
+        ):
+            return self._host_buffers(rows)
         answers: list[float] = self(from_bytes(rows)).tolist()
         return answers
 
@@ -122,7 +124,7 @@ class Predictor:
 EXAMPLES = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)], np.float32)
 
 
-def load(models: Path, provider: Provider, gpu: Gpu = GPU, version: int | None = None) -> Predictor:
+def load(models: Path, provider: Provider, gpu: GpuOptions = GPU, version: int | None = None) -> Predictor:
     """Load this version of those in the folder, or else the one that is pinned there, or else the highest.
 
     Raises as `load_file`, and ArtefactError where there is none.
@@ -138,32 +140,32 @@ def candidates(models: Path, pin: int | None) -> list[int]:
     return found
 
 
-def load_file(file: Path, provider: Provider, gpu: Gpu = GPU) -> Predictor:
+def load_file(file: Path, provider: Provider, gpu: GpuOptions = GPU) -> Predictor:
     """Load one version, and let it answer its own checks, on a GPU once in every size. Never two at the same time.
 
     Raises ArtefactError for a file that is missing, unreadable, foreign, made for other fields, or answers otherwise
     than when it was exported, and ProviderError where `cuda` was asked for and would not be what runs.
     """
     try:
-        content = artefact_file.read(file)
+        content = model_file.read(file)
         session = on_cpu(content)
         metadata = Metadata.from_strings(session.get_modelmeta().custom_metadata_map)
         metadata.check()
         if metadata.version != file.parent.name:
             raise ArtefactError(f"it says that it is version {metadata.version}, its folder {file.parent.name}")
         _check_tensors(session)
-        cpu = Plain(session)
+        cpu = DirectRun(session)
         _check_answers(cpu, metadata.checks)
     except OSError as error:
         raise ArtefactError(f"{file}: {error.strerror}") from None
     except ArtefactError as error:
         raise ArtefactError(f"{file}: {error}") from None
     model = _place(metadata, content, cpu, provider, gpu)
-    model.digest = artefact_file.digest(content)
+    model.digest = model_file.digest(content)
     return model
 
 
-def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: Gpu) -> Predictor:
+def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: GpuOptions) -> Predictor:
     """The model on what was asked for. It has answered on the CPU, which says what the GPU must answer."""
     if provider == "cpu":
         return Predictor(metadata, CPU, cpu)
@@ -181,18 +183,17 @@ def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, opt
     return Predictor(metadata, CUDA, cpu, gpu, crossover=rows)
 
 
-def _warm(content: bytes, options: Gpu, cpu: Run) -> Run:
-    """The model on the GPU, run in every size until nothing is allocated or captured any more, and held to the CPU."""
+def _warm(content: bytes, options: GpuOptions, cpu: Run) -> Run:
+    """Put the model on the GPU, run it once in every size, and compare it with the CPU. Raises ProviderError."""
     session = on_gpu(content, options)
     expected = cpu(EXAMPLES)
     try:
         gpu = on_device(session, options.mode)
-        for size in SIZES:
+        for size in DEVICE_ROWS:
             rows = np.resize(EXAMPLES, (size, len(FIELDS)))
-            for _ in range(3):  # a CUDA graph is captured in the third
-                difference = float(np.abs(gpu(rows) - np.resize(expected, size)).max())
-                if not difference <= TOLERANCE:  # NaN is not
-                    raise ProviderError(f"the GPU's answers differ from the CPU's by {difference:.1e} at {size} rows")
+            difference = float(np.abs(gpu(rows) - np.resize(expected, size)).max())
+            if not difference <= TOLERANCE:  # NaN is not
+                raise ProviderError(f"the GPU's answers differ from the CPU's by {difference:.1e} at {size} rows")
     except ProviderError:
         raise
     except Exception as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import onnxruntime as ort
 
 from patient.artefact import ArtefactError
-from service.model.device import Gpu, ProviderError, reason
+from service.model.device import GpuOptions, ProviderError, reason
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 MIB = 2**20
@@ -22,7 +22,7 @@ def on_cpu(content: bytes) -> ort.InferenceSession:
         raise ArtefactError(f"ONNX Runtime cannot load it: {reason(error)}") from None
 
 
-def on_gpu(content: bytes, gpu: Gpu) -> ort.InferenceSession:
+def on_gpu(content: bytes, gpu: GpuOptions) -> ort.InferenceSession:
     """A session of which every node runs on the GPU, or ProviderError: ONNX Runtime would fall back in silence.
 
     `content` is a model that the CPU has loaded, so that whatever fails here fails for the GPU's sake.
@@ -34,7 +34,6 @@ def on_gpu(content: bytes, gpu: Gpu) -> ort.InferenceSession:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot find
         ort.preload_dlls(directory="")  # from the nvidia-* packages, which are on no library path
     options = _options()
-    options.enable_mem_pattern = gpu.mode != "graphs"  # a pattern allocates in the second run, a capture must not
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
@@ -49,13 +48,12 @@ def on_gpu(content: bytes, gpu: Gpu) -> ort.InferenceSession:
     return session
 
 
-def cuda_options(gpu: Gpu) -> dict[str, str]:
+def cuda_options(gpu: GpuOptions) -> dict[str, str]:
     """The CUDA provider's options. TensorFloat-32 is off: its 10 bits of mantissa are not within 1e-5 of the CPU."""
     return {
         "gpu_mem_limit": str(gpu.memory * MIB),
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": "0",
-        "enable_cuda_graph": "1" if gpu.mode == "graphs" else "0",
     }
 
 

@@ -27,7 +27,7 @@ Found = NDArray[np.int64]  # [len(NAMES) * WIDTH]
 
 
 @dataclass(frozen=True)
-class Spread:
+class DriftHistogram:
     """The bins of one model."""
 
     metadata: Metadata

@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -17,14 +18,15 @@ from service.observe.request_context import CURRENT
 from service.settings import Settings
 
 LAST = 1.0  # seconds that a process which ends gives its last lines
-HOME = str(Path(__file__).parents[1]) + "/"
+HOME = str(Path(__file__).parents[2]) + "/"
 
 
 # A request that has ended: method, route, status, whether the answer came to its end, bytes in and out.
 What = tuple[str, str, int, bool, int, int]
 # When, in seconds since 1970; its seconds, id, and What; rows that were scored, and the version of the model.
-Access = tuple[float, float, bytes, What, int | None, str | None]
-Lines = Queue[Access | bytes]
+AccessEntry = tuple[float, float, bytes, What, int | None, str | None]
+Lines = Queue[AccessEntry | bytes]
+AccessLog = Callable[[AccessEntry], object]
 
 
 def to_stderr(settings: Settings) -> None:
@@ -43,10 +45,10 @@ def to_stderr(settings: Settings) -> None:
     sys.excepthook = _uncaught
 
 
-def access() -> Lines | None:
-    """Where a line a request goes; None if nobody wants one."""
+def access_log() -> AccessLog | None:
+    """Where the line of a request goes; None without an access log."""
     handler = _installed()
-    return handler.lines if handler and handler.access else None
+    return handler.lines.put if handler and handler.access else None
 
 
 def flush() -> None:
@@ -114,7 +116,7 @@ class Text(logging.Formatter):
         return said
 
 
-def access_json(entry: Access | bytes) -> bytes:
+def access_json(entry: AccessEntry | bytes) -> bytes:
     """The line of a request; other lines are made already."""
     if isinstance(entry, bytes):
         return entry
@@ -123,7 +125,7 @@ def access_json(entry: Access | bytes) -> bytes:
     return b'%b"request_id":"%b","ms":%.3f,%b' % (head, id_, seconds * 1000, _tail(what, rows, version))
 
 
-def access_text(entry: Access | bytes) -> bytes:
+def access_text(entry: AccessEntry | bytes) -> bytes:
     """The same for people."""
     if isinstance(entry, bytes):
         return entry

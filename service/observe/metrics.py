@@ -12,8 +12,8 @@ import numpy as np
 from patient.encoding import from_bytes
 from patient.record import FIELDS
 from service.model.predictor import Predictor
-from service.observe.drift import MOST, NAMES, WIDTH, Found, Spread
-from service.observe.shared_counters import Cells, Page
+from service.observe.drift import MOST, NAMES, WIDTH, DriftHistogram, Found
+from service.observe.shared_counters import Cells, SharedCounters
 
 Way = Literal["single", "batch"]
 Gauge = Literal["records", "batches", "explanations", "streams"]
@@ -33,7 +33,7 @@ SIZES = tuple(2**power for power in range(17))  # rows of a run
 STATUSES = (200, 400, 401, 403, 404, 405, 406, 408, 413, 414, 415, 422, 429, 431, 499, 500, 503)
 CUT, OTHER = len(STATUSES), len(STATUSES) + 1
 STATUS = {status: place for place, status in enumerate(STATUSES)}
-ROUTES = 48  # the last is for what has no route of its own
+MAX_ROUTES = 48  # the last is for what has no route of its own
 REFUSED = (*FIELDS, "other")
 
 # Several cells each.
@@ -42,8 +42,8 @@ BLOCKS: dict[str, int] = {
     "missing": len(FIELDS),
     "sizes/single": len(SIZES) + 1,
     "sizes/batch": len(SIZES) + 1,
-    "requests": ROUTES * (len(STATUSES) + 2),
-    "seconds": ROUTES * (len(BOUNDS) + 2),  # by bucket, then their sum
+    "requests": MAX_ROUTES * (len(STATUSES) + 2),
+    "seconds": MAX_ROUTES * (len(BOUNDS) + 2),  # by bucket, then their sum
     "spread": 1 + len(NAMES) * WIDTH,  # whose bins they are, then the bins
 }
 START = dict(zip(BLOCKS, accumulate(BLOCKS.values(), initial=len(SERIES)), strict=False))
@@ -53,52 +53,52 @@ AT_ONCE = 1024  # rows that are put into bins together
 LATEST = 0.1  # seconds that they wait for it, and so what a kill can lose of them
 
 
-class Counts:
+class Metrics:
     """This process's counts, and the sum of all. Without a folder this process is the only one. For the event loop."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._page = Page(folder, SIZE)
+        self._page = SharedCounters(folder, SIZE)
         self._cells = self._page.cells
         self._model: Predictor | None = None
         self._rows: list[bytes] = []
         self._probabilities: list[float] = []
         self._timer: asyncio.TimerHandle | None = None
-        self.spread: Spread | None = None  # of the model that serves
+        self.drift: DriftHistogram | None = None  # of the model that serves
         for name in ("unready", *get_args(Gauge)):
             self._cells[SERIES[name]] = 0
 
-    def ran(self, way: Way, rows: int) -> None:
+    def record_run(self, way: Way, rows: int) -> None:
         """The model has run once, over so many rows."""
         runs, sizes = _RUNS[way]
         self._cells[runs] += 1
         self._cells[runs + 1] += rows
         self._cells[sizes + min((rows - 1).bit_length(), len(SIZES))] += 1
 
-    def overload(self) -> None:
+    def record_overload(self) -> None:
         """A request was sent away because too many waited."""
         self._cells[SERIES["overloads"]] += 1
 
-    def reload(self, outcome: Outcome) -> None:
+    def record_reload(self, outcome: Outcome) -> None:
         """A new version of the model took over, or must not. In the thread that loads: the cells are nobody else's."""
         self._cells[SERIES[f"reloads/{outcome}"]] += 1
 
-    def ready(self, yes: bool) -> None:
+    def set_ready(self, yes: bool) -> None:
         """Whether this process can answer."""
         self._cells[SERIES["unready"]] = not yes
 
-    def fell_back(self, yes: bool) -> None:
+    def set_fallback(self, yes: bool) -> None:
         """Whether this process answers from the CPU although it was to use a GPU if it can."""
         self._cells[SERIES["fallback"]] = yes
 
-    def gauge(self, name: Gauge, number: int) -> None:
+    def set_gauge(self, name: Gauge, number: int) -> None:
         """How many single records and batches wait, and how many streams are under way."""
         self._cells[SERIES[name]] = number
 
-    def dropped(self, lines: int) -> None:
+    def set_log_dropped(self, lines: int) -> None:
         """How many lines of its log this process has dropped so far."""
         self._cells[SERIES["dropped"]] = lines
 
-    def answered(self, route: int, status: int, seconds: float) -> None:
+    def record_response(self, route: int, status: int, seconds: float) -> None:
         """A request has ended. route: below ROUTES; status: a place in STATUSES, CUT or OTHER."""
         cells = self._cells
         cells[_REQUESTS + route * _STATUSES + status] += 1
@@ -106,24 +106,24 @@ class Counts:
         cells[start + bisect_left(BOUNDS, seconds)] += 1
         cells[start + _BUCKETS - 1] += seconds
 
-    def refused(self, fields: Mapping[str, int]) -> None:
+    def record_invalid_fields(self, fields: Mapping[str, int]) -> None:
         """So many records were refused for the sake of each field; what is none of ours counts as `other`."""
         for name, number in fields.items():
             self._cells[START["refused"] + (REFUSED.index(name) if name in FIELDS else len(FIELDS))] += number
 
-    def serves(self, model: Predictor | None) -> None:
+    def set_model(self, model: Predictor | None) -> None:
         """From now on this model serves. Patients in bins are counted anew when they are another's bins."""
         self.flush()
-        self._model, self.spread = model, Spread(model.metadata) if model else None
-        if model and self.spread:
-            self.fell_back(model.fallback is not None)
+        self._model, self.drift = model, DriftHistogram(model.metadata) if model else None
+        if model and self.drift:
+            self.set_fallback(model.fallback is not None)
             start, end = START["spread"], START["spread"] + BLOCKS["spread"]
-            if self._cells[start] != self.spread.identity:
+            if self._cells[start] != self.drift.identity:
                 self._cells[start] = 0  # nobody's, while it is being cleared
                 self._page.all[start + 1 : end] = 0
-                self._cells[start] = self.spread.identity
+                self._cells[start] = self.drift.identity
 
-    def saw(self, model: Predictor, rows: Sequence[bytes], probabilities: Sequence[float]) -> None:
+    def record_scored(self, model: Predictor, rows: Sequence[bytes], probabilities: Sequence[float]) -> None:
         """Patients that were scored, soon to be put into bins: float32 rows, one a probability or several at once.
 
         Rows of a model that serves no more are not counted: its bins are gone.
@@ -142,13 +142,13 @@ class Counts:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        if self._rows and self._model and self.spread:
+        if self._rows and self._model and self.drift:
             rows, probabilities = self._rows, self._probabilities
             self._rows, self._probabilities = [], []
             columns = np.ascontiguousarray(from_bytes(rows).T)
-            self.binned(self._model, self.spread.count(columns, np.array(probabilities)))
+            self.add_drift(self._model, self.drift.count(columns, np.array(probabilities)))
 
-    def binned(self, model: Predictor, found: Found) -> None:
+    def add_drift(self, model: Predictor, found: Found) -> None:
         """So many patients of each bin were scored."""
         if model is self._model:
             start = START["spread"] + 1
@@ -160,15 +160,15 @@ class Counts:
         """The sum over all processes, those that have died included."""
         return float(sum(sheet.cells[SERIES[series]] for sheet in self._page.sheets()))
 
-    def workers(self) -> tuple[int, int]:
+    def worker_counts(self) -> tuple[int, int]:
         """How many processes live, and how many of these can answer."""
         living = [sheet.cells for sheet in self._page.sheets() if sheet.lives]
         return len(living), sum(not cells[SERIES["unready"]] for cells in living)
 
-    def read(self) -> "Reading":
+    def snapshot(self) -> "Snapshot":
         """All that has been counted, by all processes."""
         self.flush()
-        return Reading(self._page, self.spread.identity if self.spread else 0)
+        return Snapshot(self._page, self.drift.identity if self.drift else 0)
 
 
 _RUNS = {way: (SERIES[f"runs/{way}"], START[f"sizes/{way}"]) for way in ("single", "batch")}
@@ -176,22 +176,22 @@ _REQUESTS, _SECONDS = START["requests"], START["seconds"]
 _STATUSES, _BUCKETS = len(STATUSES) + 2, len(BOUNDS) + 2
 
 
-class Reading:
+class Snapshot:
     """Sums over all processes, those that have died included; `living` over those that have not.
 
     spread: only of processes whose bins are `identity`'s: they may have different models for a moment
     """
 
-    def __init__(self, page: Page, identity: int) -> None:
+    def __init__(self, page: SharedCounters, identity: int) -> None:
         self._all, self._living, self.processes = np.zeros(SIZE), np.zeros(SIZE), 0
         start, end = START["spread"], START["spread"] + BLOCKS["spread"]
-        self.spread = np.zeros(end - start - 1)
+        self.drift = np.zeros(end - start - 1)
         for cells, lives in page.sheets():
             self._all += cells
             self._living += cells * lives
             self.processes += lives
             if cells[start] == identity:
-                self.spread += cells[start + 1 : end]
+                self.drift += cells[start + 1 : end]
 
     def total(self, series: str) -> float:
         """Of all processes."""

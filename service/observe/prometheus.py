@@ -7,30 +7,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from patient.record import FIELDS
-from service.api.state import State
 from service.model.predictor import Predictor
-from service.observe.drift import Spread
-from service.observe.metrics import BOUNDS, REFUSED, ROUTES, SIZES, STATUSES, Reading
+from service.observe.drift import DriftHistogram
+from service.observe.metrics import BOUNDS, MAX_ROUTES, REFUSED, SIZES, STATUSES, Metrics, Snapshot
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Sample = tuple[Mapping[str, object], float]
 
 
-def exposition(state: State) -> bytes:
+def exposition(metrics: Metrics, routes: Sequence[str], model: Predictor | None) -> bytes:
     """All metrics."""
-    if state.model:
-        state.counts.fell_back(state.model.fallback is not None)
-    read = state.counts.read()
-    parts = [*_requests(read, state.routes), *_runs(read), *_records(read), *_process(read)]
-    if state.model and state.counts.spread:
-        parts += _model(read, state.model, state.counts.spread)
+    if model:
+        metrics.set_fallback(model.fallback is not None)
+    read = metrics.snapshot()
+    parts = [*_requests(read, routes), *_runs(read), *_records(read), *_process(read)]
+    if model and metrics.drift:
+        parts += _model(read, model, metrics.drift)
     return "".join(parts).encode()
 
 
-def _requests(read: Reading, routes: Sequence[str]) -> Iterator[str]:
-    counts = read.block("requests", ROUTES).tolist()
-    seconds = read.block("seconds", ROUTES).tolist()
-    known = [*enumerate(routes), (ROUTES - 1, "other")]
+def _requests(read: Snapshot, routes: Sequence[str]) -> Iterator[str]:
+    counts = read.block("requests", MAX_ROUTES).tolist()
+    seconds = read.block("seconds", MAX_ROUTES).tolist()
+    known = [*enumerate(routes), (MAX_ROUTES - 1, "other")]
     yield _family(
         "heart_requests_total",
         "counter",
@@ -49,7 +48,7 @@ def _requests(read: Reading, routes: Sequence[str]) -> Iterator[str]:
             yield _histogram("heart_request_seconds", {"route": route}, BOUNDS, buckets, total)
 
 
-def _runs(read: Reading) -> Iterator[str]:
+def _runs(read: Snapshot) -> Iterator[str]:
     ways = [({"way": way}, way) for way in ("single", "batch")]
     for name, text in (("runs", "Runs of the model."), ("rows", "Records that went through the model.")):
         samples = [(labels, read.total(f"{name}/{way}")) for labels, way in ways]
@@ -60,7 +59,7 @@ def _runs(read: Reading) -> Iterator[str]:
         yield _histogram("heart_run_rows", labels, SIZES, buckets, read.total(f"rows/{way}"))
 
 
-def _records(read: Reading) -> Iterator[str]:
+def _records(read: Snapshot) -> Iterator[str]:
     for name, text, fields in (
         ("refused", "Records refused for the sake of a field; `other`: for another key, or no record at all.", REFUSED),
         ("missing", "Records that were scored without a field.", FIELDS),
@@ -70,7 +69,7 @@ def _records(read: Reading) -> Iterator[str]:
         yield _family(f"heart_{name}_total", "counter", text, samples)
 
 
-def _process(read: Reading) -> Iterator[str]:
+def _process(read: Snapshot) -> Iterator[str]:
     yield _one("heart_overloads_total", "counter", "Requests sent away for a full queue.", read.total("overloads"))
     reloads = [({"outcome": outcome}, read.total(f"reloads/{outcome}")) for outcome in ("loaded", "refused")]
     yield _family("heart_reloads_total", "counter", "New versions, by what became of them.", reloads)
@@ -85,7 +84,7 @@ def _process(read: Reading) -> Iterator[str]:
     yield _one("heart_provider_fallback", "gauge", text, read.living("fallback"))
 
 
-def _model(read: Reading, model: Predictor, spread: Spread) -> Iterator[str]:
+def _model(read: Snapshot, model: Predictor, spread: DriftHistogram) -> Iterator[str]:
     version = model.version
     info = {"version": version, "provider": model.provider, "sha256": model.digest}
     yield _family("heart_model_info", "gauge", "What serves.", [(info, 1)])
@@ -95,7 +94,7 @@ def _model(read: Reading, model: Predictor, spread: Spread) -> Iterator[str]:
             for bin_, number in zip(spread.labels(feature), numbers, strict=True):
                 yield {"version": version, "feature": feature, "bin": bin_}, number
 
-    seen = {name: spread.cells(read.spread, name) for name in spread.known}
+    seen = {name: spread.cells(read.drift, name) for name in spread.known}
     text = "Records that were scored, by the bins of the model's training rows; `probability` is what was answered."
     yield _family("heart_feature_total", "counter", text, samples(seen))
     expected = {name: spread.expected(name) for name in spread.known if spread.expected(name)}

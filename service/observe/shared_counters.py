@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 Cells = NDArray[np.float64]
 
 
-class Sheet(NamedTuple):
+class ProcessCounters(NamedTuple):
     """What a process has in its page, and whether it lives."""
 
     cells: Cells
     lives: bool
 
 
-class Page:
+class SharedCounters:
     """This process's page: `size` float64 cells, 0 at first. Without a folder this process is the only one.
 
     cells: to count one thing; all: the same memory, to count many at once
@@ -42,15 +42,15 @@ class Page:
         self.cells = memoryview(self._memory).cast("d")
         self.all: Cells = np.frombuffer(self._memory)
 
-    def sheets(self) -> Iterator[Sheet]:
+    def sheets(self) -> Iterator[ProcessCounters]:
         """Those of all processes, as they are now."""
         if self.folder is None:
-            yield Sheet(self.all.copy(), True)
+            yield ProcessCounters(self.all.copy(), True)
             return
         for file in sorted(self.folder.iterdir()):
             with file.open("rb") as sheet:
                 cells = np.frombuffer(sheet.read().ljust(8 * self.size, b"\0"))
-                yield Sheet(cells, not _unlocked(sheet.fileno()))
+                yield ProcessCounters(cells, not _unlocked(sheet.fileno()))
 
 
 def _unlocked(descriptor: int) -> bool:

@@ -1,7 +1,9 @@
-"""What the service says of a patient, as it is written: service/schema.py documents it under the same names."""
+"""Build prediction results: the one place that rounds probabilities, names missing fields and writes result JSON.
+
+service/records/schema.py documents the same fields for OpenAPI and the client.
+"""
 
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -9,46 +11,64 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS
+from service.records.decoding import Values
 
 DIGITS = 7  # of a probability: finer than float32 resolves near 1
 SCALE = 10.0**DIGITS
-NOTHING = msgspec.Raw(b"[]")
-NO_PROBABILITY = "The model has no probability for this record"
+NONE_MISSING = msgspec.Raw(b"[]")
+BATCH_END = b"]}"
+_ENCODE = msgspec.json.Encoder().encode
 
 
-class Answer(msgspec.Struct, gc=False):
-    """One of many; `missing` is JSON already."""
+class RowResult(msgspec.Struct, gc=False):
+    """The result for one record of a batch; `missing` is JSON already."""
 
     probability: float
     heart_disease: bool
     missing: msgspec.Raw
 
 
-class Prediction(Answer, gc=False):
-    """The answer to one record."""
+class RecordResult(RowResult, gc=False):
+    """The result for a single record."""
 
     threshold: float
     model_version: str
 
 
 def rounded(probabilities: Floats) -> NDArray[np.float64]:
-    """float32[N] as it is told, and as it is held against the threshold."""
+    """Round float32[N] to DIGITS, as probabilities are reported and compared with the threshold."""
     found: NDArray[np.float64] = np.rint(probabilities.astype(np.float64) * SCALE) / SCALE
     return found
 
 
-def odd(probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which of float[N] are no probabilities: NaN, or beyond 0 and 1. No answer may hold one."""
+def invalid_probabilities(probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Find which of float[N] are NaN or outside 0 to 1. No result may hold one."""
     found: NDArray[np.bool_] = ~((probabilities >= 0) & (probabilities <= 1))
     return found
 
 
+def record_result(probability: float, values: Values, threshold: float, model_version: str) -> bytes:
+    """Encode the result for one record."""
+    missing = _names(bytes(value is None for value in values)) if None in values else NONE_MISSING
+    return _ENCODE(RecordResult(probability, probability >= threshold, missing, threshold, model_version))
+
+
+def batch_start(model_version: str, threshold: float) -> bytes:
+    """Encode what stands before the first result of a batch; BATCH_END stands after the last."""
+    return f'{{"model_version":{msgspec.json.encode(model_version).decode()},"threshold":{threshold!r},"predictions":['.encode()
+
+
+def row_results(values: NDArray[np.float64], probabilities: NDArray[np.float64], threshold: float) -> bytes:
+    """Encode the results for float64[N,13] and their probabilities float64[N], with commas between them."""
+    absent = np.isnan(values)
+    missing = [NONE_MISSING] * len(values)
+    for row in np.flatnonzero(absent.any(axis=1)).tolist():
+        missing[row] = _names(absent[row].tobytes())
+    results = list(map(RowResult, probabilities.tolist(), (probabilities >= threshold).tolist(), missing))
+    return _ENCODE(results)[1:-1]
+
+
 @lru_cache(maxsize=4096)
-def names(gaps: bytes) -> msgspec.Raw:
+def _names(absent: bytes) -> msgspec.Raw:
     """The names of the fields whose byte is 1, as JSON."""
-    return msgspec.Raw(msgspec.json.encode([name for name, gap in zip(FIELDS, gaps, strict=True) if gap]))
-
-
-def missing(values: tuple[Any, ...]) -> msgspec.Raw:
-    """The names of the fields that are None, as JSON."""
-    return names(bytes(value is None for value in values)) if None in values else NOTHING
+    return msgspec.Raw(msgspec.json.encode([name for name, gap in zip(FIELDS, absent, strict=True) if gap]))

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from service.records.errors import TableError, TooLarge
 from service.tables import columns
 from service.tables.chunk import Chunk, Table, chunks
-from service.tables.errors import DAMAGE, TableError, TooLarge
 from service.tables.sink import Sink
-from service.tables.source import Limits, Source, exactly, fill
+from service.tables.source import PYARROW_ERRORS, Limits, Source, exactly, fill
 
 LARGE = 2**16  # bytes that are worth the trouble of reading them into place
 RECORDS, DICTIONARY = 3, 2  # kinds of message that have a body
@@ -23,7 +23,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     try:
         reader = pa.ipc.open_stream(pa.PythonFile(messages, "r"))
         schema, header = reader.schema, reader.schema.names
-    except DAMAGE:
+    except PYARROW_ERRORS:
         raise TableError("Not an Arrow IPC stream.") from None
     kept = pa.schema([schema.field(name) for name in columns.kept(header, keep)])
 
@@ -34,7 +34,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
                 batch.validate(full=True)  # what it says of its buffers is the sender's word
             except StopIteration:
                 break
-            except DAMAGE:
+            except PYARROW_ERRORS:
                 raise TableError(DAMAGED) from None
             yield from chunks(batch, kept)
         messages.check_end()

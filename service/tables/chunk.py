@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from patient.record import FIELDS
+from service.records.errors import FieldFault
 
 Column = NDArray[np.float64 | np.integer]
 ROWS = 32_768  # in a chunk at most, where the format leaves the choice: its arrays stay in the cache
@@ -20,12 +21,12 @@ class Chunk:
 
     numbers: the 13 fields in the record's order, each float64[n], NaN = not taken, infinite = no number; or integers[n]
     kept:    n rows of the columns that pass through
-    broken:  rows that are no rows at all: what is wrong, (column, reason) each; their numbers mean nothing
+    broken:  faults of rows that could not be read; their numbers mean nothing
     """
 
     numbers: list[Column]
     kept: pa.RecordBatch
-    broken: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
+    broken: dict[int, list[FieldFault]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers[0])
@@ -56,7 +57,7 @@ def merged(parts: list[Chunk]) -> Chunk:
     """Chunks one after the other, as one."""
     if len(parts) == 1:
         return parts[0]
-    rows, broken = 0, dict[int, list[tuple[str, str]]]()
+    rows, broken = 0, dict[int, list[FieldFault]]()
     for part in parts:
         broken |= {rows + row: faults for row, faults in part.broken.items()}
         rows += len(part)

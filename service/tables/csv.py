@@ -18,9 +18,9 @@ import pyarrow.csv as pv
 from numpy.typing import NDArray
 
 from patient.record import FIELDS
+from service.records.errors import FieldFault, TableError, TooLarge
 from service.tables import columns, text
 from service.tables.chunk import Chunk, Column, Table
-from service.tables.errors import TableError, TooLarge
 from service.tables.source import Limits, Source
 
 LONGEST = 2**20  # bytes of a row
@@ -80,10 +80,10 @@ def _end(data: bytes) -> int:
 def _chunk(block: bytes, header: list[str], kept: pa.Schema) -> Chunk:
     if not _is_text(block):  # pyarrow would find it too, but print the bytes of a row that it skips
         raise TableError("The table is not UTF-8 text.")
-    broken: dict[int, list[tuple[str, str]]] = {}
+    broken: dict[int, list[FieldFault]] = {}
 
     def skip(row: Any) -> str:
-        broken[row.number - 1] = [("", f"The row has {row.actual_columns} cells, the header {len(header)}")]
+        broken[row.number - 1] = [FieldFault("", f"The row has {row.actual_columns} cells, the header {len(header)}")]
         return "skip"
 
     try:
@@ -176,8 +176,8 @@ def _cells(column: pa.Array, field: pa.Field) -> pa.Array:
         cells = pa.array([text.as_json(value) for value in column.to_pylist()], pa.string())
     else:
         cells = column.cast(pa.string())
-    odd = pc.match_substring_regex(cells, SPECIAL)
-    if not pc.any(odd).as_py():
+    special = pc.match_substring_regex(cells, SPECIAL)
+    if not pc.any(special).as_py():
         return cells
     doubled = pc.replace_substring(cells, '"', '""')
-    return pc.if_else(odd, pc.binary_join_element_wise('"', doubled, '"', ""), cells)
+    return pc.if_else(special, pc.binary_join_element_wise('"', doubled, '"', ""), cells)

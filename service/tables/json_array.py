@@ -1,15 +1,15 @@
 """A JSON array of records, and the answer of the same kind: small tables, held as a whole."""
 
-import json
 from collections.abc import Iterable, Iterator
 
 import msgspec
 import pyarrow as pa
 
-from service.http.body import words
+from service.records.decoding import UNREADABLE
+from service.records.errors import ColumnsError, FieldFault, MalformedJson, TooLarge
+from service.records.results import BATCH_END, batch_start
 from service.tables import columns, ndjson
 from service.tables.chunk import Chunk, Table
-from service.tables.errors import ColumnsError, TableError, TooLarge
 from service.tables.source import PIECE, Limits, Source
 
 ROWS = 1000  # in a chunk
@@ -27,9 +27,9 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     try:
         records = [bytes(raw) for raw in msgspec.json.decode(b"".join(parts), type=list[msgspec.Raw])]
     except msgspec.ValidationError:
-        raise ColumnsError([("", words("list_type", ()))]) from None
-    except (msgspec.DecodeError, RecursionError):
-        raise TableError("The body is not JSON.") from None
+        raise ColumnsError([FieldFault("", "The body must be an array of patient records")]) from None
+    except UNREADABLE:
+        raise MalformedJson("The body is not JSON.") from None
     lines = ndjson.lines(keep, records[0] if records else b"")
 
     def chunks() -> Iterator[Chunk]:
@@ -42,11 +42,10 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
     """The model that answered and its threshold, then `predictions`, one object a row."""
     said = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    version, threshold = json.dumps(said.get("model_version")), said.get("threshold")
-    yield f'{{"model_version":{version},"threshold":{threshold},"predictions":['.encode()
+    yield batch_start(said["model_version"], float(said["threshold"]))
     first = True
     for batch in batches:
         if len(batch):
             yield ndjson.objects(batch, schema, before=",").slice(first)
             first = False
-    yield b"]}"
+    yield BATCH_END

@@ -6,9 +6,7 @@ Kept columns hold each value as the JSON text it came as; `plain` makes text of 
 import contextlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -17,13 +15,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
-from patient.record import FIELDS, PatientRecord, measurements
-from service.http.body import words
+from patient.record import FIELDS
+from service.records.decoding import ABSENT, UNREADABLE, Values, duplicate_keys, judge, numbers_type, parse
+from service.records.errors import ColumnsError, FieldFault, MalformedJson, TooLarge, shown_name
 from service.tables import columns, text
 from service.tables.chunk import Chunk, Table, merged
-from service.tables.errors import ColumnsError, TooLarge
 from service.tables.source import PIECE, Limits, Source
 
 LONGEST = 2**20  # bytes of a line
@@ -31,11 +28,8 @@ BLOCK = 2**20  # bytes that make a chunk; they are decoded in pieces, so that th
 JSON = {"json": "1"}  # metadata of a column that holds JSON text
 UNKEPT = "A name with quotes, backslashes or control characters cannot be kept"
 COLON = ord(":")
-ABSENT = msgspec.Raw(b"")
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises
-ODD = re.compile(r"[\x00-\x1f\\\"]")  # in a column's name msgspec refuses them
-
-Reasons = list[tuple[str, str]]
+NOTHING: Values = (None,) * len(FIELDS)
+UNSAFE_NAME = re.compile(r"[\x00-\x1f\\\"]")  # in a column's name msgspec refuses them
 
 
 def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
@@ -50,8 +44,8 @@ def lines(keep: columns.Keep, first: bytes) -> "Lines":
     """What reads records that are like the first, as JSON; see `read`."""
     names = _others(first) if columns.ALL in keep else list(keep)
     columns.kept([*FIELDS, *names], keep)
-    if odd := [(columns.shown(name), UNKEPT) for name in names if ODD.search(name)]:
-        raise ColumnsError(odd)
+    if faults := [FieldFault(shown_name(name), UNKEPT) for name in names if UNSAFE_NAME.search(name)]:
+        raise ColumnsError(faults)
     return Lines(names)
 
 
@@ -91,17 +85,6 @@ def _tidy(block: bytes) -> bytes:
     return (block.replace(b"\r\n", b"\n") if b"\r" in block else block).strip(b"\r\n")
 
 
-@lru_cache(maxsize=64)  # a type made anew for each table stays until the garbage is collected, which is seldom
-def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    """Of a record with these columns kept, under the names of `Lines.spare`."""
-    fields: list[Any] = [(name, float | None) for name in FIELDS]
-    fields += [(f"kept_{i}", msgspec.Raw, ABSENT) for i in range(len(names))]
-    renamed = {f"kept_{i}": name for i, name in enumerate(names)}
-    return msgspec.json.Decoder(
-        msgspec.defstruct("Record", fields, forbid_unknown_fields=True, rename=renamed, gc=False)
-    )
-
-
 class Lines:
     """Lines of JSON as chunks; the columns `names` pass through.
 
@@ -112,7 +95,7 @@ class Lines:
         self.names = names
         self.kept = pa.schema([pa.field(name, pa.string(), metadata=JSON) for name in names])
         self.spare = [f"kept_{i}" for i in range(len(names))]  # a column's name may be no name to Python
-        self.decoder = _decoder(tuple(names))
+        self.decoder = msgspec.json.Decoder(numbers_type(tuple(names)))
         self.numbers = attrgetter(*FIELDS) if names else msgspec.structs.astuple  # the latter is faster
 
     def block(self, block: bytes) -> Chunk:
@@ -125,24 +108,24 @@ class Lines:
         except UNREADABLE:
             records = []
         # If there are as many breaks between objects as there are between lines, each line is one object.
-        if records and block.count(b"}\n{") == len(records) - 1 and self._single(records, block):
+        if records and block.count(b"}\n{") == len(records) - 1 and self._has_single_keys(records, block):
             with contextlib.suppress(UnicodeDecodeError):  # kept values were not looked at until here
                 return self._chunk(records, {})
         return self.lines([line for line in block.split(b"\n") if line.strip()])
 
     def lines(self, lines: list[bytes]) -> Chunk:
         """A chunk of these, whatever they hold."""
-        broken: dict[int, Reasons] = {}
+        broken: dict[int, list[FieldFault]] = {}
         return self._chunk([self._record(line, row, broken) for row, line in enumerate(lines)], broken)
 
-    def _chunk(self, records: list[Any], broken: dict[int, Reasons]) -> Chunk:
+    def _chunk(self, records: list[Any], broken: dict[int, list[FieldFault]]) -> Chunk:
         # One flat list: as many tuples at once would set the garbage collector going.
         values = np.array([*chain.from_iterable(map(self.numbers, records))], np.float64)
         values = values.reshape(len(records), len(FIELDS))
         kept = [pa.array([_text(getattr(r, place)) for r in records], pa.string()) for place in self.spare]
         return Chunk([*np.ascontiguousarray(values.T)], pa.RecordBatch.from_arrays(kept, schema=self.kept), broken)
 
-    def _single(self, records: list[Any], lines: bytes) -> bool:
+    def _has_single_keys(self, records: list[Any], lines: bytes) -> bool:
         """Whether no key stands twice: then every colon of the text ends a key or is in a kept value."""
         if any(":" in name for name in self.names):
             return False
@@ -152,66 +135,38 @@ class Lines:
             colons += sum(bool(raw) + raw.count(b":") for raw in raws)
         return colons == np.count_nonzero(np.frombuffer(lines, np.uint8) == COLON)  # faster than bytes.count
 
-    def _record(self, line: bytes, row: int, broken: dict[int, Reasons]) -> Any:
+    def _record(self, line: bytes, row: int, broken: dict[int, list[FieldFault]]) -> Any:
         try:
             record = self.decoder.decode(line)
-            if self._single([record], line) and line.decode():
+            if self._has_single_keys([record], line) and line.decode():
                 return record
         except UNREADABLE:
             pass
-        values, kept, reasons = self._by_hand(line)
-        if reasons:
-            broken[row] = reasons
+        values, kept, faults = self._judge(line)
+        if faults:
+            broken[row] = faults
         return self.decoder.type(*values, *kept)
 
-    def _by_hand(self, line: bytes) -> tuple[list[float | None], list[msgspec.Raw], Reasons]:
-        """PatientRecord's own verdict on a line, and what can be passed through of it all the same."""
-        nothing: list[float | None] = [None] * len(FIELDS)
+    def _judge(self, line: bytes) -> tuple[Values, list[msgspec.Raw], list[FieldFault]]:
+        """What PatientRecord says of a line, and the values to keep, also of an invalid one."""
+        kept = [ABSENT] * len(self.names)
         try:
-            pairs = json.loads(line, object_pairs_hook=_Pairs)
-        except (ValueError, RecursionError):
-            return nothing, [ABSENT] * len(self.names), [("", "Not JSON")]
-        if not isinstance(pairs, _Pairs):
-            return nothing, [ABSENT] * len(self.names), [("", words("model_type", ()))]
-        last = dict(pairs)
-        kept = [_raw(last.pop(name)) if name in last else ABSENT for name in self.names]
-        try:
-            record = PatientRecord.model_validate_json(json.dumps(last))
-        except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False, include_input=False)
-            return nothing, kept, [_reason(fault["type"], fault["loc"]) for fault in faults]
-        counts = Counter(name for name, _ in pairs)
-        doubled = [(columns.shown(name), _twice(name)) for name, count in counts.items() if count > 1]
-        return [getattr(record, name) for name in FIELDS], kept, doubled
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object's keys and values, those that stand twice too."""
-
-
-def _reason(kind: str, location: tuple[int | str, ...]) -> tuple[str, str]:
-    if kind == "json_invalid":
-        return "", "Not JSON"
-    return (columns.shown(str(location[0])) if location else ""), words(kind, location)
-
-
-def _twice(name: str) -> str:
-    title = next((field.title for field in measurements() if field.name == name), "The column")
-    return f"{title} is given twice"
+            parsed = parse(line)
+        except MalformedJson:
+            return NOTHING, kept, [FieldFault("", "Not JSON")]
+        if isinstance(parsed, dict):
+            kept = [_raw(parsed.pop(name)) if name in parsed else ABSENT for name in self.names]
+        values, faults = judge(parsed)
+        if values is None:
+            return NOTHING, kept, faults
+        return values, kept, duplicate_keys(line)
 
 
 def _raw(value: Any) -> msgspec.Raw:
     try:
-        return msgspec.Raw(json.dumps(_plain(value), allow_nan=False).encode())
+        return msgspec.Raw(json.dumps(value, allow_nan=False).encode())
     except ValueError:
         return ABSENT
-
-
-def _plain(value: Any) -> Any:
-    """What `_Pairs` has made of objects, undone."""
-    if isinstance(value, _Pairs):
-        return {name: _plain(inner) for name, inner in value}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _text(raw: msgspec.Raw) -> str | None:

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from patient.record import FIELDS
+from service.records.errors import TableError, TooLarge
 from service.tables import columns
 from service.tables.chunk import ROWS, Chunk, Table, chunks
-from service.tables.errors import DAMAGE, TableError, TooLarge
 from service.tables.sink import Sink
-from service.tables.source import PIECE, Limits, Source
+from service.tables.source import PIECE, PYARROW_ERRORS, Limits, Source
 from service.tables.spool import contents, spooled
 
 GROUP = 2**17  # rows of a row group that is written
@@ -38,7 +38,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
             while True:
                 try:
                     batch = next(batches, None)
-                except DAMAGE:
+                except PYARROW_ERRORS:
                     raise TableError(DAMAGED) from None
                 if batch is None:
                     return
@@ -52,7 +52,7 @@ def _opened(stream: IO[bytes], limits: Limits) -> tuple[pq.ParquetFile, pa.Schem
         # A buffer ahead would in the end hold the whole file; without one, it is a page of each column.
         file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=PIECE)
         schema, header = file.schema_arrow, file.schema_arrow.names
-    except DAMAGE:
+    except PYARROW_ERRORS:
         raise TableError(DAMAGED) from None
     if sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)) > limits.unpacked:
         raise TooLarge(f"Unpacked, the table is larger than {limits.unpacked} bytes.")

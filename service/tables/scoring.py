@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 from patient.table import all_right, wrong
-from service.model.execution import CHUNK
+from service.model.execution import CHUNK_ROWS
 from service.model.predictor import Predictor
-from service.records.results import NO_PROBABILITY, odd, rounded
+from service.records.errors import NO_PROBABILITY, FieldFault, InvalidRows, NoProbability, Tally
+from service.records.results import invalid_probabilities, rounded
 from service.tables.chunk import Chunk
-from service.tables.errors import LISTED, Fault, NoProbability, Refused, Tally
 
 log = logging.getLogger(__name__)
 
@@ -48,29 +48,20 @@ def score(
         if report or not tally.bad:
             yield _answer(chunk, bad, model, out, tally, seen)
     if tally.bad and not report:
-        raise Refused(tally)
+        raise InvalidRows(tally)
 
 
 def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
-    """The bad rows of a chunk, each with all that is wrong with it in one string; also counts them."""
-    found: dict[int, list[tuple[str, str]]] = {row: list(faults) for row, faults in chunk.broken.items()}
+    """Find the invalid rows of a chunk, each with everything that is wrong with it in one string; count them."""
+    found: dict[int, list[FieldFault]] = {row: list(faults) for row, faults in chunk.broken.items()}
     for field, column in zip(measurements(), chunk.numbers, strict=True):
         if all_right(field, column):
             continue
         for row in np.flatnonzero(wrong(field, column)).tolist():
             if row not in chunk.broken:
-                found.setdefault(row, []).append((field.name, field.expected))
-                tally.fields[field.name] += 1
-    if not found:
-        return {}
-    for faults in chunk.broken.values():
-        tally.fields.update(column for column, _ in faults)
+                found.setdefault(row, []).append(FieldFault(field.name, field.expected))
     for row in sorted(found):
-        tally.total += len(found[row])
-        if len(tally.faults) < LISTED:
-            room = LISTED - len(tally.faults)
-            tally.faults += [Fault(tally.rows + row, *fault) for fault in found[row][:room]]
-    tally.bad += len(found)
+        tally.add(tally.rows + row, found[row])
     return {row: " | ".join(": ".join(filter(None, fault)) for fault in faults) for row, faults in found.items()}
 
 
@@ -81,7 +72,7 @@ def _answer(
     nothing = _rows(bad, count)
     columns = _columns(chunk)
     probability = _probabilities(columns, nothing, model)
-    if (none := odd(probability)).any():
+    if (none := invalid_probabilities(probability)).any():
         bad |= _unanswered(np.flatnonzero(none).tolist(), tally, count, report="error" in out.names)
         nothing, probability = _rows(bad, count), np.where(none, 0, probability)
     if seen:
@@ -108,14 +99,13 @@ def _rows(bad: dict[int, str], count: int) -> NDArray[np.bool_] | None:
 
 
 def _unanswered(rows: list[int], tally: Tally, count: int, *, report: bool) -> dict[int, str]:
-    """Valid rows of the latest `count` for which the model has no probability, counted as bad. Raises NoProbability."""
-    log.error("the model has no probability for %d valid rows", len(rows))
+    """Count valid rows of the latest `count` as invalid: the model has no probability for them. Raises NoProbability."""
+    first = tally.rows - count
     if not report:
-        raise NoProbability(f"{NO_PROBABILITY}: row {tally.rows - count + rows[0]}.")
-    tally.bad += len(rows)
-    tally.total += len(rows)
-    room = LISTED - len(tally.faults)
-    tally.faults += [Fault(tally.rows - count + row, "", NO_PROBABILITY) for row in rows[:room]]
+        raise NoProbability([first + row for row in rows])
+    log.error("the model has no probability for %d valid rows", len(rows))
+    for row in rows:
+        tally.add(first + row, [FieldFault("", NO_PROBABILITY)])
     return dict.fromkeys(rows, NO_PROBABILITY)
 
 
@@ -132,7 +122,7 @@ def _probabilities(columns: Floats, nothing: NDArray[np.bool_] | None, model: Pr
     """float64[n]; 0 where there is no answer. Each run's rows are made just before it, and still in the cache."""
     count = columns.shape[1]
     found = np.zeros(count, np.float32)
-    most = CHUNK if model.crossover is None else max(count, 1)  # a GPU likes them all at once
+    most = CHUNK_ROWS if model.crossover is None else max(count, 1)  # a GPU likes them all at once
     for start in range(0, count, most):
         part = slice(start, start + most)
         rows = np.ascontiguousarray(columns[:, part].T)

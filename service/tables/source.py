@@ -8,8 +8,10 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from service.tables.errors import TableError, TooLarge
+from service.records.errors import TableError, TooLarge
 
+# What pyarrow raises for damaged data. Its messages are not repeated: they quote the data.
+PYARROW_ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
 PIECE = 2**18  # bytes that are asked for at once
 SLACK = 2**24  # bytes that may come out of a packed source, however few went in
 

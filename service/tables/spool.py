@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, cast
 
-from service.tables.errors import NoRoom, TooLarge
+from service.records.errors import DiskFull, TooLarge
 from service.tables.source import PIECE, Source
 
 MEMORY = 2**23  # bytes that are held there
@@ -26,7 +26,7 @@ def spooled(pieces: Iterable[Any], limit: int) -> IO[bytes]:
         with contextlib.suppress(OSError):  # it writes what it has not yet written, and there is no more room
             file.close()
         if isinstance(error, OSError) and error.errno in FULL:
-            raise NoRoom("There is no room on the disk to set the table aside.") from None
+            raise DiskFull("There is no room on the disk to set the table aside.") from None
         raise
     return cast(IO[bytes], file)
 

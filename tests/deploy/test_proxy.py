@@ -124,16 +124,16 @@ def proxied(folder: Path, **limits: str) -> Iterator[tuple[Proxy, int]]:
         "HEART_BIND": f"127.0.0.1:{port}",
         "HEART_PEM": str(folder / "certificate.pem"),
     }
-    with ExitStack() as stack:
-        stack.callback(names.stop)
+    with ExitStack() as with_middleware:
+        with_middleware.callback(names.stop)
         for address in names.addresses:
             command = [sys.executable, "-m", "service", "--provider", "cpu", "--host", address, "--port", str(inner)]
             proxy.services[address] = service = subprocess.Popen(command, cwd=ROOT)
-            stack.callback(service.wait)
-            stack.callback(service.kill)
+            with_middleware.callback(service.wait)
+            with_middleware.callback(service.kill)
         haproxy = subprocess.Popen(["haproxy", "-f", str(folder / "haproxy.cfg")], env=os.environ | variables | limits)
-        stack.callback(haproxy.wait)
-        stack.callback(haproxy.kill)
+        with_middleware.callback(haproxy.wait)
+        with_middleware.callback(haproxy.kill)
         # Both, before the proxy's own next look, so that it sees both.
         until(lambda: all(proxy.rows(address, inner) == 0 for address in names.addresses), "ready")
         until(lambda: proxy.ask("GET", "/health/ready")[0] == 200, "ready behind the proxy")
@@ -217,18 +217,18 @@ def test_services_may_come_and_go_and_die(tmp_path: Path) -> None:
 
 def test_what_is_too_much_is_sent_away_by_the_proxy_and_slow_senders_hold_no_place(tmp_path: Path) -> None:
     """Here two are worked on and two wait: the next is told when to ask again, and none of the four is lost."""
-    with proxied(tmp_path, HEART_AT_ONCE="1", HEART_QUEUE="2") as (proxy, inner), ExitStack() as stack:
+    with proxied(tmp_path, HEART_AT_ONCE="1", HEART_QUEUE="2") as (proxy, inner), ExitStack() as with_middleware:
         for address in proxy.names.addresses:
             until_asked(proxy, inner, address)
         for _ in range(4):
-            slow = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
-            slow = stack.enter_context(proxy.trust.wrap_socket(slow, server_hostname="localhost"))
+            slow = with_middleware.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
+            slow = with_middleware.enter_context(proxy.trust.wrap_socket(slow, server_hostname="localhost"))
             slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200\r\n\r\n{")
         assert proxy.predictions(10) == {200}
 
         for service in proxy.services.values():
             service.send_signal(signal.SIGSTOP)
-        pool = stack.enter_context(ThreadPoolExecutor())
+        pool = with_middleware.enter_context(ThreadPoolExecutor())
         waiting = []
         for _ in range(4):
             waiting.append(pool.submit(proxy.predictions, 1))

@@ -193,7 +193,11 @@ def test_a_line_tells_what_a_request_was_and_what_it_took(tmp_path: Path) -> Non
         client.post("/predict/batch", [PATIENT] * 3)
         client.post("/predict/batch?keep=*", b"\n".join([json.dumps(PATIENT).encode()] * 5), "application/x-ndjson")
         client.send("GET", "/nothing")
-    lines = [line for line in map(json.loads, file.read_text().splitlines()) if line["logger"] == "service.http.authentication"]
+    lines = [
+        line
+        for line in map(json.loads, file.read_text().splitlines())
+        if line["logger"] == "service.http.authentication"
+    ]
     single, batch, table, nothing = lines[-4:]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", single.pop("time"))
     assert 0 < single.pop("ms") < 10_000

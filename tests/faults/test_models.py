@@ -125,15 +125,17 @@ def partial(tmp_path: Path) -> Path:
 
 def test_a_model_without_a_number_gives_an_error_and_never_a_wrong_answer(partial: Path, outcome: Outcome) -> None:
     """500 for that record alone, null with an `error` where bad rows are reported; everybody else is answered."""
-    good, odd = EXAMPLE, EXAMPLE | {"age": 110}
+    good, invalid_probabilities = EXAMPLE, EXAMPLE | {"age": 110}
     with serving("--models", str(partial)) as (port, _):
         expected = post(port, json.dumps(good).encode())
         assert expected[0] == 200
-        status, answer = post(port, json.dumps(odd).encode())
+        status, answer = post(port, json.dumps(invalid_probabilities).encode())
         assert (status, json.loads(answer)["detail"][:30]) == (500, "The model has no probability f")
-        status, answer = post(port, json.dumps([good, odd, good, odd]).encode(), "/predict/batch")
+        status, answer = post(
+            port, json.dumps([good, invalid_probabilities, good, invalid_probabilities]).encode(), "/predict/batch"
+        )
         assert (status, [error["pointer"] for error in json.loads(answer)["errors"]]) == (500, ["/1", "/3"])
-        lines = b"".join(json.dumps(record).encode() + b"\n" for record in (good, odd, good))
+        lines = b"".join(json.dumps(record).encode() + b"\n" for record in (good, invalid_probabilities, good))
         status, answer = post(port, lines, "/predict/batch", "application/x-ndjson")
         rows = [json.loads(line) for line in answer.splitlines()]
         assert status == 200
@@ -144,7 +146,7 @@ def test_a_model_without_a_number_gives_an_error_and_never_a_wrong_answer(partia
         ]
         assert "no probability" in rows[1]["error"]
         assert rows[3]["summary"] | {"rows": 3, "scored": 2, "bad": 1} == rows[3]["summary"]
-        table = pa.Table.from_pylist([good, odd, good])
+        table = pa.Table.from_pylist([good, invalid_probabilities, good])
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
@@ -152,7 +154,9 @@ def test_a_model_without_a_number_gives_an_error_and_never_a_wrong_answer(partia
             port, sink.getvalue().to_pybytes(), "/predict/batch", "application/vnd.apache.arrow.stream"
         )
         assert (status, "row 1" in json.loads(answer)["detail"]) == (500, True)
-        status, answer = post(port, b"[%s]" % json.dumps(odd).encode(), "/predict/batch?on_error=report")
+        status, answer = post(
+            port, b"[%s]" % json.dumps(invalid_probabilities).encode(), "/predict/batch?on_error=report"
+        )
         assert (status, json.loads(answer)["predictions"][0]["probability"]) == (200, None)
         assert json.loads(get(port, "/health/ready"))["status"] == "ready"
         outcome("500 for the record that has no probability; its neighbours in the same run and table are answered")

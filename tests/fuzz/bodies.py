@@ -72,11 +72,23 @@ def request(rng: random.Random) -> Request:
 def rows(rng: random.Random) -> list[dict[str, object]]:
     """Patients, some with odd values, sometimes with a column more."""
     count = rng.choice(SIZES)
-    odd: tuple[object, ...] = (None, -1, 1e300, float("nan"), "x" * 50, True, 2**70, 0.5, [], "", "\ud7ff\x00")
+    invalid_probabilities: tuple[object, ...] = (
+        None,
+        -1,
+        1e300,
+        float("nan"),
+        "x" * 50,
+        True,
+        2**70,
+        0.5,
+        [],
+        "",
+        "\ud7ff\x00",
+    )
     found = [dict(EXAMPLE) for _ in range(count)]
     for record in found if rng.random() < 0.4 else ():
         if rng.random() < 0.2:
-            record[rng.choice(list(EXAMPLE))] = rng.choice(odd)
+            record[rng.choice(list(EXAMPLE))] = rng.choice(invalid_probabilities)
     for record in found if rng.random() < 0.3 else ():
         record["note"] = rng.choice(("a", 'b"\n', None, "é" * 9))
     return found

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 
 from patient.encoding import Floats
-from service.model.device import Gpu, Mode, ProviderError
-from service.model.execution import SIZES, Plain, Run, on_device
+from service.model.device import GpuOptions, ProviderError
+from service.model.execution import DEVICE_ROWS, DirectRun, Run, on_device
 from service.model.predictor import TOLERANCE, load
 from service.model.session import CUDA, MIB, has_driver, misplaced, on_cpu, on_gpu, placement
+from service.settings import GpuMode
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda")]
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models/heart_disease"
-MODES: tuple[Mode, ...] = ("plain", "iobinding", "graphs")
-COUNTS = [0, 1, 2, 31, 32, 33, 1000, 1025, 5000, SIZES[-1], SIZES[-1] + 1, 150_000]
+MODES: tuple[GpuMode, ...] = ("plain", "iobinding")
+COUNTS = [0, 1, 2, 31, 32, 33, 1000, 1025, 5000, DEVICE_ROWS[-1], DEVICE_ROWS[-1] + 1, 150_000]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def content() -> bytes:
 @pytest.fixture(scope="module", params=MODES)
 def gpu(request: pytest.FixtureRequest, content: bytes) -> Run:
     """The model on the GPU, in each mode."""
-    return on_device(on_gpu(content, Gpu(request.param)), request.param)
+    return on_device(on_gpu(content, GpuOptions(request.param)), request.param)
 
 
 def patients(count: int, turn: int = 0) -> Floats:
@@ -62,20 +63,19 @@ def memory_used() -> int:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_node_is_placed_on_the_gpu(content: bytes, mode: Mode) -> None:
+def test_every_node_is_placed_on_the_gpu(content: bytes, mode: GpuMode) -> None:
     """No node on the CPU, no copy between the two, and the options are those that were asked for."""
-    session = on_gpu(content, Gpu(mode, 128))
+    session = on_gpu(content, GpuOptions(mode, 128))
     assert session.get_providers()[0] == CUDA
     assert misplaced(placement(session)) == []
     options = session.get_provider_options()[CUDA]
     assert options["gpu_mem_limit"] == str(128 * MIB)
     assert options["use_tf32"] == "0"
-    assert options["enable_cuda_graph"] == ("1" if mode == "graphs" else "0")
 
 
 def test_the_gpu_answers_as_the_cpu_does(gpu: Run, content: bytes) -> None:
     """Within 1e-5, for as many rows as come, whichever bucket they fall into, again and again."""
-    cpu = Plain(on_cpu(content))
+    cpu = DirectRun(on_cpu(content))
     for turn in range(3):
         for count in COUNTS:
             rows = patients(count, turn)
@@ -86,7 +86,7 @@ def test_the_gpu_answers_as_the_cpu_does(gpu: Run, content: bytes) -> None:
 
 def test_threads_get_their_own_answers(gpu: Run, content: bytes) -> None:
     """Many threads that come and go, as a web server's do."""
-    cpu = Plain(on_cpu(content))
+    cpu = DirectRun(on_cpu(content))
     wrong: list[object] = []
 
     def work(seed: int) -> None:
@@ -107,9 +107,9 @@ def test_threads_get_their_own_answers(gpu: Run, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_service_loads_on_the_gpu_alone(mode: Mode) -> None:
+def test_the_service_loads_on_the_gpu_alone(mode: GpuMode) -> None:
     """provider=cuda: no CPU session is left that could answer."""
-    model = load(MODELS, "cuda", Gpu(mode))
+    model = load(MODELS, "cuda", GpuOptions(mode))
     assert (model.provider, model.cpu, model.fallback, model.crossover) == (CUDA, None, None, 0)
     model.probe()
     assert np.isfinite(model(patients(100))).all()
@@ -127,14 +127,14 @@ def test_auto_measures_from_how_many_rows_on_the_gpu_pays() -> None:
 
 def test_a_crossover_of_zero_sends_every_run_to_the_gpu() -> None:
     """As it was told."""
-    model = load(MODELS, "auto", Gpu(crossover=0))
+    model = load(MODELS, "auto", GpuOptions(crossover=0))
     assert (model.provider, model.crossover) == (CUDA, 0)
     assert np.isfinite(model(patients(1))).all()
 
 
 def test_the_memory_that_runs_take_is_bounded() -> None:
     """From the first request on nothing is taken beyond the limit, and nothing that grows."""
-    model = load(MODELS, "cuda", Gpu(memory=128))
+    model = load(MODELS, "cuda", GpuOptions(memory=128))
     before = memory_used()
     for turn in range(50):
         for count in COUNTS:
@@ -143,9 +143,9 @@ def test_the_memory_that_runs_take_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("mode", ["plain", "iobinding"])
-def test_models_are_loaded_beside_one_that_answers_and_leave_no_memory_behind(mode: Mode) -> None:
+def test_models_are_loaded_beside_one_that_answers_and_leave_no_memory_behind(mode: GpuMode) -> None:
     """A new version takes over without a gap; what ten of them took is given back."""
-    model = load(MODELS, "cuda", Gpu(mode))
+    model = load(MODELS, "cuda", GpuOptions(mode))
     rows = patients(5000)
     expected = model(rows)
     stop, wrong = threading.Event(), list[object]()
@@ -159,10 +159,10 @@ def test_models_are_loaded_beside_one_that_answers_and_leave_no_memory_behind(mo
 
     thread = threading.Thread(target=work)
     thread.start()
-    load(MODELS, "cuda", Gpu(mode))
+    load(MODELS, "cuda", GpuOptions(mode))
     before = memory_used()
     for _ in range(10):
-        assert load(MODELS, "cuda", Gpu(mode)).provider == CUDA
+        assert load(MODELS, "cuda", GpuOptions(mode)).provider == CUDA
     stop.set()
     thread.join()
     assert not wrong
@@ -172,14 +172,15 @@ def test_models_are_loaded_beside_one_that_answers_and_leave_no_memory_behind(mo
 def test_a_limit_that_the_largest_size_exceeds_stops_the_start() -> None:
     """Not the first large request."""
     with pytest.raises(ProviderError, match=r"provider=cuda: .*(first runs|usable)"):
-        load(MODELS, "cuda", Gpu(memory=1))
+        load(MODELS, "cuda", GpuOptions(memory=1))
 
 
 LOSE = """
 import ctypes, os, sys
 import numpy as np
 from pathlib import Path
-from service.model.predictor import EXAMPLES, DeviceLost, load
+from service.model.device import DeviceLost
+from service.model.predictor import EXAMPLES, load
 from service.model.device import Gpu
 
 model = load(Path("models/heart_disease"), sys.argv[1], Gpu(crossover=0))

@@ -117,7 +117,7 @@ def test_what_another_day_may_find_holds_what_the_data_hold(cleveland: Dataset) 
 def test_a_value_is_said_with_its_unit_or_its_meaning() -> None:
     """As a person would read it aloud."""
     fields = {field.name: field for field in measurements()}
-    assert fields["thalach"].said(150.0) == "Maximum heart rate 150 beats/min"
-    assert fields["oldpeak"].said(2.3) == "ST depression 2.3 mm"
-    assert fields["thal"].said(7.0) == "Thallium scan: reversible defect"
-    assert fields["thal"].said(None) == "Thallium scan not taken"
+    assert fields["thalach"].describe(150.0) == "Maximum heart rate 150 beats/min"
+    assert fields["oldpeak"].describe(2.3) == "ST depression 2.3 mm"
+    assert fields["thal"].describe(7.0) == "Thallium scan: reversible defect"
+    assert fields["thal"].describe(None) == "Thallium scan not taken"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.model.device import Gpu
+from service.model.device import GpuOptions
 from service.settings import Client, Settings, SettingsError, from_command_line, refuse_exposure
 
 
@@ -44,9 +44,9 @@ def test_a_wrong_flag_names_itself(flags: list[str], words: str) -> None:
 
 def test_what_is_said_of_the_gpu_is_told_to_it() -> None:
     """A crossover of 0 is not one that was left to be measured; the defaults are the same in both places."""
-    assert from_command_line([]).gpu == Gpu()
-    flags = ["--gpu-mode", "graphs", "--gpu-memory", "512", "--crossover", "0"]
-    assert from_command_line(flags).gpu == Gpu("graphs", 512, 0)
+    assert GpuOptions.of(from_command_line([])) == GpuOptions()
+    flags = ["--gpu-mode", "plain", "--gpu-memory", "512", "--crossover", "0"]
+    assert GpuOptions.of(from_command_line(flags)) == GpuOptions("plain", 512, 0)
 
 
 def test_a_wrong_variable_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:

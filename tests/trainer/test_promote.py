@@ -33,8 +33,8 @@ def test_recipes_are_compared_on_the_same_folds(cleveland: Dataset) -> None:
     model.metadata.flags["epochs"] = 10
     folds = stratified_folds(cleveland.target, 1, 3, 0)
     recipe = recipe_of(model.metadata)
-    stack = cross_validate(cleveland.rows, cleveland.target, recipe, folds, silent)
-    same = held_out(stack, cleveland.rows, folds)
+    with_middleware = cross_validate(cleveland.rows, cleveland.target, recipe, folds, silent)
+    same = held_out(with_middleware, cleveland.rows, folds)
     comparison = compare_recipes(model, cleveland.rows, cleveland.target, same, folds, 0.0, silent)
     assert comparison.candidate == comparison.serving
     assert comparison.refusal is None

@@ -10,15 +10,15 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from patient.record import FIELDS
-from service.api.json_batch import others
-from service.api.state import State
-from service.api.v2 import responses as answer
+from service.api.json_batch import yield_to_loop
+from service.api.state import AppState
+from service.api.v2 import responses
 from service.api.v2.requests import Inference, decode, refused
 from service.api.v2.run import Run
 from service.api.v2.tensors import Source, rows
 from service.http.streams import Body
-from service.model.execution import CHUNK
-from service.observe.drift import Spread
+from service.model.execution import CHUNK_ROWS
+from service.observe.drift import DriftHistogram
 from service.records.results import rounded
 from service.settings import Settings
 
@@ -28,7 +28,7 @@ PACKINGS = {"": None, "identity": None, "gzip": "gzip", "deflate": "deflate"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class InferenceHeaders:
     """What a request's headers say.
 
     head: bytes of its JSON, where bytes of tensors follow; length: of the body, if it is announced; packing: how the
@@ -49,13 +49,13 @@ class Asked:
         return self.packing is not None or not known
 
 
-def asked(headers: Headers) -> Asked:
+def asked(headers: Headers) -> InferenceHeaders:
     """Read the headers. Raises Problem 400 and 415."""
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding not in PACKINGS:
         raise refused("Content-Encoding is gzip or deflate.", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-    return Asked(
-        head=_bytes(headers, answer.HEADER),
+    return InferenceHeaders(
+        head=_bytes(headers, responses.HEADER),
         length=_bytes(headers, "Content-Length"),
         packing=PACKINGS[encoding],
         wished=headers.get("accept-encoding", ""),
@@ -74,7 +74,7 @@ def _bytes(headers: Headers, name: str) -> int | None:
 class Job:
     """One request, and the model that answers all of it."""
 
-    def __init__(self, asked: Asked, state: State) -> None:
+    def __init__(self, asked: InferenceHeaders, state: AppState) -> None:
         """Raises Problem 503 while there is no model."""
         self.asked, self.state, self.model = asked, state, state.ready_model()
         self.response: Response | None = None
@@ -84,26 +84,26 @@ class Job:
         """The answer to a body. Raises Problem."""
         if len(content) <= TINY:
             return await self._in_parts(content)
-        async with self.state.turns:
+        async with self.state.batches:
             return await self._in_parts(content)
 
     async def _in_parts(self, content: bytes) -> Response:
         source = io.BytesIO(content)
         request = self._request(source)
         if len(content) > TINY:
-            await others()
+            await yield_to_loop()
         run = Run(rows(request, source, self.state.settings), self.model)
         if len(run.rows) == 1:  # joins the single records that wait
             run.judge(run.rows)
             run.check()
-            self.model, probability = await self.state.runs.submit(tuple(run.rows[0].tolist()))
+            self.model, probability = await self.state.batcher.submit(tuple(run.rows[0].tolist()))
             run.probabilities = np.array([probability], np.float32)
         else:
             for seen, told in run.parts(PART):
-                await others()
+                await yield_to_loop()
                 if len(seen):
-                    self.state.counts.ran("batch", len(seen))
-                    self.state.counts.saw(self.model, [seen.tobytes()], rounded(told).tolist())
+                    self.state.metrics.record_run("batch", len(seen))
+                    self.state.metrics.record_scored(self.model, [seen.tobytes()], rounded(told).tolist())
         return self._answer(request, run)
 
     def work(self, body: Body) -> Iterator[bytes]:
@@ -111,12 +111,12 @@ class Job:
         source = self._opened(body)
         request = self._request(source)
         run = Run(rows(request, source, self.state.settings), self.model)
-        counts, spread = self.state.counts, Spread(self.model.metadata)
-        for seen, told in run.parts(CHUNK if self.model.crossover is None else len(run.rows)):
+        metrics, spread = self.state.metrics, DriftHistogram(self.model.metadata)
+        for seen, told in run.parts(CHUNK_ROWS if self.model.crossover is None else len(run.rows)):
             if len(seen):  # into bins here; but the counts are the loop's alone
                 found = spread.count(np.ascontiguousarray(seen.T), rounded(told))
-                body.loop.call_soon_threadsafe(counts.ran, "batch", len(seen))
-                body.loop.call_soon_threadsafe(counts.binned, self.model, found)
+                body.loop.call_soon_threadsafe(metrics.record_run, "batch", len(seen))
+                body.loop.call_soon_threadsafe(metrics.add_drift, self.model, found)
         self.response = self._answer(request, run)
         yield from ()
 
@@ -134,12 +134,12 @@ class Job:
         if self.asked.head is None and source.read(1):
             raise refused(f"The JSON is larger than {settings.max_body} bytes.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         if len(content) < (self.asked.head or 0):
-            raise refused(f"The body ends before the JSON does: see {answer.HEADER}.")
+            raise refused(f"The body ends before the JSON does: see {responses.HEADER}.")
         return decode(content, settings.max_rows * len(FIELDS))
 
     def _answer(self, request: Inference, run: Run) -> Response:
         self.rows = len(run.rows)
-        return answer.response(request, self.model.version, run.probabilities, self.asked.wished)
+        return responses.response(request, self.model.version, run.probabilities, self.asked.wished)
 
 
 def _read(source: Source, size: int) -> bytes:

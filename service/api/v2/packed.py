@@ -4,8 +4,8 @@ from http import HTTPStatus
 
 from service.api.v2.requests import refused
 from service.api.v2.tensors import Source
+from service.records.errors import RecordError, TooLarge
 from service.settings import Settings
-from service.tables.errors import TableError, TooLarge
 from service.tables.source import Limits, opened
 
 
@@ -22,5 +22,5 @@ class Unpacked:
             return self.source.read(size)
         except TooLarge as error:
             raise refused(str(error), HTTPStatus.REQUEST_ENTITY_TOO_LARGE) from None
-        except TableError as error:
+        except RecordError as error:
             raise refused(str(error)) from None

@@ -10,17 +10,18 @@ from starlette.requests import ClientDisconnect
 from patient.artefact import INPUT, OUTPUT
 from patient.record import EXAMPLE, FIELDS
 from service.api import health
-from service.api.predict import takes
-from service.api.state import State
+from service.api.predict import json_body
+from service.api.state import AppState
 from service.api.v2.job import Job, asked
 from service.api.v2.responses import NAME
 from service.api.v2.tensors import DATATYPE
-from service.http import body
-from service.http.connection import PATIENT
+from service.http.body import read_body
+from service.http.connection import SLOW_CLIENT_EXEMPT
 from service.http.problems import OPEN_INFERENCE, Problem
-from service.http.streams import Gone, Streams, linger
+from service.http.streams import ClientDisconnected, linger
 from service.model.predictor import Predictor
-from service.observe.request_context import scored
+from service.observe.request_context import record_scored
+from service.records.errors import RecordError
 
 MODEL = f"{OPEN_INFERENCE}/models/{NAME}"
 ANY = OPEN_INFERENCE + "/models/{model}"  # the same and wrong ones, which are told what there is
@@ -132,7 +133,7 @@ TENSOR = {
     },
 }
 INPUTS = {"type": "array", "items": TENSOR, "minItems": 1}
-TAKES = takes({"type": "object", "required": ["inputs"], "properties": {"inputs": INPUTS}}, REQUEST)
+TAKES = json_body({"type": "object", "required": ["inputs"], "properties": {"inputs": INPUTS}}, REQUEST)
 router = APIRouter(tags=["Open Inference Protocol v2"])
 unlisted = APIRouter(include_in_schema=False)
 
@@ -159,7 +160,7 @@ async def ready(request: Request) -> ServerReady:
 @router.post(OPEN_INFERENCE + "/repository/index", responses=NOT_READY)
 async def index(request: Request) -> list[RepositoryIndex]:
     """The version that serves, as Triton lists its models."""
-    return [RepositoryIndex(version=State.of(request).ready_model().version)]
+    return [RepositoryIndex(version=AppState.of(request).ready_model().version)]
 
 
 @router.get(MODEL, responses=NOT_FOUND)
@@ -191,34 +192,33 @@ async def infer(request: Request) -> Response:
 
     What was not taken is null, or NaN in bytes. Tensors are JSON or binary (extension `binary_tensor_data`).
     """
-    state = State.of(request)
+    state = AppState.of(request)
     _model(request)
     job = Job(asked(request.headers), state)
     if not job.asked.in_thread(state.settings):
-        response = await job.in_loop(await body.read(request.scope, request.receive, state.settings.max_body))
-        scored(job.rows, job.model.version)
+        response = await job.in_loop(await read_body(request.scope, request.receive, state.settings.max_body))
+        record_scored(job.rows, job.model.version)
         return response
-    streams: Streams = request.app.state.streams
     settings = state.settings
     answer = None
-    request.scope[PATIENT] = True
+    request.scope[SLOW_CLIENT_EXEMPT] = True
     try:
-        async with streams.run(job.work, request.receive, settings.max_stall, settings.max_seconds) as answer:
+        async with state.streams.run(job.work, request.receive, settings.max_stall, settings.max_seconds) as answer:
             async for _ in answer:
                 pass
-    except Gone:
+    except ClientDisconnected:
         raise ClientDisconnect from None
-    except Problem:
+    except (Problem, RecordError):
         await linger(request.receive if answer and not answer.body.ended else None)
         raise
     assert job.response
-    scored(job.rows, job.model.version)
+    record_scored(job.rows, job.model.version)
     return job.response
 
 
 def _model(request: Request) -> Predictor:
     """The model that this path names. Raises Problem 404 and 503."""
-    model = State.of(request).ready_model()
+    model = AppState.of(request).ready_model()
     asked = request.path_params
     if asked.get("model", NAME) != NAME:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is no such model; {NAME} is served.")

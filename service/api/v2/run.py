@@ -10,11 +10,11 @@ from patient.record import FIELDS, measurements
 from patient.table import wrong
 from service.api.v2.requests import refused
 from service.api.v2.tensors import Rows
-from service.http.problems import no_probability
 from service.model.predictor import Predictor
-from service.records.results import odd
+from service.records.errors import NoProbability
+from service.records.results import invalid_probabilities
 
-LISTED = 10  # faults that an error lists: it is one string
+MAX_LISTED_ERRORS = 10  # faults that an error lists: it is one string
 
 
 class Run:
@@ -38,8 +38,8 @@ class Run:
             told = self.probabilities[start : start + len(rows)]
             if len(rows):
                 told[:] = self.model(rows)
-                if (none := odd(told)).any():
-                    raise no_probability((start + np.flatnonzero(none)).tolist())
+                if (none := invalid_probabilities(told)).any():
+                    raise NoProbability((start + np.flatnonzero(none)).tolist())
             yield rows, told
         self.check()
 
@@ -53,7 +53,7 @@ class Run:
             return
         cells = np.argwhere(refusals)
         self.fields.update(FIELDS[i] for i in cells[:, 1].tolist())
-        room = LISTED - len(self.faults)
+        room = MAX_LISTED_ERRORS - len(self.faults)
         for row, i in cells[:room].tolist():
             self.faults.append(f"row {start + row}, {FIELDS[i]}: {measurements()[i].expected}")
 

@@ -42,12 +42,12 @@ def test_what_is_missing_is_told_with_what_it_could_change(page: Page, port: int
     shown = {title: (answer, verdict) for title, answer, verdict in rows(page, "What is missing")}
     by_name = {field.name: field for field in measurements()}
     record = page.evaluate("import('/web/examples.js').then((module) => module.EXAMPLES['with gaps'])")
-    assert [*shown] == [by_name[name].said(None) for name in GAPS]
+    assert [*shown] == [by_name[name].describe(None) for name in GAPS]
     for name in GAPS:
         whole = {field: record.get(field) for field in FIELDS}
         tried = [whole | {name: code} for code in by_name[name].codes]
         found = [one["probability"] for one in ask(port, "/predict/batch", tried)["predictions"]]
-        answer, verdict = shown[by_name[name].said(None)]
+        answer, verdict = shown[by_name[name].describe(None)]
         assert answer == f"{100 * min(found):.0f} % to {100 * max(found):.0f} %"
         assert (verdict == "could turn it") == (min(found) < 0.5 <= max(found))
 

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from patient.artefact import FILE, INPUT
 from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS, PatientRecord
-from service.api.explain import LARGEST, MAX_BODY
-from service.api.state import State
+from service.api.explain import MAX_BODY, MAX_RECORDS
+from service.api.state import AppState
 from service.app import create_app
 from service.explain.explanation import explain, log_odds
-from service.http.body import Values
 from service.model.predictor import Predictor
 from service.model.session import on_cpu
+from service.records.decoding import Values
 from service.records.schema import Explanation
 from service.settings import Settings
 from tests.conftest import MODELS
@@ -41,10 +41,10 @@ def reasons(predictor: Predictor) -> Iterator[TestClient]:
         yield client
 
 
-def state_of(client: TestClient) -> State:
+def state_of(client: TestClient) -> AppState:
     """What its app shares among requests."""
     assert isinstance(client.app, FastAPI)
-    state: State = client.app.state.heart
+    state: AppState = client.app.state.heart
     return state
 
 
@@ -100,7 +100,7 @@ def test_a_change_said_to_turn_the_answer_turns_predicts(client: TestClient) -> 
 
 def test_an_array_is_answered_by_an_array_in_its_order(client: TestClient) -> None:
     """As each alone would be."""
-    records = [EXAMPLE | {"age": 40 + i} for i in range(LARGEST - 1)] + [GAPS]
+    records = [EXAMPLE | {"age": 40 + i} for i in range(MAX_RECORDS - 1)] + [GAPS]
     answers = client.post("/explain", json=records).json()
     assert answers == [client.post("/explain", json=record).json() for record in records]
     assert client.post("/explain", json=[EXAMPLE]).json() == [client.post("/explain", json=EXAMPLE).json()]
@@ -137,7 +137,7 @@ def test_more_than_sixteen_records_are_413_and_so_is_a_body_that_no_sixteen_need
     """An explanation costs a thousand predictions."""
     assert (
         "the limit of a JSON array is 16. Send the others"
-        in problem(client.post("/explain", json=[EXAMPLE] * (LARGEST + 1)), 413).detail
+        in problem(client.post("/explain", json=[EXAMPLE] * (MAX_RECORDS + 1)), 413).detail
     )
     problem(client.post("/explain", content=b" " * MAX_BODY + b"1", headers={"Content-Type": "application/json"}), 413)
     problem(client.post("/explain", content="age=63"), 415)
@@ -153,14 +153,14 @@ def test_a_model_without_background_says_so(predictor: Predictor) -> None:
 
 def test_when_too_many_wait_the_next_is_sent_away_and_told_when_to_return(reasons: TestClient) -> None:
     """The queue is a setting."""
-    turns = state_of(reasons).explanations
-    assert turns.limit == Settings().max_explanations
-    turns.waiting = turns.limit
+    queue = state_of(reasons).explanations.queue
+    assert queue.limit == Settings().max_explanations
+    queue.inside = queue.limit
     response = reasons.post("/explain", json=EXAMPLE)
     assert "Too many explanations" in problem(response, 503).detail
     assert response.headers["retry-after"] == "1"
     assert reasons.post("/predict/batch", json=[EXAMPLE]).status_code == 200
-    turns.waiting = 0
+    queue.inside = 0
     assert reasons.post("/explain", json=EXAMPLE).status_code == 200
 
 
@@ -170,10 +170,10 @@ def test_the_loop_serves_others_while_an_explanation_is_made(reasons: TestClient
     seen: list[bool] = []
 
     async def other(values: Values) -> object:
-        return await state.runs.submit(values)
+        return await state.batcher.submit(values)
 
     def slow(model: Predictor, values: Values) -> Explanation:
-        assert asyncio.run_coroutine_threadsafe(other(values), state.runs.loop).result(5)  # the loop is free
+        assert asyncio.run_coroutine_threadsafe(other(values), state.batcher.loop).result(5)  # the loop is free
         seen.append(state.explanations.lock.locked())
         return explain(model, values)
 

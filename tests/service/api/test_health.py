@@ -13,7 +13,7 @@ from patient.artefact import fingerprint
 from patient.record import EXAMPLE
 from service.app import create_app
 from service.model.predictor import Predictor
-from service.observe.metrics import Counts
+from service.observe.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import ROOT
 
@@ -37,11 +37,13 @@ def test_ready_names_version_and_provider(client: TestClient, predictor: Predict
 
 def test_a_worker_that_cannot_answer_makes_the_service_unready(predictor: Predictor, tmp_path: Path) -> None:
     """Whichever worker the probe reaches; one that is gone no longer counts."""
-    counts = Counts(tmp_path)
-    with TestClient(create_app(Settings(), predictor, counts)) as client:
+    metrics = Metrics(tmp_path)
+    with TestClient(create_app(Settings(), predictor, metrics)) as client:
         assert client.get("/health/ready").json()["workers"] == 1
-        code = "import sys; from pathlib import Path; from service.observe.metrics import Counts\n"
-        code += "counts = Counts(Path(sys.argv[1])); counts.ready(False); print('told', flush=True); sys.stdin.read()"
+        code = "import sys; from pathlib import Path; from service.observe.metrics import Metrics\n"
+        code += (
+            "metrics = Counts(Path(sys.argv[1])); metrics.set_ready(False); print('told', flush=True); sys.stdin.read()"
+        )
         with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=PIPE, stdout=PIPE) as other:
             assert other.stdout
             other.stdout.readline()

@@ -1,25 +1,36 @@
-"""A JSON array through the sieve gets the verdict, the words and the probabilities that Pydantic alone would give."""
+"""A JSON batch gets the verdict, the words and the probabilities that Pydantic alone would give."""
 
 import asyncio
 import json
 from typing import Any
 
 import numpy as np
+import pydantic_core
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from patient.encoding import as_rows
-from patient.record import EXAMPLE, FIELDS, PatientRecord
-from service.api import json_batch as array
-from service.api.state import State
-from service.http import body
-from service.http.problems import Problem
+from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
+from service.api.json_batch import predict_array
+from service.api.state import AppState
+from service.http.problems import Problem, as_problem
 from service.model.predictor import Predictor
+from service.observe.metrics import Metrics
+from service.records.decoding import PART_ROWS, judge
+from service.records.errors import (
+    EMPTY_BATCH,
+    ColumnsError,
+    FieldFault,
+    InvalidRows,
+    MalformedJson,
+    RecordError,
+    Tally,
+)
 from service.settings import Settings
 
-LAW = TypeAdapter(list[PatientRecord])
+TITLES = {field.name: field.title for field in measurements()}
 HUGE = "1" + "0" * 400
 TOKENS = (
     "null true false 0 1 2 3 4 6 7 1.0 1.5 1e0 -0 -0.0 0.0 2.9999999999999999 3.0000000000000001 63 63.5 233 -5 -5.1 10"
@@ -30,33 +41,50 @@ TOKENS = (
 KEYS = st.sampled_from([*FIELDS, "unknown", "a:b", "Age", ""])
 
 
-def by_law(content: bytes) -> list[PatientRecord]:
-    """What Pydantic says, without a sieve. Raises Problem."""
+def by_pydantic(content: bytes) -> list[PatientRecord]:
+    """What Pydantic says, row by row. Raises RecordError."""
     try:
-        records = LAW.validate_json(content)
-    except ValidationError as error:
-        raise body.refusal(error) from None
-    if not records:
-        raise body.invalid([((), "The batch is empty: send at least one record")], 1)
-    body.refuse_doubled_keys(content, len(records))
+        rows = pydantic_core.from_json(content, allow_inf_nan=True)
+    except ValueError as error:
+        raise MalformedJson(f"Invalid JSON: {error}.") from None
+    if not isinstance(rows, list):
+        raise ColumnsError([FieldFault("", "The body must be an array of patient records")])
+    if not rows:
+        raise ColumnsError([EMPTY_BATCH])
+    records, tally = [], Tally(rows=len(rows))
+    for number, row in enumerate(rows):
+        try:
+            records.append(PatientRecord.model_validate(row))
+        except ValidationError:
+            tally.add(number, judge(row)[1])
+    objects: list[list[str]] = []
+    json.loads(content, object_pairs_hook=lambda pairs: objects.append([key for key, _ in pairs]))
+    for number, keys in enumerate(objects if not tally.bad else []):
+        doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
+        if doubled:
+            tally.add(number, [FieldFault(key, f"{TITLES[key]} is given twice") for key in doubled])
+    if tally.bad:
+        raise InvalidRows(tally)
     return records
 
 
 def outcome(content: bytes, predictor: Predictor) -> Any:
-    """The answer of the service, or what its Problem says."""
-    state = State(Settings())
+    """The result, or what the error says as HTTP reports it."""
+    state = AppState(Settings(), Metrics())
     state.model = predictor
     try:
-        return json.loads(asyncio.run(array.answer(state, content)))
-    except Problem as problem:
+        return json.loads(asyncio.run(predict_array(state, content)))
+    except RecordError as error:
+        problem = as_problem(error)
         return problem.status, problem.detail, problem.errors, problem.total
 
 
 def expected(content: bytes, predictor: Predictor) -> Any:
     """The same by Pydantic and one run of the model."""
     try:
-        records = by_law(content)
-    except Problem as problem:
+        records = by_pydantic(content)
+    except RecordError as error:
+        problem = as_problem(error)
         return problem.status, problem.detail, problem.errors, problem.total
     probabilities = np.round(predictor(as_rows(records)).astype(np.float64), 7).tolist()
     return {
@@ -106,12 +134,12 @@ def arrays(draw: st.DrawFn) -> bytes:
 @example(b"[" * 100_000)
 @example(json.dumps([EXAMPLE] * 3).encode())
 @example(json.dumps([{**EXAMPLE, "sex": 1.0, "ca": None}]).encode())
-def test_the_sieve_changes_neither_verdict_nor_words_nor_numbers(predictor: Predictor, content: bytes) -> None:
+def test_decoding_changes_neither_verdict_nor_words_nor_numbers(predictor: Predictor, content: bytes) -> None:
     """Booleans, strings, huge integers, 1.0, doubled, lacking and unknown keys, and what is no JSON at all."""
     assert outcome(content, predictor) == expected(content, predictor)
 
 
-@pytest.mark.parametrize("rows", [1, array.PART - 1, array.PART, array.PART + 1, 2 * array.PART + 7])
+@pytest.mark.parametrize("rows", [1, PART_ROWS - 1, PART_ROWS, PART_ROWS + 1, 2 * PART_ROWS + 7])
 def test_an_array_of_any_length_is_answered_in_order(predictor: Predictor, rows: int) -> None:
     """Across the borders of the parts that it is worked on in."""
     records = [EXAMPLE | {"age": 18 + row % 100, "ca": None if row % 3 else 1} for row in range(rows)]
@@ -131,11 +159,11 @@ def test_the_event_loop_gets_its_turn_between_the_parts(predictor: Predictor) ->
     """A probe or a single record that comes meanwhile waits for a part, never for a whole array, good or bad."""
     records = [EXAMPLE] * 5000
     for content, turns in ((json.dumps(records), 5), (json.dumps([*records, 0]), 50)):
-        state = State(Settings())
+        state = AppState(Settings(), Metrics())
         state.model = predictor
 
-        async def work(content: bytes = content.encode(), state: State = state) -> int:
-            batch = asyncio.ensure_future(array.answer(state, content))
+        async def work(content: bytes = content.encode(), state: AppState = state) -> int:
+            batch = asyncio.ensure_future(predict_array(state, content))
             count = 0
             while not batch.done():
                 count += 1
@@ -148,22 +176,22 @@ def test_the_event_loop_gets_its_turn_between_the_parts(predictor: Predictor) ->
 
 def test_batches_take_turns_and_beyond_the_queue_they_are_sent_away(predictor: Predictor) -> None:
     """One works, `max_batches` wait, the next gets 503 and when to come back; who leaves gives up the place."""
-    state = State(Settings(max_batches=2))
+    state = AppState(Settings(max_batches=2), Metrics())
     state.model = predictor
     content = json.dumps([EXAMPLE] * 3000).encode()
 
     async def work() -> None:
-        tasks = [asyncio.ensure_future(array.answer(state, content)) for _ in range(3)]
+        tasks = [asyncio.ensure_future(predict_array(state, content)) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Problem) as caught:
-            await array.answer(state, content)
+            await predict_array(state, content)
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
         tasks[1].cancel()
         await asyncio.sleep(0)
-        tasks.append(asyncio.ensure_future(array.answer(state, content)))
+        tasks.append(asyncio.ensure_future(predict_array(state, content)))
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(result) for result in results] == [bytes, asyncio.CancelledError, bytes, bytes]
 
     asyncio.run(work())
-    assert state.counts.total("overloads") == 1
-    assert state.counts.total("rows/batch") == 9000
+    assert state.metrics.total("overloads") == 1
+    assert state.metrics.total("rows/batch") == 9000

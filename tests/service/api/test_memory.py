@@ -13,8 +13,8 @@ import pytest
 
 from service.app import create_app
 from service.model.predictor import Predictor
+from service.records.errors import TableError
 from service.settings import Settings
-from service.tables.errors import TableError
 from service.tables.source import PIECE, Limits, opened
 from tests.fuzz.bodies import Request, request
 

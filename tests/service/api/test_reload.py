@@ -11,11 +11,11 @@ from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE, FIELDS
 from service.api import json_batch as array
-from service.api.fast_path import stack
-from service.api.state import State
-from service.app import create_app
-from service.http.body import Values
+from service.api.state import AppState
+from service.app import create_app, with_middleware
 from service.model.predictor import Predictor, load
+from service.observe.metrics import Metrics
+from service.records.decoding import PART_ROWS, Values
 from service.settings import Settings
 from tests.versions import make, said_by
 
@@ -37,13 +37,13 @@ def test_an_array_that_is_worked_on_in_parts_keeps_its_model(pair: tuple[Predict
     """Also where the model changes between two parts; who comes meanwhile gets the new one."""
 
     async def work() -> None:
-        state = State(Settings())
+        state = AppState(Settings(), Metrics())
         state.serve(pair[0])
-        parts = asyncio.create_task(array.answer(state, json.dumps([EXAMPLE] * 5 * array.PART).encode()))
-        while state.counts.total("rows/batch") < 2 * array.PART:
+        parts = asyncio.create_task(array.predict_array(state, json.dumps([EXAMPLE] * 5 * PART_ROWS).encode()))
+        while state.metrics.total("rows/batch") < 2 * PART_ROWS:
             await asyncio.sleep(0)
         state.serve(pair[1])
-        model, probability = await state.runs.submit(VALUES)
+        model, probability = await state.batcher.submit(VALUES)
         assert not parts.done()
         assert (model.version, probability) == ("2", said_by(2))
         answer = json.loads(await parts)
@@ -58,9 +58,9 @@ def test_records_that_wait_are_answered_by_whoever_serves_when_they_run(pair: tu
     """All of a run by the same, which each answer names."""
 
     async def work() -> None:
-        state = State(Settings())
+        state = AppState(Settings(), Metrics())
         state.serve(pair[0])
-        before = [state.runs.submit(VALUES) for _ in range(3)]
+        before = [state.batcher.submit(VALUES) for _ in range(3)]
         state.serve(pair[1])
         for model, probability in await asyncio.gather(*before):
             assert (model.version, probability) == ("2", said_by(2))
@@ -72,7 +72,7 @@ def test_records_that_wait_are_answered_by_whoever_serves_when_they_run(pair: tu
 def watching(tmp_path: Path) -> Iterator[tuple[TestClient, Path]]:
     """An app that looks at its models all the time, and their folder, with version 1."""
     make(tmp_path, 1)
-    with TestClient(stack(create_app(Settings(models=tmp_path, provider="cpu", watch=0.01)))) as client:
+    with TestClient(with_middleware(create_app(Settings(models=tmp_path, provider="cpu", watch=0.01)))) as client:
         yield client, tmp_path
 
 

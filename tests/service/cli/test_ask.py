@@ -215,7 +215,7 @@ def test_a_person_sees_words_bars_and_what_it_is_not() -> None:
     assert shown.count("█") + shown.count("░") + shown.count("┃") == 60
     reasons = run("explain", *as_flags(EXAMPLE)).stdout
     for field in measurements():
-        assert field.said(EXAMPLE[field.name]) in reasons
+        assert field.describe(EXAMPLE[field.name]) in reasons
     assert "What would change the answer" in reasons
     assert max(map(len, reasons.splitlines())) <= 80
     plain = CliRunner(charset="ascii").invoke(heart, ["explain", *as_flags(EXAMPLE)])

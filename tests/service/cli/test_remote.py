@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cli import remote
-from service.tables.errors import Fault, Tally
+from service.records.errors import RowFault, Tally
 from tests.e2e.serving import answering, serving
 from tests.service.cli.conftest import KINDS, Command, patients, run, spoiled, write
 
@@ -195,7 +195,7 @@ def test_ndjson_is_counted_wherever_it_is_cut(errors: list[str | None], data: st
     assert (tally.rows, tally.bad) == (len(errors), sum(error is not None for error in errors))
     parts = [(row, part.rpartition(": ")) for row, error in enumerate(errors) if error for part in error.split(" | ")]
     assert tally.total == len(parts)
-    assert tally.faults == [Fault(row, column, reason) for row, (column, _, reason) in parts][:100]
+    assert tally.faults == [RowFault(row, column, reason) for row, (column, _, reason) in parts][:100]
 
 
 def test_the_address_of_a_service_behind_a_path_is_kept(tmp_path: Path, score: Command) -> None:

@@ -17,7 +17,7 @@ from service.client import (
     Unavailable,
 )
 from tests.e2e.serving import acting, answering, serving
-from tests.e2e.test_client import HEAD, ROW, client, port, raw
+from tests.service.client.test_client import HEAD, ROW, client, port, raw
 
 __all__ = ["client", "port"]  # fixtures
 

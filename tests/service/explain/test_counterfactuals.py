@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS, Measurement
 from service.explain.counterfactuals import Change, changes
-from service.http.body import Values
 from service.model.predictor import Predictor
+from service.records.decoding import Values
 from service.records.results import rounded
 from tests.service.explain.test_shapley import patients
 

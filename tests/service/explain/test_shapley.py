@@ -15,8 +15,8 @@ from patient.encoding import Floats, as_array
 from patient.record import FIELDS, measurements
 from service.explain.explanation import log_odds
 from service.explain.shapley import Doubles, shapley
-from service.http.body import Values
 from service.model.predictor import Predictor
+from service.records.decoding import Values
 
 FEW = 4  # values, for which all orders can be tried
 cells = st.sampled_from([0.0, 1.0, 2.5, -3.0, math.nan])  # few, so that patient and background often have the same

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
-from service.http.api_keys import Keys, KeysError, new
+from service.http.api_keys import ApiKeys, ApiKeysError, new
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_a_new_key_is_good_once_its_line_is_in_the_file(file: Path) -> None:
     (key, line), (other, _) = new("ward-7"), new("ward-7")
     assert key not in line
     file.write_text(f"# the wards\n\n{line}  # since today\n")
-    keys = Keys(file)
+    keys = ApiKeys(file)
     found = keys.find(key.encode())
     assert found
     assert (found.name, found.scope) == ("ward-7", "all")
@@ -34,7 +34,7 @@ def test_a_name_may_have_two_keys_while_one_takes_over(file: Path) -> None:
     """Clients change to the new one in their own time."""
     (old, first), (young, second) = new("ward-7"), new("ward-7", "metrics")
     file.write_text(f"{first}\n{second}\n")
-    assert [found.scope for key in (old, young) if (found := Keys(file).find(key.encode()))] == ["all", "metrics"]
+    assert [found.scope for key in (old, young) if (found := ApiKeys(file).find(key.encode()))] == ["all", "metrics"]
 
 
 @pytest.mark.parametrize("how", ["written", "renamed", "linked"])
@@ -49,7 +49,7 @@ def test_a_changed_file_is_read_again(file: Path, how: str, caplog: pytest.LogCa
         file.symlink_to("data/keys")
     else:
         file.write_text(first)
-    keys = Keys(file)
+    keys = ApiKeys(file)
     assert keys.find(old.encode())
     if how == "linked":
         (file.parent / "next").symlink_to("2")
@@ -75,7 +75,7 @@ def test_a_broken_file_leaves_the_keys_as_they_were_and_says_so_once(
     """Half a line, a key put there itself, no file any more; and what stood in it is not repeated."""
     key, line = new("ward-7")
     file.write_text(line)
-    keys = Keys(file)
+    keys = ApiKeys(file)
     if broken is None:
         file.unlink()
     else:
@@ -94,7 +94,7 @@ def test_who_removes_the_last_key_lets_nobody_in(file: Path) -> None:
     """A key that leaked must not stay good for being the only one."""
     key, line = new("ward-7")
     file.write_text(line)
-    keys = Keys(file)
+    keys = ApiKeys(file)
     file.write_text(f"# {line}")
     keys.refresh()
     assert keys.find(key.encode()) is None
@@ -108,10 +108,10 @@ def test_there_must_be_keys_to_begin_with(file: Path, content: str | None) -> No
     if content is not None:
         file.write_text(content)
     if content and content.startswith("a "):
-        assert Keys(file)
+        assert ApiKeys(file)
         return
-    with pytest.raises(KeysError) as caught:
-        Keys(file)
+    with pytest.raises(ApiKeysError) as caught:
+        ApiKeys(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -119,16 +119,16 @@ def test_there_must_be_keys_to_begin_with(file: Path, content: str | None) -> No
 def test_a_pipe_in_place_of_a_file_does_not_stop_the_service(file: Path) -> None:
     """To open one waits for a writer."""
     os.mkfifo(file)
-    with pytest.raises(KeysError):
-        Keys(file)
+    with pytest.raises(ApiKeysError):
+        ApiKeys(file)
 
 
 def test_the_same_key_twice_is_refused(file: Path) -> None:
     """Whose would it be?"""
     line = new("ward-7")[1]
     file.write_text(f"{line}\n{line.replace('ward-7', 'ward-8')}")
-    with pytest.raises(KeysError, match="the same key twice"):
-        Keys(file)
+    with pytest.raises(ApiKeysError, match="the same key twice"):
+        ApiKeys(file)
 
 
 def test_the_command_prints_line_and_key_apart(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +136,7 @@ def test_the_command_prints_line_and_key_apart(file: Path, capsys: pytest.Captur
     assert main(["key", "prometheus", "metrics"]) == 0
     out, err = capsys.readouterr()
     file.write_text(out)
-    found = Keys(file).find(err.strip().encode())
+    found = ApiKeys(file).find(err.strip().encode())
     assert found
     assert (found.name, found.scope) == ("prometheus", "metrics")
 

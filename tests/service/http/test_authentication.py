@@ -9,10 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE
-from service.api.fast_path import stack
-from service.app import create_app
+from service.api.health import PROBES
+from service.app import create_app, with_middleware
 from service.http.api_keys import new
-from service.http.authentication import PROBES
 from service.model.predictor import Predictor
 from service.settings import Settings
 
@@ -31,7 +30,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def locked(predictor: Predictor, keys: dict[str, str]) -> Iterator[TestClient]:
     """A service that asks for keys."""
-    with TestClient(stack(create_app(Settings(keys=Path(keys["file"])), predictor))) as client:
+    with TestClient(with_middleware(create_app(Settings(keys=Path(keys["file"])), predictor))) as client:
         yield client
 
 

@@ -3,11 +3,11 @@
 import asyncio
 from typing import Any
 
-from service.http.authentication import PROBES
+from service.api.health import PROBES
 from service.http.body import read_json
-from service.http.concurrency import Limit
+from service.http.concurrency import ConcurrencyLimitMiddleware
 from service.http.problems import Problem
-from service.observe.metrics import Counts
+from service.observe.metrics import Metrics
 
 MOST = 3
 
@@ -34,14 +34,14 @@ def test_the_limit_counts_work_and_not_those_who_are_slow_to_send() -> None:
     """Many may be waited for; of those that are worked on, one too many gets 503 and is told when to come again."""
 
     async def work() -> None:
-        go, counts = asyncio.Event(), Counts()
+        go, metrics = asyncio.Event(), Metrics()
 
         async def app(_scope: Any, receive: Any, send: Any) -> None:
             await receive()
             await go.wait()
             await send({"type": "http.response.start", "status": 200, "headers": []})
 
-        limit = Limit(app, MOST, counts)
+        limit = ConcurrencyLimitMiddleware(app, MOST, metrics, PROBES)
 
         async def asks(path: str) -> Client:
             client = Client()
@@ -50,22 +50,22 @@ def test_the_limit_counts_work_and_not_those_who_are_slow_to_send() -> None:
             return client
 
         slow = [await asks("/predict") for _ in range(10 * MOST)]
-        assert limit.busy == 0
+        assert limit.gate.inside == 0
         for client in slow[:MOST]:
             client.sends.put_nowait({"type": "http.request"})
         await asyncio.sleep(0.01)
-        assert limit.busy == MOST
+        assert limit.gate.inside == MOST
         away = await asks("/predict")
         assert away.got[0]["status"] == 503
         assert (b"retry-after", b"1") in away.got[0]["headers"]
-        assert counts.total("overloads") == 1
+        assert metrics.total("overloads") == 1
         for path in PROBES:
             assert not (await asks(path)).got  # waited for: let through
         go.set()
         for client in slow:
             client.sends.put_nowait({"type": "http.request"})
         await asyncio.gather(*(client.task for client in slow))
-        assert limit.busy == 0
+        assert limit.gate.inside == 0
         assert all(client.got[0]["status"] == 200 for client in slow)
 
     asyncio.run(work())
@@ -81,7 +81,7 @@ def test_a_client_that_leaves_frees_its_place() -> None:
         async def waits(_scope: Any, receive: Any, _send: Any) -> None:
             await receive()
 
-        limit = Limit(fails, 1, Counts())
+        limit = ConcurrencyLimitMiddleware(fails, 1, Metrics(), PROBES)
         for _ in range(3):
             await asyncio.gather(limit(request("/predict"), Client().sends.get, Client().send), return_exceptions=True)
         limit.app = waits
@@ -89,7 +89,7 @@ def test_a_client_that_leaves_frees_its_place() -> None:
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert limit.busy == 0
+        assert limit.gate.inside == 0
 
     asyncio.run(work())
 

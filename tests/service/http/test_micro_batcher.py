@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from patient.record import EXAMPLE, FIELDS
-from service.http.body import Values
-from service.http.micro_batcher import Runs
+from service.http.micro_batcher import MicroBatcher
 from service.http.problems import Problem
 from service.model.predictor import Predictor
-from service.observe.metrics import Counts
+from service.observe.metrics import Metrics
+from service.records.decoding import Values
 
 
 def patient(age: float) -> Values:
@@ -33,12 +33,12 @@ def test_records_of_one_moment_share_a_run_and_keep_their_order(predictor: Predi
     rows = np.tile(row, (20, 1))
     rows[:, 0] = ages
 
-    async def work() -> tuple[Runs, list[Any]]:
-        runs = Runs(lambda: predictor, 100, Counts())
+    async def work() -> tuple[MicroBatcher, list[Any]]:
+        runs = MicroBatcher(lambda: predictor, 100, Metrics())
         return runs, await asyncio.gather(*(runs.submit(patient(age)) for age in ages))
 
     runs, answers = run(work())
-    assert (runs.counts.total("runs/single"), runs.counts.total("rows/single")) == (1, 20)
+    assert (runs.metrics.total("runs/single"), runs.metrics.total("rows/single")) == (1, 20)
     assert [probability for _, probability in answers] == pytest.approx(predictor(rows), abs=1e-7)
     assert all(model is predictor for model, _ in answers)
 
@@ -47,7 +47,7 @@ def test_a_lone_record_runs_at_once(predictor: Predictor) -> None:
     """In the very next turn of the event loop."""
 
     async def work() -> bool:
-        future = Runs(lambda: predictor, 100, Counts()).submit(patient(50))
+        future = MicroBatcher(lambda: predictor, 100, Metrics()).submit(patient(50))
         await asyncio.sleep(0)
         return future.done()
 
@@ -58,7 +58,7 @@ def test_beyond_its_limit_the_queue_refuses(predictor: Predictor) -> None:
     """With 503 and when to come back; those who wait already are served, and the next turn has room again."""
 
     async def work() -> None:
-        runs = Runs(lambda: predictor, 3, Counts())
+        runs = MicroBatcher(lambda: predictor, 3, Metrics())
         waiting = [runs.submit(patient(50)) for _ in range(3)]
         with pytest.raises(Problem) as caught:
             runs.submit(patient(50))
@@ -73,7 +73,7 @@ def test_a_client_that_has_gone_harms_nobody(predictor: Predictor) -> None:
     """Its answer is dropped; the others get theirs."""
 
     async def work() -> Any:
-        runs = Runs(lambda: predictor, 10, Counts())
+        runs = MicroBatcher(lambda: predictor, 10, Metrics())
         first, gone, last = (runs.submit(patient(50)) for _ in range(3))
         gone.cancel()
         return await asyncio.gather(first, last)
@@ -89,16 +89,16 @@ def test_a_run_that_fails_tells_everybody_who_waits(predictor: Predictor) -> Non
         def few(self, rows: list[bytes]) -> list[float]:
             if broken.pop():
                 raise RuntimeError("device lost")
-            return predictor.few(rows)
+            return predictor.predict_bytes(rows)
 
     async def work() -> None:
-        runs = Runs(lambda: cast(Predictor, Model()), 10, Counts())  # as much of one as a run needs
+        runs = MicroBatcher(lambda: cast(Predictor, Model()), 10, Metrics())  # as much of one as a run needs
         waiting = [runs.submit(patient(50)) for _ in range(2)]
         waiting[1].cancel()
         with pytest.raises(RuntimeError, match="device lost"):
             await waiting[0]
         broken.append(False)
         await runs.submit(patient(50))
-        assert (runs.counts.total("runs/single"), runs.counts.total("rows/single")) == (1, 1)
+        assert (runs.metrics.total("runs/single"), runs.metrics.total("rows/single")) == (1, 1)
 
     run(work())

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE, measurements
-from service.api.fast_path import Front
+from service.api.fast_path import FastPathMiddleware
 from service.app import create_app
 from service.http import problems as errors
 from service.http.problems import FieldError, ProblemDetails
@@ -209,7 +209,7 @@ def test_a_client_that_leaves_midway_is_no_fault_of_ours(predictor: Predictor, c
         sent.append(message)
 
     asyncio.run(app(scope, receive, send))
-    asyncio.run(Front(app, app.state.heart)(scope, receive, send))
+    asyncio.run(FastPathMiddleware(app, app.state.heart)(scope, receive, send))
     assert [message["status"] for message in sent if "status" in message] == [400]  # FastAPI wants to send something
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

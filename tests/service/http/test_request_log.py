@@ -14,10 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
 
 from patient.record import EXAMPLE, FIELDS
-from service.api.fast_path import stack
-from service.api.state import State
-from service.app import create_app
-from service.http.request_log import Watch, routes
+from service.api.state import AppState
+from service.app import create_app, with_middleware
+from service.http.request_log import RequestLogMiddleware, route_templates
 from service.model.predictor import Predictor
 from service.observe import log
 from service.observe.log import Json, Text
@@ -40,7 +39,9 @@ def samples(client: TestClient) -> Samples:
 @pytest.fixture
 def served(predictor: Predictor) -> Any:
     """The app as it is served, that has done nothing so far."""
-    with TestClient(stack(create_app(Settings(max_rows=50), predictor)), raise_server_exceptions=False) as client:
+    with TestClient(
+        with_middleware(create_app(Settings(max_rows=50), predictor)), raise_server_exceptions=False
+    ) as client:
         yield client
 
 
@@ -170,13 +171,18 @@ def test_a_fault_is_answered_counted_and_told_without_its_words(
 ) -> None:
     """An exception's message may hold a patient's values."""
     app = create_app(Settings(), predictor)
-    client = TestClient(Watch(fault, app.state.heart, None))
+    state: AppState = app.state.heart
+    client = TestClient(RequestLogMiddleware(fault, state.routes, state.metrics, None))
     answer = client.post("/predict", headers={"X-Request-ID": "id-1"})
     assert (answer.status_code, answer.json()["status"], answer.headers["x-request-id"]) == (500, 500, "id-1")
     (record,) = (record for record in caplog.records if record.levelno >= logging.ERROR)
     said = json.loads(Json().format(record))
-    assert (said["level"], said["message"], said["exception"]) == ("error", "fault in POST /predict", "ValueError")
-    assert said["stack"][-1].startswith("tests/service/test_watch.py:")
+    assert (said["level"], said["message"], said["exception"]) == (
+        "error",
+        "unhandled exception in POST /predict",
+        "ValueError",
+    )
+    assert said["stack"][-1].startswith("tests/service/http/test_request_log.py:")
     for formatter in (Json(), Text()):
         assert "98765" not in formatter.format(record)
 
@@ -189,15 +195,17 @@ def test_a_fault_of_a_route_is_logged_once(predictor: Predictor, caplog: pytest.
     async def bug() -> Response:
         raise ZeroDivisionError
 
-    with TestClient(stack(app)) as client:
+    with TestClient(with_middleware(app)) as client:
         caplog.clear()
-        assert client.get("/bug").json()["detail"] == "A fault of the service; it has been logged."
-    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == ["fault in GET other"]
+        assert client.get("/bug").json()["detail"] == "Internal error; it has been logged."
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "unhandled exception in GET other"
+    ]
 
 
 def test_a_client_that_leaves_and_an_answer_that_is_cut_are_told_apart(predictor: Predictor) -> None:
     """499 where no answer had begun, else `cut`."""
-    state: State = create_app(Settings(), predictor).state.heart
+    state: AppState = create_app(Settings(), predictor).state.heart
 
     async def leaves(_scope: Scope, _receive: Receive, _send: Send) -> None:
         pass
@@ -214,8 +222,8 @@ def test_a_client_that_leaves_and_an_answer_that_is_cut_are_told_apart(predictor
 
     scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
     for app in (leaves, cuts):
-        asyncio.run(Watch(app, state, None)(scope, nothing, heard))
-    text = exposition(state).decode()
+        asyncio.run(RequestLogMiddleware(app, state.routes, state.metrics, None)(scope, nothing, heard))
+    text = exposition(state.metrics, state.routes, state.model).decode()
     assert 'heart_requests_total{route="/predict",status="499"} 1.0' in text
     assert 'heart_requests_total{route="/predict",status="cut"} 1.0' in text
 
@@ -225,9 +233,9 @@ def test_routes_are_found_in_an_app_and_its_routers() -> None:
     app = FastAPI()
     for n in range(100):
         app.get(f"/{n}/{{name}}")(lambda: None)
-    assert "/3/{name}" in routes(app)
-    assert len(routes(app)) == 47
-    assert {"/predict", "/predict/batch", "/health/ready", "/docs"} <= set(routes(create_app(Settings())))
+    assert "/3/{name}" in route_templates(app)
+    assert len(route_templates(app)) == 47
+    assert {"/predict", "/predict/batch", "/health/ready", "/docs"} <= set(route_templates(create_app(Settings())))
 
 
 def test_a_line_that_cannot_be_formatted_shows_no_argument(
@@ -244,6 +252,6 @@ def test_a_line_that_cannot_be_formatted_shows_no_argument(
     log.flush()
     logging.captureWarnings(False)
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
-    assert lines[0]["message"].startswith("a line could not be formatted: tests/service/test_watch.py:")
+    assert lines[0]["message"].startswith("a line could not be formatted: tests/service/http/test_request_log.py:")
     assert lines[1]["message"] == "fine 1"
     assert "98765" not in json.dumps(lines)

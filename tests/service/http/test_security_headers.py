@@ -6,8 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE
-from service.api.fast_path import stack
-from service.app import create_app
+from service.app import create_app, with_middleware
 from service.model.predictor import Predictor
 from service.settings import Settings
 
@@ -17,14 +16,14 @@ HERE, ELSEWHERE = "https://ward.example", "https://elsewhere.example"
 @pytest.fixture(scope="module")
 def served(predictor: Predictor) -> Iterator[TestClient]:
     """The service as it ships."""
-    with TestClient(stack(create_app(Settings(), predictor)), raise_server_exceptions=False) as client:
+    with TestClient(with_middleware(create_app(Settings(), predictor)), raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def shared(predictor: Predictor) -> Iterator[TestClient]:
     """The same, for a page of one other origin."""
-    with TestClient(stack(create_app(Settings(cors_origins=[HERE]), predictor))) as client:
+    with TestClient(with_middleware(create_app(Settings(cors_origins=[HERE]), predictor))) as client:
         yield client
 
 

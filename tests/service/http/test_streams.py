@@ -16,9 +16,8 @@ import pytest
 import uvicorn
 
 from patient.record import EXAMPLE, FIELDS
-from service.api.fast_path import stack
-from service.app import create_app
-from service.http.streams import HIGH, Streams
+from service.app import create_app, with_middleware
+from service.http.streams import HIGH, StreamPool
 from service.model.predictor import Predictor
 from service.settings import Settings
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
@@ -34,8 +33,8 @@ class Served:
 
     def __init__(self, predictor: Predictor, **settings: Any) -> None:
         app = create_app(Settings(**settings), predictor)
-        self.streams: Streams = app.state.streams
-        self.server = uvicorn.Server(uvicorn.Config(stack(app), port=0, log_config=None))
+        self.streams: StreamPool = app.state.streams
+        self.server = uvicorn.Server(uvicorn.Config(with_middleware(app), port=0, log_config=None))
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         until(lambda: self.server.started)
@@ -145,14 +144,14 @@ def test_a_client_that_leaves_stops_the_work(served: Served, option: str) -> Non
     """Whether it was sending or waiting: its thread is free again."""
     connection = served.open(CSV, f"?on_error={option}")
     connection.sendall(chunk(HEADER + ROW * 10))
-    until(lambda: served.streams.running == 1)
+    until(lambda: served.streams.gate.inside == 1)
     connection.close()
-    until(lambda: served.streams.running == 0)
+    until(lambda: served.streams.gate.inside == 0)
     connection = served.open(CSV, f"?on_error={option}")
     connection.sendall(chunk(HEADER + ROW * 300_000) + chunk(b""))
-    until(lambda: served.streams.running == 1)
+    until(lambda: served.streams.gate.inside == 1)
     connection.close()
-    until(lambda: served.streams.running == 0)
+    until(lambda: served.streams.gate.inside == 0)
 
 
 def test_a_damaged_stream_is_cut_off_and_not_ended(served: Served) -> None:
@@ -218,8 +217,8 @@ def test_a_client_that_stops_reading_is_cut_off(predictor: Predictor) -> None:
 
         thread = threading.Thread(target=send)
         thread.start()
-        until(lambda: served.streams.running == 1)
-        until(lambda: served.streams.running == 0)
+        until(lambda: served.streams.gate.inside == 1)
+        until(lambda: served.streams.gate.inside == 0)
         connection.shutdown(socket.SHUT_RDWR)
         thread.join()
 
@@ -228,7 +227,7 @@ def test_beyond_the_limit_of_streams_the_next_is_503(predictor: Predictor) -> No
     """With when to come back; single records are served all the same."""
     with serving(predictor, max_streams=1) as served, served.open(CSV) as connection:
         connection.sendall(chunk(HEADER))
-        until(lambda: served.streams.running == 1)
+        until(lambda: served.streams.gate.inside == 1)
         with served.open(CSV) as other:
             other.sendall(chunk(HEADER + ROW) + chunk(b""))
             response = answer(other)

@@ -11,10 +11,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeExc
 
 from patient.encoding import Floats
 from patient.record import EXAMPLE
-from service.api.fast_path import stack
-from service.app import create_app
-from service.model.device import reason
-from service.model.predictor import DeviceLost, Predictor
+from service.app import create_app, with_middleware
+from service.model.device import DeviceLost, reason
+from service.model.predictor import Predictor
 from service.settings import Settings
 from trainer.dataset import Dataset
 
@@ -173,7 +172,7 @@ def test_ready_notices_a_loss_that_no_request_met(strict: Predictor, device: Dev
 def test_a_prediction_meets_the_loss_as_a_503(strict: Predictor, device: Device, front: bool) -> None:
     """For single records and batches, through the front and without; nothing of the record is repeated."""
     app = create_app(Settings(), strict)
-    with TestClient(stack(app) if front else app, raise_server_exceptions=False) as client:
+    with TestClient(with_middleware(app) if front else app, raise_server_exceptions=False) as client:
         assert client.post("/predict", json=EXAMPLE).status_code == 200
         device.broken = True
         for path, body in (("/predict", EXAMPLE), ("/predict/batch", [EXAMPLE])):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patient.encoding import Floats
-from service.model.execution import CHUNK, SIZES, Buckets, Graphs, Plain, Run, on_device
+from service.model.execution import CHUNK_ROWS, DEVICE_ROWS, DeviceBuffers, DirectRun, Run, on_device
 from service.model.session import on_cpu
 from tests.conftest import MODELS
 from trainer.dataset import Dataset
@@ -27,16 +27,16 @@ def session() -> ort.InferenceSession:
 @pytest.fixture(scope="module")
 def plain(session: ort.InferenceSession) -> Run:
     """One run for all rows: what the others are held to."""
-    return Plain(session, 10**6)
+    return DirectRun(session, 10**6)
 
 
 @pytest.fixture(scope="module", params=["chunks", "buckets", "few buckets", "graphs"])
 def run(request: pytest.FixtureRequest, session: ort.InferenceSession) -> Run:
     """Each way."""
     ways: dict[str, Callable[[], Run]] = {
-        "chunks": lambda: Plain(session),
-        "buckets": lambda: Buckets(session, "cpu"),
-        "few buckets": lambda: Buckets(session, "cpu", (3, 700)),
+        "chunks": lambda: DirectRun(session),
+        "buckets": lambda: DeviceBuffers(session, "cpu"),
+        "few buckets": lambda: DeviceBuffers(session, "cpu", (3, 700)),
         "graphs": lambda: Graphs(session, "cpu", (1, 32, 1024)),
     }
     return ways[request.param]()
@@ -60,7 +60,9 @@ def test_any_number_of_rows_is_answered_as_in_one_run(
     np.testing.assert_allclose(answers, plain(rows), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [0, *(n + d for n in (*SIZES[:-1], 3, 700) for d in (-1, 0, 1)), 2 * CHUNK, 70_000])
+@pytest.mark.parametrize(
+    "count", [0, *(n + d for n in (*DEVICE_ROWS[:-1], 3, 700) for d in (-1, 0, 1)), 2 * CHUNK_ROWS, 70_000]
+)
 def test_the_edges_of_the_sizes_are_no_exception(run: Run, plain: Run, cleveland: Dataset, count: int) -> None:
     """One less than a size, a size, one more."""
     rows = patients(cleveland, count, 7)
@@ -77,7 +79,7 @@ def test_a_later_run_does_not_touch_an_earlier_answer(run: Run, cleveland: Datas
 
 def test_rows_may_lie_in_memory_as_they_like(session: ort.InferenceSession, plain: Run, cleveland: Dataset) -> None:
     """Buffers are filled byte by byte: columns first, a slice with steps, or doubles must be turned into rows first."""
-    buckets = Buckets(session, "cpu", (4, 64))
+    buckets = DeviceBuffers(session, "cpu", (4, 64))
     rows = cleveland.rows[:64]
     expected = plain(rows)
     doubles = cast(Floats, rows.astype(np.float64))
@@ -88,7 +90,7 @@ def test_rows_may_lie_in_memory_as_they_like(session: ort.InferenceSession, plai
 
 def test_a_run_that_fails_leaves_the_way_free(session: ort.InferenceSession, plain: Run, cleveland: Dataset) -> None:
     """The lock is given back, and the next run answers rightly."""
-    buckets = Buckets(session, "cpu", (8, 64))
+    buckets = DeviceBuffers(session, "cpu", (8, 64))
     for count in (5, 8):
         with pytest.raises((ValueError, RuntimeError)):
             buckets(cleveland.rows[:count, :12])
@@ -116,39 +118,14 @@ def test_threads_get_their_own_answers(run: Run, plain: Run, cleveland: Dataset)
     assert not wrong
 
 
-def test_graphs_run_in_one_thread_alone(session: ort.InferenceSession, cleveland: Dataset) -> None:
-    """Whoever asks: each further thread would capture, and keep, graphs of its own."""
-    graphs = Graphs(session, "cpu", (1, 32))
-    ran_in: set[str] = set()
-    buckets = graphs.buckets
-
-    def listen(rows: Floats) -> Floats:
-        ran_in.add(threading.current_thread().name)
-        return buckets(rows)
-
-    graphs.buckets = listen  # type: ignore[assignment]  # buckets that tell who calls
-    for _ in range(4):
-        thread = threading.Thread(target=graphs, args=(cleveland.rows[:10],))
-        thread.start()
-        thread.join()
-    assert ran_in == {"graphs_0"}
-
-
-def test_each_bucket_captures_a_graph_of_its_own(session: ort.InferenceSession) -> None:
-    """None captures where graphs were not asked for: a session that may capture would do so in any run."""
-    captured = [bucket.options for bucket in Graphs(session, "cpu", (1, 32, 1024)).buckets.buckets]
-    assert [options and options.get_run_config_entry("gpu_graph_id") for options in captured] == ["1", "2", "3"]
-    assert [bucket.options for bucket in Buckets(session, "cpu", (1, 32)).buckets] == [None, None]
-
-
 def test_no_rows_are_no_run(session: ort.InferenceSession) -> None:
     """The CPU would take them; cuBLAS refuses a matrix without rows."""
-    assert Plain(cast(ort.InferenceSession, None))(np.empty((0, 13), np.float32)).shape == (0,)
-    assert Plain(session)(np.empty((0, 13), np.float32)).shape == (0,)
+    assert DirectRun(cast(ort.InferenceSession, None))(np.empty((0, 13), np.float32)).shape == (0,)
+    assert DirectRun(session)(np.empty((0, 13), np.float32)).shape == (0,)
 
 
 def test_plain_is_the_only_way_without_buffers(session: ort.InferenceSession) -> None:
     """The mode decides; it needs no device."""
     way = on_device(session, "plain")
-    assert isinstance(way, Plain)
-    assert way.chunk == SIZES[-1]
+    assert isinstance(way, DirectRun)
+    assert way.chunk_rows == DEVICE_ROWS[-1]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from patient.encoding import as_array, as_bytes, from_bytes
 from patient.record import FIELDS
-from service.model.few import LARGEST
+from service.model.execution import MAX_HOST_ROWS
 from service.model.predictor import Predictor
 from service.records.results import SCALE, rounded
 
@@ -26,14 +26,18 @@ def test_a_row_of_bytes_is_the_row_of_the_array(rows: list[list[float | None]]) 
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 63, 64, 65, LARGEST - 1, LARGEST, LARGEST + 1, 3 * LARGEST])
+@pytest.mark.parametrize(
+    "count", [1, 2, 3, 4, 5, 63, 64, 65, MAX_HOST_ROWS - 1, MAX_HOST_ROWS, MAX_HOST_ROWS + 1, 3 * MAX_HOST_ROWS]
+)
 def test_any_number_of_rows_is_answered_in_order(predictor: Predictor, count: int) -> None:
     """Whatever buffer they lie in, and whatever an earlier run has left in it."""
     generator = np.random.default_rng(count)
     for _ in range(3):
         rows = generator.uniform(0, 8, (count, len(FIELDS))).astype(np.float32)
         rows[generator.random(rows.shape) < 0.2] = math.nan
-        assert predictor.few([row.tobytes() for row in rows]) == pytest.approx(predictor(rows).tolist(), abs=1e-6)
+        assert predictor.predict_bytes([row.tobytes() for row in rows]) == pytest.approx(
+            predictor(rows).tolist(), abs=1e-6
+        )
 
 
 @settings(max_examples=500)

@@ -16,9 +16,10 @@ from patient.encoding import Floats
 from service.__main__ import main
 from service.model import predictor as module
 from service.model import session
-from service.model.device import Gpu, Mode, Provider
-from service.model.execution import CHUNK, SIZES, Buckets, Run
-from service.model.predictor import Predictor, ProviderError, load
+from service.model.device import GpuOptions, ProviderError
+from service.model.execution import CHUNK_ROWS, DEVICE_ROWS, DeviceBuffers, Run
+from service.model.predictor import Predictor, load
+from service.settings import GpuMode, Provider
 from tests.conftest import MODELS
 from trainer.dataset import Dataset
 
@@ -131,7 +132,7 @@ def test_a_model_that_has_no_number_for_the_example_is_refused(models: Path) -> 
 def test_many_rows_are_the_same_as_a_few(predictor: Predictor, cleveland: Dataset) -> None:
     """Chunking changes nothing, also where the last chunk is not full."""
     rows = np.tile(cleveland.rows, (30, 1))
-    assert len(rows) > 2 * CHUNK
+    assert len(rows) > 2 * CHUNK_ROWS
     assert predictor(rows) == pytest.approx(np.tile(predictor(cleveland.rows), 30), abs=1e-6)
 
 
@@ -195,7 +196,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     made: list[Run] = []
 
     def run(gpu: ort.InferenceSession, _mode: str) -> Run:
-        made.append(Buckets(gpu, "cpu"))
+        made.append(DeviceBuffers(gpu, "cpu"))
         return made[-1]
 
     monkeypatch.setattr(module, "on_gpu", lambda content, _gpu: session.on_cpu(content))
@@ -215,7 +216,7 @@ def test_auto_shares_runs_out_between_cpu_and_gpu(
     stand_in: list[Run], predictor: Predictor, cleveland: Dataset
 ) -> None:
     """From the crossover that was set on, on the GPU; both answer alike."""
-    model = load(MODELS, "auto", Gpu(crossover=200))
+    model = load(MODELS, "auto", GpuOptions(crossover=200))
     assert (model.provider, model.gpu, model.crossover) == ("CUDAExecutionProvider", stand_in[0], 200)
     for count in (1, 199, 200, 303):
         rows = cleveland.rows[:count]
@@ -233,7 +234,7 @@ def test_auto_measures_the_crossover_where_none_is_set(measured: int | None, mon
         assert model.provider == "CPUExecutionProvider"
         assert model.fallback == "the CPU was faster than this GPU at every size tried"
     for set_ in (0, 5):
-        assert load(MODELS, "auto", Gpu(crossover=set_)).crossover == set_
+        assert load(MODELS, "auto", GpuOptions(crossover=set_)).crossover == set_
 
 
 def test_two_real_sessions_can_be_measured(stand_in: list[Run]) -> None:
@@ -258,8 +259,8 @@ def test_a_gpu_that_answers_otherwise_does_not_serve(
 ) -> None:
     """It must answer the worked example as the CPU does, in every size, before anybody asks."""
 
-    def run(gpu: ort.InferenceSession, _mode: Mode) -> Run:
-        way = Buckets(gpu, "cpu")
+    def run(gpu: ort.InferenceSession, _mode: GpuMode) -> Run:
+        way = DeviceBuffers(gpu, "cpu")
         return lambda rows: spoil(way(rows))
 
     monkeypatch.setattr(module, "on_device", run)
@@ -275,8 +276,8 @@ def test_every_size_is_warm_before_anybody_asks(monkeypatch: pytest.MonkeyPatch)
     """Three times each: a CUDA graph is captured in the third run."""
     sizes: list[int] = []
 
-    def run(gpu: ort.InferenceSession, _mode: Mode) -> Run:
-        way = Buckets(gpu, "cpu")
+    def run(gpu: ort.InferenceSession, _mode: GpuMode) -> Run:
+        way = DeviceBuffers(gpu, "cpu")
 
         def listen(rows: Floats) -> Floats:
             sizes.append(len(rows))
@@ -286,7 +287,7 @@ def test_every_size_is_warm_before_anybody_asks(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(module, "on_device", run)
     load(MODELS, "cuda")
-    assert sizes == [size for size in SIZES for _ in range(3)]
+    assert sizes == [size for size in DEVICE_ROWS for _ in range(3)]
 
 
 def test_the_metadata_name_these_fields(predictor: Predictor) -> None:

@@ -7,6 +7,7 @@ import weakref
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -16,15 +17,17 @@ from patient.encoding import Floats
 from patient.record import EXAMPLE, FIELDS
 from service.model import predictor as module
 from service.model import session
-from service.model.device import DeviceLost, Provider, ProviderError
-from service.model.execution import Buckets
+from service.model.device import DeviceLost, ProviderError
+from service.model.execution import DeviceBuffers
 from service.model.predictor import Predictor, load
-from service.model.registry import Versions
-from service.observe.metrics import Counts
-from service.settings import Settings
+from service.model.registry import ModelRegistry
+from service.settings import Provider, Settings
 from tests.versions import make, remove, said_by
 
 ROW = np.array([[EXAMPLE[name] for name in FIELDS]], np.float32)
+
+
+OUTCOMES: WeakKeyDictionary[ModelRegistry, list[str]] = WeakKeyDictionary()  # what each registry reported
 
 
 @pytest.fixture
@@ -34,35 +37,37 @@ def models(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def versions(models: Path, provider: Provider = "cpu", **settings: Any) -> Versions:
+def versions(models: Path, provider: Provider = "cpu", **settings: Any) -> ModelRegistry:
     """As a process has them that has just started."""
-    found = Versions(Settings(models=models, provider=provider, **settings), Counts())
+    outcomes: list[str] = []
+    found = ModelRegistry(Settings(models=models, provider=provider, **settings), outcomes.append)
+    OUTCOMES[found] = outcomes
     found.start()
     return found
 
 
-def serving(of: Versions) -> str:
+def serving(of: ModelRegistry) -> str:
     """The version that serves, which answers as itself."""
     assert of.model
     assert of.model(ROW)[0] == pytest.approx(said_by(of.model.version), abs=1e-6)
     return of.model.version
 
 
-def refused(of: Versions) -> float:
+def refused(of: ModelRegistry) -> int:
     """How often one was."""
-    return of.counts.total("reloads/refused")
+    return OUTCOMES[of].count("refused")
 
 
 def test_a_new_version_serves_once_it_has_not_changed_for_a_look(models: Path) -> None:
     """Nobody need tell: a file that is the same twice is whole."""
     of = versions(models)
-    assert of.look() is None
+    assert of.poll() is None
     make(models, 2)
-    assert of.look() is None
-    assert of.look() is of.model
+    assert of.poll() is None
+    assert of.poll() is of.model
     assert serving(of) == "2"
-    assert of.look() is None
-    assert (of.counts.total("reloads/loaded"), refused(of)) == (1, 0)
+    assert of.poll() is None
+    assert (OUTCOMES[of].count("loaded"), refused(of)) == (1, 0)
 
 
 def test_who_asks_need_not_wait(models: Path) -> None:
@@ -70,9 +75,9 @@ def test_who_asks_need_not_wait(models: Path) -> None:
     of = versions(models)
     make(models, 9)
     make(models, 10)
-    assert of.look(now=True)
+    assert of.poll(now=True)
     assert serving(of) == "10"
-    assert of.look(now=True) is None
+    assert of.poll(now=True) is None
 
 
 BAD = {
@@ -117,7 +122,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_serves(
     spoil(make(models, 2), bad)
     with caplog.at_level(logging.INFO):
         for _ in range(5):
-            assert of.look() is None
+            assert of.poll() is None
     assert serving(of) == "1"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert caplog.messages[0].startswith(f"refused, version 1 serves: {models}/2/model.onnx: ")
@@ -125,7 +130,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_serves(
     assert refused(of) == 1
     remove(models, 2)
     make(models, 2)
-    assert [bool(of.look()) for _ in range(2)] == [False, True]
+    assert [bool(of.poll()) for _ in range(2)] == [False, True]
     assert serving(of) == "2"
 
 
@@ -135,7 +140,7 @@ def test_a_folder_without_a_file_is_no_version_yet(models: Path, caplog: pytest.
     for version in (2, 3):
         (models / str(version)).mkdir()
     (models / "3" / FILE).symlink_to("/nowhere")
-    assert [of.look() for _ in range(3)] == [None] * 3
+    assert [of.poll() for _ in range(3)] == [None] * 3
     assert not caplog.records
 
 
@@ -158,7 +163,7 @@ def test_a_whole_file_must_answer_as_it_did_when_it_was_exported(
     of = versions(models)
     metadata, words = WRONG[wrong]
     make(models, 2, **metadata)
-    assert of.look(now=True) is None
+    assert of.poll(now=True) is None
     assert words in caplog.text
     assert serving(of) == "1"
     with pytest.raises(ArtefactError, match=words):
@@ -175,9 +180,9 @@ def test_a_growing_file_is_left_alone_until_it_is_whole(models: Path, caplog: py
         for start in range(0, len(content), 5000):
             file.write(content[start : start + 5000])
             file.flush()
-            assert of.look() is None
-    assert not of.look() or serving(of) == "2"
-    of.look()
+            assert of.poll() is None
+    assert not of.poll() or serving(of) == "2"
+    of.poll()
     assert serving(of) == "2"
     assert not caplog.records
 
@@ -187,10 +192,10 @@ def test_a_version_that_was_asked_for_too_early_serves_when_it_is_whole(models: 
     of = versions(models)
     content = make(models, 2).read_bytes()
     (models / "2" / FILE).write_bytes(content[:3000])
-    assert of.look(now=True) is None
+    assert of.poll(now=True) is None
     assert refused(of) == 1
     (models / "2" / FILE).write_bytes(content)
-    assert [bool(of.look()) for _ in range(2)] == [False, True]
+    assert [bool(of.poll()) for _ in range(2)] == [False, True]
 
 
 def test_permissions_that_come_back_are_enough(models: Path) -> None:
@@ -200,10 +205,10 @@ def test_permissions_that_come_back_are_enough(models: Path) -> None:
     file.chmod(0)
     if os.access(file, os.R_OK):
         pytest.skip("whoever runs this may read everything")
-    assert [of.look() for _ in range(3)] == [None] * 3
+    assert [of.poll() for _ in range(3)] == [None] * 3
     assert refused(of) == 1
     file.chmod(0o644)
-    assert [bool(of.look()) for _ in range(2)] == [False, True]
+    assert [bool(of.poll()) for _ in range(2)] == [False, True]
 
 
 @pytest.mark.parametrize("what", ["the version", "all", "the folder"])
@@ -216,11 +221,11 @@ def test_what_serves_serves_on_without_its_file(models: Path, what: str, caplog:
     if what == "the folder":
         models.rmdir()
     for _ in range(4):
-        assert of.look() is None
+        assert of.poll() is None
     assert len(caplog.records) == 1
     assert serving(of) == "2"
     make(models, 3)
-    assert of.look(now=True)
+    assert of.poll(now=True)
     assert serving(of) == "3"
 
 
@@ -229,11 +234,11 @@ def test_a_file_that_is_changed_in_its_place_is_taken_or_refused_like_a_new_one(
     of = versions(models)
     remove(models, 1)
     make(models, 1, says=0.25)
-    assert [bool(of.look()) for _ in range(2)] == [False, True]
+    assert [bool(of.poll()) for _ in range(2)] == [False, True]
     assert of.model
     assert of.model(ROW)[0] == pytest.approx(0.25)
     (models / "1" / FILE).write_bytes(b"garbage")
-    assert [of.look() for _ in range(3)] == [None] * 3
+    assert [of.poll() for _ in range(3)] == [None] * 3
     assert of.model(ROW)[0] == pytest.approx(0.25)
 
 
@@ -242,12 +247,12 @@ def test_the_file_serve_pins_a_version_and_its_absence_frees_it(models: Path) ->
     make(models, 2)
     of = versions(models)
     (models / PIN).write_text("1\n")
-    assert [bool(of.look()) for _ in range(2)] == [False, True]
+    assert [bool(of.poll()) for _ in range(2)] == [False, True]
     assert serving(of) == "1"
     make(models, 3)
-    assert [of.look() for _ in range(3)] == [None] * 3
+    assert [of.poll() for _ in range(3)] == [None] * 3
     (models / PIN).unlink()
-    assert [bool(of.look()) for _ in range(2)] == [False, True]
+    assert [bool(of.poll()) for _ in range(2)] == [False, True]
     assert serving(of) == "3"
 
 
@@ -257,9 +262,9 @@ def test_a_pin_that_is_being_written_is_no_fault(models: Path, caplog: pytest.Lo
     of = versions(models)
     for _ in range(3):
         (models / PIN).write_text("")
-        assert of.look() is None
+        assert of.poll() is None
         (models / PIN).write_text("2")
-        assert of.look() is None
+        assert of.poll() is None
     assert not caplog.records
 
 
@@ -270,13 +275,13 @@ def test_a_pin_that_names_no_version_changes_nothing(models: Path, text: str, ca
     (models / PIN).write_text(text)
     make(models, 2)
     for _ in range(4):
-        assert of.look() is None
+        assert of.poll() is None
     assert len(caplog.records) == 1
     assert serving(of) == "1"
     with pytest.raises(ArtefactError):
         versions(models)
     (models / PIN).unlink()
-    assert [bool(of.look()) for _ in range(2)] == [False, True]
+    assert [bool(of.poll()) for _ in range(2)] == [False, True]
 
 
 def test_the_pin_is_read_by_all_who_load(models: Path) -> None:
@@ -295,7 +300,7 @@ def test_the_setting_pins_more_than_the_file_does(models: Path) -> None:
     (models / PIN).write_text("garbage")
     of = versions(models, version=1)
     make(models, 3)
-    assert of.look(now=True) is None
+    assert of.poll(now=True) is None
     assert serving(of) == "1"
     with pytest.raises(ArtefactError, match=r"/7/model.onnx: No such file"):
         versions(models, version=7)
@@ -307,7 +312,7 @@ def test_a_process_starts_with_what_the_others_serve(models: Path, caplog: pytes
     make(models, 3, fingerprint="f00")
     of = versions(models)
     assert serving(of) == "1"
-    assert [of.look() for _ in range(3)] == [None] * 3
+    assert [of.poll() for _ in range(3)] == [None] * 3
     assert refused(of) == len(caplog.records) == 2
     remove(models, 1)
     with pytest.raises(ArtefactError, match=r"/3/model.onnx: its fingerprint"):
@@ -323,7 +328,7 @@ def test_an_old_model_is_freed_with_the_last_run_that_uses_it(models: Path) -> N
         run = of.model
         old = weakref.ref(of.model)
         make(models, 2)
-        assert of.look(now=True)
+        assert of.poll(now=True)
         assert run is old() is not None
         del run
         assert old() is None
@@ -341,9 +346,9 @@ def test_a_fault_while_loading_does_not_end_the_watch(models: Path, monkeypatch:
 
     with monkeypatch.context() as patched:
         patched.setattr("service.model.registry.load_file", fail)
-        assert of.look(now=True) is None
+        assert of.poll(now=True) is None
     assert refused(of) == 1
-    assert of.look(now=True)
+    assert of.poll(now=True)
     assert serving(of) == "2"
 
 
@@ -352,7 +357,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A second session on the CPU in the GPU's place; while the list holds a fault, it fails with that."""
     fault: list[str] = []
 
-    class Fragile(Buckets):
+    class Fragile(DeviceBuffers):
         def __call__(self, rows: Floats) -> Floats:
             if fault:
                 raise RuntimeError(fault[0])
@@ -368,15 +373,15 @@ def test_a_gpu_takes_a_new_version_as_it_took_the_first(models: Path, stand_in: 
     """On the GPU; under `cuda` or not at all."""
     of = versions(models, provider=provider, crossover=0)
     make(models, 2)
-    assert of.look(now=True)
+    assert of.poll(now=True)
     assert (serving(of), of.model and of.model.provider) == ("2", "CUDAExecutionProvider")
     if provider == "cuda":
         make(models, 3)
         stand_in.append("CUDA error: out of memory")
-        assert of.look(now=True) is None
+        assert of.poll(now=True) is None
         stand_in.clear()
         assert serving(of) == "2"
-        assert of.look(now=True)
+        assert of.poll(now=True)
         assert serving(of) == "3"
 
 
@@ -386,7 +391,7 @@ def test_beside_captured_graphs_no_model_is_loaded(models: Path, caplog: pytest.
     of = versions(models, provider="cuda", gpu_mode="graphs")
     make(models, 2)
     for _ in range(4):
-        assert of.look() is None
+        assert of.poll() is None
     assert len(caplog.records) == 1
     assert "it needs a restart" in caplog.text
     assert serving(of) == "1"
@@ -406,7 +411,7 @@ def test_a_lost_gpu_is_given_no_other_model(
         of.model(ROW)
     assert of.model.lost
     make(models, 2)
-    assert of.look(now=True) is None
+    assert of.poll(now=True) is None
     assert "the GPU was lost" in caplog.text
 
 

@@ -3,7 +3,7 @@
 import onnxruntime as ort
 import pytest
 
-from service.model.device import Gpu
+from service.model.device import GpuOptions
 from service.model.session import CPU, CUDA, cuda_options, misplaced, placement
 from tests.conftest import MODELS
 
@@ -36,11 +36,9 @@ def test_every_node_must_be_on_the_gpu_and_none_may_copy(nodes: list[tuple[str, 
 
 
 def test_the_gpus_memory_and_precision_are_set() -> None:
-    """A limit in bytes, no doubling, full float32; graphs only where they were asked for."""
-    assert cuda_options(Gpu("iobinding", 100)) == {
+    """A limit in bytes, no doubling, full float32."""
+    assert cuda_options(GpuOptions("iobinding", 100)) == {
         "gpu_mem_limit": "104857600",
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": "0",
-        "enable_cuda_graph": "0",
     }
-    assert cuda_options(Gpu("graphs"))["enable_cuda_graph"] == "1"

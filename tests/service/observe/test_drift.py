@@ -13,8 +13,8 @@ from patient.artefact import Bins, Metadata
 from patient.encoding import Floats
 from patient.record import FIELDS
 from service.model.predictor import Predictor
-from service.observe.drift import MOST, NAMES, WIDTH, Spread
-from service.observe.metrics import Counts
+from service.observe.drift import MOST, NAMES, WIDTH, DriftHistogram
+from service.observe.metrics import Metrics
 
 Give = Callable[..., Predictor]
 
@@ -54,7 +54,11 @@ def test_every_cell_is_counted_once_where_a_search_finds_it(
     column = np.array(cells, np.float32)
     columns = np.zeros((len(FIELDS), len(cells)), np.float32)
     columns[FIELDS.index("chol")] = column
-    found = Spread(metadata).count(columns, np.full(len(cells), 0.5)).reshape(len(NAMES), WIDTH)[FIELDS.index("chol")]
+    found = (
+        DriftHistogram(metadata)
+        .count(columns, np.full(len(cells), 0.5))
+        .reshape(len(NAMES), WIDTH)[FIELDS.index("chol")]
+    )
     there = column[~np.isnan(column)]
     expected = np.bincount(np.searchsorted(np.array(ends, np.float32), there, side="left"), minlength=len(ends) + 1)
     assert found[: len(ends) + 1].tolist() == expected.tolist()
@@ -64,7 +68,7 @@ def test_every_cell_is_counted_once_where_a_search_finds_it(
 
 def test_the_training_rows_lie_as_the_model_file_says(predictor: Predictor) -> None:
     """Bins and shares of the file are those of its own data."""
-    spread = Spread(predictor.metadata)
+    spread = DriftHistogram(predictor.metadata)
     assert spread.known == list(NAMES)
     for name in spread.known:
         assert sum(spread.expected(name)) == pytest.approx(1, abs=1e-5)
@@ -75,13 +79,13 @@ def test_the_training_rows_lie_as_the_model_file_says(predictor: Predictor) -> N
 
 def test_a_model_file_without_bins_still_tells_what_is_missing(give: Give) -> None:
     """Older versions do not say how their training rows lay; the probability has tenths of its own."""
-    counts, model = Counts(), give(bins={})
-    counts.serves(model)
-    counts.binned(model, Spread(model.metadata).count(alike(3, np.nan), np.full(3, 0.55)))
-    read = counts.read()
-    assert counts.spread
-    assert counts.spread.known == ["probability"]
-    assert counts.spread.cells(read.spread, "probability")[5] == 3
+    metrics, model = Metrics(), give(bins={})
+    metrics.set_model(model)
+    metrics.add_drift(model, DriftHistogram(model.metadata).count(alike(3, np.nan), np.full(3, 0.55)))
+    read = metrics.snapshot()
+    assert metrics.drift
+    assert metrics.drift.known == ["probability"]
+    assert metrics.drift.cells(read.drift, "probability")[5] == 3
     assert read.block("missing")[0].tolist() == [3] * len(FIELDS)
 
 
@@ -89,23 +93,23 @@ def test_more_bins_than_there_is_room_for_are_not_watched(give: Give) -> None:
     """In one measurement; the others are."""
     wide = Bins(upper=[float(end) for end in range(MOST)], share=[1 / (MOST + 1)] * (MOST + 1), missing=0, ill=[])
     metadata: Metadata = give().metadata
-    assert "age" not in Spread(give(bins=metadata.bins | {"age": wide}).metadata).known
-    assert "chol" in Spread(give(bins=metadata.bins | {"age": wide}).metadata).known
+    assert "age" not in DriftHistogram(give(bins=metadata.bins | {"age": wide}).metadata).known
+    assert "chol" in DriftHistogram(give(bins=metadata.bins | {"age": wide}).metadata).known
 
 
 def test_another_version_is_counted_anew_and_an_old_models_rows_no_more(give: Give) -> None:
     """A table that began with the old one may still be on its way."""
     old, new = give(version="7"), give(version="8")
-    counts = Counts()
-    counts.serves(old)
-    spread = Spread(old.metadata)
-    counts.binned(old, spread.count(alike(5, 60.0), np.full(5, 0.5)))
-    assert sum(spread.cells(counts.read().spread, "age")) == 5
-    counts.serves(give(version="7"))  # loaded again: the same bins
-    assert sum(spread.cells(counts.read().spread, "age")) == 5
-    counts.serves(new)
-    counts.binned(old, spread.count(alike(5, 60.0), np.full(5, 0.5)))
-    assert sum(spread.cells(counts.read().spread, "age")) == 0
+    metrics = Metrics()
+    metrics.set_model(old)
+    spread = DriftHistogram(old.metadata)
+    metrics.add_drift(old, spread.count(alike(5, 60.0), np.full(5, 0.5)))
+    assert sum(spread.cells(metrics.snapshot().drift, "age")) == 5
+    metrics.set_model(give(version="7"))  # loaded again: the same bins
+    assert sum(spread.cells(metrics.snapshot().drift, "age")) == 5
+    metrics.set_model(new)
+    metrics.add_drift(old, spread.count(alike(5, 60.0), np.full(5, 0.5)))
+    assert sum(spread.cells(metrics.snapshot().drift, "age")) == 0
 
 
 def test_what_waits_to_be_counted_goes_to_the_model_that_scored_it(give: Give) -> None:
@@ -113,15 +117,15 @@ def test_what_waits_to_be_counted_goes_to_the_model_that_scored_it(give: Give) -
 
     async def work() -> tuple[float, float]:
         old, new = give(version="7"), give(version="8")
-        counts = Counts()
-        counts.serves(old)
-        counts.saw(old, [row(50)], [0.25])
-        counts.serves(new)
-        counts.saw(old, [row(50)], [0.25])
-        counts.saw(new, [row(50) + row(51)], [0.25, 0.75])
-        read = counts.read()
-        assert counts.spread
-        return sum(counts.spread.cells(read.spread, "age")), read.block("missing")[0, FIELDS.index("chol")]
+        metrics = Metrics()
+        metrics.set_model(old)
+        metrics.record_scored(old, [row(50)], [0.25])
+        metrics.set_model(new)
+        metrics.record_scored(old, [row(50)], [0.25])
+        metrics.record_scored(new, [row(50) + row(51)], [0.25, 0.75])
+        read = metrics.snapshot()
+        assert metrics.drift
+        return sum(metrics.drift.cells(read.drift, "age")), read.block("missing")[0, FIELDS.index("chol")]
 
     assert asyncio.run(work()) == (2, 3)
 
@@ -130,11 +134,11 @@ def test_rows_are_put_into_bins_a_moment_later_by_themselves(give: Give) -> None
     """Nobody need ask for it: another worker reads the page alone."""
 
     async def work() -> None:
-        model, counts = give(), Counts()
-        counts.serves(model)
-        counts.saw(model, [row(50)], [0.25])
-        before = counts._page.all.sum()
-        while counts._page.all.sum() == before:
+        model, metrics = give(), Metrics()
+        metrics.set_model(model)
+        metrics.record_scored(model, [row(50)], [0.25])
+        before = metrics._page.all.sum()
+        while metrics._page.all.sum() == before:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(work(), 30))

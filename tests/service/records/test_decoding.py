@@ -1,6 +1,7 @@
-"""One record through the sieve gets the verdict, the words and the number that Pydantic alone would give."""
+"""A decoded record is what Pydantic alone would have made of it: values, verdict and words."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,38 +10,43 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from patient.record import EXAMPLE, FIELDS, PatientRecord
-from service.http import body
-from service.http.problems import Problem
+from service.records.decoding import Values, decode_record, duplicate_keys, judge
+from service.records.errors import InvalidRecord, MalformedJson
 from tests.service.api.test_json_batch import KEYS, TOKENS
 
 
-def by_law(content: bytes) -> tuple[Any, ...]:
-    """What Pydantic says, without a sieve. Raises Problem."""
+def by_pydantic(content: bytes) -> Values:
+    """What PatientRecord says of JSON, without msgspec. Raises MalformedJson and InvalidRecord."""
     try:
         record = PatientRecord.model_validate_json(content)
     except ValidationError as error:
-        raise body.refusal(error) from None
-    body.refuse_doubled_keys(content, 1)
+        if error.errors()[0]["type"] == "json_invalid":
+            raise MalformedJson(f"{error.errors()[0]['msg']}.") from None
+        _, faults = judge(json.loads(content))
+        assert [fault.field for fault in faults] == [str(e["loc"][-1]) if e["loc"] else "" for e in error.errors()]
+        raise InvalidRecord(faults) from None
+    if faults := duplicate_keys(content):
+        raise InvalidRecord(faults)
     return tuple(getattr(record, name) for name in FIELDS)
 
 
-def outcome(content: bytes, read: Any) -> Any:
-    """The 13 values, or what the Problem says."""
+def outcome(content: bytes, read: Callable[[bytes], Values]) -> Any:
+    """The 13 values, or what the exception says."""
     try:
         return read(content)
-    except Problem as problem:
-        return problem.status, problem.detail, problem.errors, problem.total
+    except (MalformedJson, InvalidRecord) as error:
+        return type(error), str(error), getattr(error, "faults", None)
 
 
 @settings(max_examples=1000, deadline=None)
 @given(st.dictionaries(KEYS, st.sampled_from(TOKENS), max_size=3), st.sets(st.sampled_from(FIELDS), max_size=1))
 @example({}, set())
 @example({"sex": "1.0", "ca": "null"}, set())
-def test_the_sieve_changes_neither_verdict_nor_words_nor_values(changed: dict[str, str], dropped: set[str]) -> None:
+def test_decoding_changes_neither_verdict_nor_words_nor_values(changed: dict[str, str], dropped: set[str]) -> None:
     """Whatever stands in a field, and whatever is lacking or too much."""
     pairs = {key: json.dumps(value) for key, value in EXAMPLE.items() if key not in dropped} | changed
     content = ("{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in pairs.items()) + "}").encode()
-    assert outcome(content, body.one) == outcome(content, by_law)
+    assert outcome(content, decode_record) == outcome(content, by_pydantic)
 
 
 @pytest.mark.parametrize(
@@ -48,4 +54,4 @@ def test_the_sieve_changes_neither_verdict_nor_words_nor_values(changed: dict[st
 )
 def test_what_is_no_record_at_all_gets_pydantics_words(content: bytes) -> None:
     """The sieve's own complaints are never heard."""
-    assert outcome(content, body.one) == outcome(content, by_law)
+    assert outcome(content, decode_record) == outcome(content, by_pydantic)

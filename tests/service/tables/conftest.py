@@ -12,8 +12,8 @@ import pytest
 
 from patient.record import EXAMPLE, FIELDS
 from service.model.predictor import Predictor
+from service.records.errors import Tally
 from service.tables import columns, formats
-from service.tables.errors import Tally
 from service.tables.formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format
 from service.tables.scoring import schema, score
 from service.tables.source import Limits, opened

@@ -9,26 +9,22 @@ import pyarrow.csv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from patient.record import FIELDS, Measurement, PatientRecord, measurements
-from service.http.body import words
+from patient.record import FIELDS, Measurement, measurements
 from service.model.predictor import Predictor
-from service.tables.errors import Fault
+from service.records.decoding import judge, parse
+from service.records.errors import RowFault
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
 from tests.service.tables.conftest import packed, through, unpacked
 
 Row = dict[str, Any]
 
 
-def by_record(rows: list[Row]) -> list[Fault]:
+def by_record(rows: list[Row]) -> list[RowFault]:
     """What PatientRecord says of rows, one by one, as JSON."""
     found = []
     for number, row in enumerate(rows):
-        try:
-            PatientRecord.model_validate_json(json.dumps(row))
-        except ValidationError as error:
-            found += [Fault(number, str(e["loc"][0]), words(e["type"], e["loc"])) for e in error.errors()]
+        found += [RowFault(number, *fault) for fault in judge(parse(json.dumps(row).encode()))[1]]
     return found
 
 
@@ -68,7 +64,7 @@ CELLS = {
 }
 
 
-def judged(format_: Format, body: bytes, model: Predictor, rows: int) -> list[Fault]:
+def judged(format_: Format, body: bytes, model: Predictor, rows: int) -> list[RowFault]:
     """The faults that were found; that the answers tell the same story is checked on the way."""
     answer, tally = through(format_, body, model)
     answers = unpacked(NDJSON, through(format_, body, model, answer=NDJSON)[0])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS
 from service.model.predictor import Predictor
-from service.tables.errors import TableError, TooLarge
+from service.records.errors import TableError, TooLarge
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
 from service.tables.source import Limits
 from tests.service.tables.conftest import CELLS, HEADER, each, packed, through

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS, measurements
 from service.model.predictor import Predictor
+from service.records.errors import ColumnsError, TableError
 from service.tables import columns
-from service.tables.errors import ColumnsError, TableError
 from service.tables.formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format, of_name
 from tests.service.tables.conftest import CELLS, HEADER, LINE, each, packed, through, unpacked
 from trainer.dataset import Dataset

@@ -140,7 +140,7 @@ def test_a_body_that_is_no_request_is_refused(client: TestClient, content: bytes
 
 def mutated(draw: st.DrawFn, value: Any) -> Any:
     """JSON like this value, with something in it exchanged, dropped or doubled."""
-    odd: st.SearchStrategy[Any] = st.sampled_from(
+    invalid_probabilities: st.SearchStrategy[Any] = st.sampled_from(
         [None, True, 0, -1, 13, 52, 2**63, 1.5, "", "FP32", "patient", "INT64", [], [1, 13], {}, [[]]]
     )
     if isinstance(value, dict) and value and draw(st.integers(0, 5)):
@@ -153,7 +153,7 @@ def mutated(draw: st.DrawFn, value: Any) -> Any:
         if not draw(st.integers(0, 5)):
             return [*value, value[at]]
         return [*value[:at], mutated(draw, value[at]), *value[at + 1 :]]
-    return draw(odd)
+    return draw(invalid_probabilities)
 
 
 @st.composite

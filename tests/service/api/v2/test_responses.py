@@ -134,9 +134,9 @@ def test_a_large_binary_batch_goes_through_a_thread_and_is_counted(predictor: Pr
         for body in (content, chunks()):
             found = probabilities(client.post(INFER, content=body, headers=headers))
             assert found == pytest.approx(rounded(predictor(rows)).tolist(), abs=1e-6)
-        assert app.state.heart.counts.total("rows/batch") == 200_000
+        assert app.state.heart.metrics.total("rows/batch") == 200_000
         assert probabilities(client.post(INFER, json={"inputs": [tensor(cleveland.rows[:1])]}))
-        assert app.state.heart.counts.total("rows/single") == 1
+        assert app.state.heart.metrics.total("rows/single") == 1
 
 
 @pytest.mark.parametrize("count", [1, 40, 5000, 100_000])

@@ -1,0 +1,124 @@
+"""What can be wrong with patient records and tables of them, as exceptions that know no HTTP.
+
+    RecordError                  the message is a sentence
+    ├── MalformedJson            the body, or a line, is not JSON
+    ├── InvalidRecord            PatientRecord refuses a single record
+    ├── InvalidRows              PatientRecord refuses rows of a batch or table
+    ├── TooLarge                 a limit is exceeded
+    ├── NoProbability            the model, not the record, is at fault
+    └── TableError               a table is damaged, cut off, or not in the format it claims
+        ├── ColumnsError         its columns are not those of a table of patients
+        └── DiskFull             there is no disk space left to buffer it
+
+No message repeats a value that was sent: these are patients.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+MAX_LISTED_ERRORS = 100  # faults that an error lists; the rest are only counted
+MAX_NAME_LENGTH = 64  # characters of an unknown field's or column's name that an error repeats
+NO_PROBABILITY = "The model has no probability for this record"
+NUMBER = re.compile(r"\s*([+-]?[\d.][\d.,eE+-]*|nan|\?)?\s*", re.IGNORECASE)
+
+
+class FieldFault(NamedTuple):
+    """What is wrong with a single record: the field (empty: the record as a whole), and what was expected."""
+
+    field: str
+    detail: str
+
+
+class RowFault(NamedTuple):
+    """What is wrong with a row: its number from 0, the column (empty: the row as a whole), and what was expected."""
+
+    row: int
+    column: str
+    reason: str
+
+
+@dataclass
+class Tally:
+    """Counts of the rows read so far: all, invalid ones, and their faults; the first MAX_LISTED_ERRORS are kept.
+
+    fields: faults per column
+    """
+
+    rows: int = 0
+    bad: int = 0
+    total: int = 0
+    faults: list[RowFault] = field(default_factory=list)
+    fields: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: int, faults: Sequence[FieldFault]) -> None:
+        """Count the faults of one invalid row."""
+        self.bad += 1
+        self.total += len(faults)
+        self.fields.update(name for name, _ in faults)
+        room = MAX_LISTED_ERRORS - len(self.faults)
+        self.faults += [RowFault(row, *fault) for fault in faults[:room]]
+
+
+class RecordError(Exception):
+    """Records that cannot be scored."""
+
+
+class MalformedJson(RecordError):
+    """The text is not JSON; the message says where it breaks."""
+
+
+class InvalidRecord(RecordError):
+    """A record that PatientRecord refuses."""
+
+    def __init__(self, faults: Sequence[FieldFault]) -> None:
+        count = f"{len(faults)} errors" if len(faults) > 1 else "1 error"
+        super().__init__(f"Not a valid patient record: {count}, see `errors`.")
+        self.faults = faults
+
+
+class InvalidRows(RecordError):
+    """Invalid rows in a batch that must have none. Raised when all rows have been counted."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__(f"{tally.bad} of {tally.rows} rows {'is' if tally.bad == 1 else 'are'} invalid.")
+        self.tally = tally
+
+
+class TooLarge(RecordError):
+    """More than a limit allows; the message names the limit."""
+
+
+class NoProbability(RecordError):
+    """The model's output for these valid rows is not a probability."""
+
+    def __init__(self, rows: Sequence[int] = ()) -> None:
+        """`rows`: row numbers in a batch; none for a single record."""
+        super().__init__(f"{NO_PROBABILITY}; it has been logged.")
+        self.rows = rows
+
+
+class TableError(RecordError):
+    """A table that cannot be read on."""
+
+
+class DiskFull(TableError):
+    """There is no disk space left for a table's temporary file."""
+
+
+class ColumnsError(TableError):
+    """The columns are not those of a table of patients."""
+
+    def __init__(self, columns: Sequence[FieldFault]) -> None:
+        super().__init__("; ".join(": ".join(filter(None, fault)) for fault in columns))
+        self.columns = columns
+
+
+EMPTY_BATCH = FieldFault("", "The batch is empty: send at least one record")
+
+
+def shown_name(name: str) -> str:
+    """As much of a field's or column's name as may be repeated: not a number, which could be a patient's."""
+    return "(a number)" if NUMBER.fullmatch(name) else name[:MAX_NAME_LENGTH].encode(errors="replace").decode()
