@@ -1,1 +1,1 @@
-"""One file for each way in."""
+"""Endpoints, one module per group, and the state they share. May import all but client and cli."""

@@ -14,7 +14,7 @@ from service.api.json_batch import predict_array
 from service.api.state import AppState
 from service.http.body import JSON, read_json
 from service.http.micro_batcher import QUEUE_FULL
-from service.http.problems import Problem, ProblemResponse, as_problem, busy
+from service.http.problems import Problem, ProblemResponse, busy, error_response
 from service.http.request_log import Exchange
 from service.http.security_headers import DATA_HEADERS, Headers
 from service.model.device import DeviceLost
@@ -70,9 +70,7 @@ class FastPathMiddleware:
         try:
             content = await handler(self.state, scope, receive)
         except (Problem, RecordError, DeviceLost) as error:
-            problem = error if isinstance(error, Problem) else as_problem(error)
-            self.state.metrics.record_invalid_fields(problem.fields)
-            await ProblemResponse(problem)(scope, receive, send)
+            await error_response(error, self.state.metrics)(scope, receive, send)
         except ClientDisconnect:
             return
         else:

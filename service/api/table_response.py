@@ -194,8 +194,7 @@ class TableResponse(Response):
                 )
                 await linger(rest)
                 return  # without an end: the server then breaks the connection
-            problem = table_problem(error, self.scoring.request)
-            await _refuse(ProblemResponse(problem), rest, send)
+            await _refuse(ProblemResponse(table_problem(error, self.scoring.request)), rest, send)
 
     def _scored(self) -> None:
         record_scored(self.scoring.tally.rows - self.scoring.tally.bad, self.scoring.model.version)

@@ -1,1 +1,1 @@
-""""""
+"""Explanations: Shapley values, counterfactuals, and their words. May import records and model."""

@@ -119,7 +119,7 @@ class ProblemResponse(Response):
     """A problem as a response, in the error shape that belongs to its path."""
 
     def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+        self.detail, self.extra_headers = problem.detail, problem.headers  # not the exception, whose traceback lives on
         body = ProblemDetails(
             title=problem.status.phrase,
             status=problem.status,
@@ -135,8 +135,7 @@ class ProblemResponse(Response):
         if path != OPEN_INFERENCE and not path.startswith(OPEN_INFERENCE + "/"):
             await super().__call__(scope, receive, send)
             return
-        problem = self.problem
-        response = JSONResponse({"error": problem.detail}, problem.status, problem.headers)
+        response = JSONResponse({"error": self.detail}, self.status_code, self.extra_headers)
         response.raw_headers += DATA_HEADERS
         await response(scope, receive, send)
 
@@ -173,6 +172,13 @@ def as_problem(error: RecordError | DeviceLost) -> Problem:
     return Problem(status, str(error))
 
 
+def error_response(error: Problem | RecordError | DeviceLost, metrics: Metrics) -> ProblemResponse:
+    """The response to an exception; counts the fields at fault."""
+    problem = error if isinstance(error, Problem) else as_problem(error)
+    metrics.record_invalid_fields(problem.fields)
+    return ProblemResponse(problem)
+
+
 def pointer(*steps: int | str) -> str:
     """A JSON pointer (RFC 6901) through these steps; empty ones are left out."""
     return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps if step != "")
@@ -181,18 +187,12 @@ def pointer(*steps: int | str) -> str:
 def install(app: FastAPI, metrics: Metrics) -> None:
     """Turn every failure of the app into a problem response."""
 
-    async def problem(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        metrics.record_invalid_fields(error.fields)
-        return ProblemResponse(error)
+    async def handle(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem | RecordError | DeviceLost)
+        return error_response(error, metrics)
 
-    async def domain_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RecordError | DeviceLost)
-        return await problem(request, as_problem(error))
-
-    app.add_exception_handler(Problem, problem)
-    app.add_exception_handler(RecordError, domain_error)
-    app.add_exception_handler(DeviceLost, domain_error)
+    for kind in (Problem, RecordError, DeviceLost):
+        app.add_exception_handler(kind, handle)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(ClientDisconnect, _client_disconnected)
     app.add_exception_handler(Exception, _bug)

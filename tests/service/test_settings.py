@@ -30,7 +30,7 @@ def test_flags_before_environment_before_defaults(monkeypatch: pytest.MonkeyPatc
         (["--port", "70000"], "--port or HEART_PORT: Input should be less than or equal to 65535"),
         (["--max-body", "x"], "--max-body or HEART_MAX_BODY: Input should be a valid integer"),
         (["--gpu-memory", "1"], "--gpu-memory or HEART_GPU_MEMORY: Input should be greater than or equal to 64"),
-        (["--gpu-mode", "fast"], "--gpu-mode or HEART_GPU_MODE: Input should be 'plain', 'iobinding' or 'graphs'"),
+        (["--gpu-mode", "fast"], "--gpu-mode or HEART_GPU_MODE: Input should be 'plain' or 'iobinding'"),
         (["--crossover", "-1"], "--crossover or HEART_CROSSOVER: Input should be greater than or equal to 0"),
     ],
 )

@@ -271,7 +271,7 @@ def test_the_share_that_is_stated_is_allowed_and_no_more(tmp_path: Path, suffix:
         path = tmp_path / f"t.{suffix}"
         path = write(path, *lines) if suffix == "csv" else parquet(path, 10, chol=pa.array(cells))
         assert sum(len(rows) for rows, _ in Source(path, 0.2)) == 8
-        assert "2 of 10 rows are bad, the share allowed is 0.19" in message(path, 0.19)
+        assert "2 of 10 rows are invalid, the share allowed is 0.19" in message(path, 0.19)
     path = write(tmp_path / "hundred.csv", *[BAD] * 29, *[GOOD] * 71)
     assert sum(len(rows) for rows, _ in Source(path, 0.29)) == 71  # in floats, 0.29 * 100 is less than 29
 

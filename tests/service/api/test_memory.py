@@ -13,7 +13,7 @@ import pytest
 
 from service.app import create_app
 from service.model.predictor import Predictor
-from service.records.errors import TableError
+from service.records.errors import RecordError
 from service.settings import Settings
 from service.tables.source import PIECE, Limits, opened
 from tests.fuzz.bodies import Request, request
@@ -77,7 +77,7 @@ def test_damaged_compressed_data_leave_nothing(packing: str) -> None:
     whole = pa.compress(random.Random(0).randbytes(PIECE), "gzip" if packing == "deflate" else packing, asbytes=True)
 
     def fail() -> None:
-        with contextlib.suppress(TableError):
+        with contextlib.suppress(RecordError):
             source = opened(io.BytesIO(whole[: len(whole) // 2]), packing, Limits())
             while source.read(PIECE):
                 pass

@@ -86,7 +86,7 @@ def test_a_run_that_fails_tells_everybody_who_waits(predictor: Predictor) -> Non
     broken = [True]
 
     class Model:
-        def few(self, rows: list[bytes]) -> list[float]:
+        def predict_bytes(self, rows: list[bytes]) -> list[float]:
             if broken.pop():
                 raise RuntimeError("device lost")
             return predictor.predict_bytes(rows)

@@ -183,7 +183,7 @@ def test_a_bug_of_ours_is_a_500_without_details(monkeypatch: pytest.MonkeyPatch,
     def bug(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(Predictor, "few", bug)
+    monkeypatch.setattr(Predictor, "predict_bytes", bug)
     response = client.post("/predict", json=EXAMPLE)
     problem(response, 500)
     assert "secret" not in response.text
@@ -234,6 +234,6 @@ def test_the_table_on_top_of_the_module_is_complete(client: TestClient) -> None:
     """Every status that the API documents is explained there, and the other way round."""
     schema = client.get("/openapi.json").json()
     documented = {status for path in schema["paths"].values() for op in path.values() for status in op["responses"]}
-    table = {line[51:54] for line in (errors.__doc__ or "").splitlines() if line[51:54].isdigit()}
+    table = {line[54:57] for line in (errors.__doc__ or "").splitlines() if line[54:57].isdigit()}
     anywhere = {"401", "403", "404", "405", "414", "431"}
     assert documented - {"200"} | anywhere == table

@@ -33,7 +33,7 @@ class Served:
 
     def __init__(self, predictor: Predictor, **settings: Any) -> None:
         app = create_app(Settings(**settings), predictor)
-        self.streams: StreamPool = app.state.streams
+        self.streams: StreamPool = app.state.heart.streams
         self.server = uvicorn.Server(uvicorn.Config(with_middleware(app), port=0, log_config=None))
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()

@@ -30,14 +30,13 @@ def plain(session: ort.InferenceSession) -> Run:
     return DirectRun(session, 10**6)
 
 
-@pytest.fixture(scope="module", params=["chunks", "buckets", "few buckets", "graphs"])
+@pytest.fixture(scope="module", params=["chunks", "buckets", "few buckets"])
 def run(request: pytest.FixtureRequest, session: ort.InferenceSession) -> Run:
     """Each way."""
     ways: dict[str, Callable[[], Run]] = {
         "chunks": lambda: DirectRun(session),
         "buckets": lambda: DeviceBuffers(session, "cpu"),
         "few buckets": lambda: DeviceBuffers(session, "cpu", (3, 700)),
-        "graphs": lambda: Graphs(session, "cpu", (1, 32, 1024)),
     }
     return ways[request.param]()
 

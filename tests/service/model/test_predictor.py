@@ -273,7 +273,7 @@ def test_a_gpu_that_answers_otherwise_does_not_serve(
 
 @pytest.mark.usefixtures("stand_in")
 def test_every_size_is_warm_before_anybody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three times each: a CUDA graph is captured in the third run."""
+    """Twice each: ONNX Runtime allocates by the pattern of the first run in the second."""
     sizes: list[int] = []
 
     def run(gpu: ort.InferenceSession, _mode: GpuMode) -> Run:
@@ -287,7 +287,7 @@ def test_every_size_is_warm_before_anybody_asks(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(module, "on_device", run)
     load(MODELS, "cuda")
-    assert sizes == [size for size in DEVICE_ROWS for _ in range(3)]
+    assert sizes == [size for size in DEVICE_ROWS for _ in range(2)]
 
 
 def test_the_metadata_name_these_fields(predictor: Predictor) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from patient.record import EXAMPLE, FIELDS, PatientRecord
 from service.records.decoding import Values, decode_record, duplicate_keys, judge
-from service.records.errors import InvalidRecord, MalformedJson
+from service.records.errors import InvalidRecord, MalformedJson, shown_name
 from tests.service.api.test_json_batch import KEYS, TOKENS
 
 
@@ -23,7 +23,9 @@ def by_pydantic(content: bytes) -> Values:
         if error.errors()[0]["type"] == "json_invalid":
             raise MalformedJson(f"{error.errors()[0]['msg']}.") from None
         _, faults = judge(json.loads(content))
-        assert [fault.field for fault in faults] == [str(e["loc"][-1]) if e["loc"] else "" for e in error.errors()]
+        assert [fault.field for fault in faults] == [
+            shown_name(str(e["loc"][-1])) if e["loc"] else "" for e in error.errors()
+        ]
         raise InvalidRecord(faults) from None
     if faults := duplicate_keys(content):
         raise InvalidRecord(faults)

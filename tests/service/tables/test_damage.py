@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS
 from service.model.predictor import Predictor
-from service.records.errors import TableError, TooLarge
+from service.records.errors import RecordError, TableError, TooLarge
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
 from service.tables.source import Limits
 from tests.service.tables.conftest import CELLS, HEADER, each, packed, through
@@ -27,7 +27,7 @@ def test_a_body_cut_off_anywhere_is_never_taken_for_a_whole_one(
     for end in range(0, len(body) - 1, 7):
         try:
             _, tally = through(format_, body[:end], predictor)
-        except TableError:
+        except RecordError:
             continue
         assert format_ in (CSV, NDJSON)
         assert tally.rows - tally.bad <= 20
@@ -44,7 +44,7 @@ def test_a_packed_table(predictor: Predictor, table: pa.Table, format_: Format, 
     pieces = [small[i : i + 700] for i in range(0, len(small), 700)]
     assert through(format_, pieces, predictor, report=False, answer=NDJSON, packing=packing)[0] == plain
     for broken in (small[: half // 20], small[:-1], b"\0" + small, small[:30] + b"\xff\xff\xff" + small[33:]):
-        with pytest.raises(TableError):
+        with pytest.raises(RecordError):
             through(format_, broken, predictor, packing=packing)
 
 
@@ -107,5 +107,5 @@ def test_noise_in_a_binary_format_is_refused_or_read_and_breaks_nothing(
     """A damaged byte may pass for a value; it never is a crash or an error of another kind."""
     body = packed(format_, table.select(FIELDS).slice(0, 3))
     at %= len(body)
-    with contextlib.suppress(TableError):
+    with contextlib.suppress(RecordError):
         through(format_, body[:at] + data + body[at + len(data) :], predictor, limits=Limits(part=10_000_000))
