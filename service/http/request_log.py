@@ -16,11 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.http.problems import ProblemResponse, internal_error
 from service.http.single_write import write
 from service.observe.log import AccessLog
-from service.observe.metrics import CUT, MAX_ROUTES, OTHER, STATUS, Metrics
+from service.observe.metrics import CUT, MAX_ROUTES, NO_ROUTE, OTHER, STATUS, Metrics
 from service.observe.request_context import CURRENT, RequestContext
 
 CLIENT_CLOSED = 499  # nginx's status for a client that left before a response began
-NO_ROUTE = "other"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")  # an id that is accepted from a client
 
 _new_id = f"{secrets.token_hex(6)}-%x".encode()  # unique among processes, and within this one
@@ -87,7 +86,7 @@ class RequestLogMiddleware:
 
     def __init__(self, app: ASGIApp, routes: Sequence[str], metrics: Metrics, access_log: AccessLog | None) -> None:
         self.app, self.metrics, self.access_log = app, metrics, access_log
-        self.places = {route: place for place, route in enumerate(routes)}
+        self.places = {route: place for place, route in enumerate((NO_ROUTE, *routes))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -123,7 +122,7 @@ class RequestLogMiddleware:
         if path in self.places:
             return self.places[path], path
         path = getattr(scope.get("route"), "path", NO_ROUTE)
-        return (self.places[path], path) if path in self.places else (MAX_ROUTES - 1, NO_ROUTE)
+        return (self.places[path], path) if path in self.places else (0, NO_ROUTE)
 
 
 def route_templates(app: FastAPI) -> list[str]:

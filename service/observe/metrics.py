@@ -1,144 +1,248 @@
-"""What the service has done so far, added up over all its processes: service/exposition.py has the words for it."""
+"""Metrics of all worker processes: each is declared once here, counted in shared memory, and exposed by prometheus.py.
+
+A counter or histogram sums over all processes, including those that have ended; a gauge sums over living ones.
+"""
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from math import prod
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from patient.encoding import from_bytes
 from patient.record import FIELDS
 from service.model.predictor import Predictor
-from service.observe.drift import MOST, NAMES, WIDTH, DriftHistogram, Found
+from service.observe.drift import CELLS, FEATURES, MAX_BINS, BinCounts, DriftHistogram
 from service.observe.shared_counters import Cells, SharedCounters
 
 Way = Literal["single", "batch"]
 Gauge = Literal["records", "batches", "explanations", "streams"]
 Outcome = Literal["loaded", "refused"]
+Kind = Literal["counter", "gauge", "histogram"]
 
-# A cell each: sums, and what is so now.
-SERIES: dict[str, int] = {
-    name: slot
-    for slot, name in enumerate(
-        ("runs/single", "rows/single", "runs/batch", "rows/batch", "overloads", "unready", "fallback", "dropped",
-         "records", "batches", "explanations", "streams", "reloads/loaded", "reloads/refused")
-    )
-}  # fmt: skip
-
-BOUNDS = (*(digit * 10.0**power for power in range(-4, 1) for digit in (1, 2, 5)), 10.0)  # seconds
-SIZES = tuple(2**power for power in range(17))  # rows of a run
+MAX_ROUTES = 48  # including the one that stands for unknown paths
+NO_ROUTE = "other"  # the route of unknown paths, and the first of all routes
 STATUSES = (200, 400, 401, 403, 404, 405, 406, 408, 413, 414, 415, 422, 429, 431, 499, 500, 503)
-CUT, OTHER = len(STATUSES), len(STATUSES) + 1
 STATUS = {status: place for place, status in enumerate(STATUSES)}
-MAX_ROUTES = 48  # the last is for what has no route of its own
-REFUSED = (*FIELDS, "other")
+CUT, OTHER = len(STATUSES), len(STATUSES) + 1
 
-# Several cells each.
-BLOCKS: dict[str, int] = {
-    "refused": len(REFUSED),
-    "missing": len(FIELDS),
-    "sizes/single": len(SIZES) + 1,
-    "sizes/batch": len(SIZES) + 1,
-    "requests": MAX_ROUTES * (len(STATUSES) + 2),
-    "seconds": MAX_ROUTES * (len(BOUNDS) + 2),  # by bucket, then their sum
-    "spread": 1 + len(NAMES) * WIDTH,  # whose bins they are, then the bins
-}
-START = dict(zip(BLOCKS, accumulate(BLOCKS.values(), initial=len(SERIES)), strict=False))
-SIZE = len(SERIES) + sum(BLOCKS.values())
+MAX_UNBINNED = 1024  # scored rows that wait to be binned together
+BIN_SECONDS = 0.1  # how long they wait at most, and so what a kill can lose of them
 
-AT_ONCE = 1024  # rows that are put into bins together
-LATEST = 0.1  # seconds that they wait for it, and so what a kill can lose of them
+METRICS: list["Metric"] = []
+
+
+class Metric:
+    """The declaration of a metric. Its cells in shared memory follow those of the metric declared before it.
+
+    labels: each label's values; a label without values gets them when the metric is exposed, and has no cells
+    buckets: a histogram's upper bounds; a series then has a cell per bucket, one for +Inf, and one for the sum
+    is_sparse: omit series that are 0, except those with the label value `always`
+    derived: `(source, function)` for a metric that is computed from another's cells and has none of its own
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        help_text: str,
+        labels: Mapping[str, Sequence[str]] | None = None,
+        *,
+        buckets: Sequence[float] = (),
+        is_sparse: bool = False,
+        always: str = "",
+        derived: tuple["Metric", Callable[[Cells], Cells]] | None = None,
+    ) -> None:
+        self.kind, self.name, self.help_text, self.labels = kind, name, help_text, labels or {}
+        self.buckets, self.is_sparse, self.always, self.derived = buckets, is_sparse, always, derived
+        self.width = len(buckets) + 2 if buckets else 1  # cells per series
+        self.start = METRICS[-1].end if METRICS else 0
+        self.end = self.start + (0 if derived else prod(map(len, self.labels.values())) * self.width)
+        METRICS.append(self)
+
+    def cell(self, *values: str) -> int:
+        """Return the first cell of the series with these label values."""
+        return self.start + [*product(*self.labels.values())].index(values) * self.width
+
+
+ROUTE = {"route": (NO_ROUTE, *map(str, range(1, MAX_ROUTES)))}  # numbered in shared memory, named when exposed
+WAY = {"way": ("single", "batch")}
+
+REQUESTS = Metric(
+    "counter",
+    "heart_requests_total",
+    "HTTP requests by route and status. 499: the client closed the connection before the response began; "
+    "cut: the response began but was not completed.",
+    ROUTE | {"status": (*map(str, STATUSES), "cut", "other")},
+    is_sparse=True,
+    always="500",  # so that the first server error is seen as an increase
+)
+REQUEST_SECONDS = Metric(
+    "histogram",
+    "heart_request_seconds",
+    "Seconds from the end of the request head to the end of the response.",
+    ROUTE,
+    buckets=(*(digit * 10.0**power for power in range(-4, 1) for digit in (1, 2, 5)), 10.0),
+    is_sparse=True,
+)
+RUN_ROWS = Metric(
+    "histogram", "heart_run_rows", "Records per model run.", WAY, buckets=[2**power for power in range(17)]
+)
+RUNS = Metric(
+    "counter", "heart_runs_total", "Model runs.", WAY, derived=(RUN_ROWS, lambda cells: cells[:, :-1].sum(axis=1))
+)
+ROWS = Metric(
+    "counter", "heart_rows_total", "Records scored by the model.", WAY, derived=(RUN_ROWS, lambda cells: cells[:, -1])
+)
+REFUSED = Metric(
+    "counter",
+    "heart_refused_total",
+    "Invalid records by the field at fault. other: an unknown field, or not a record.",
+    {"field": (*FIELDS, "other")},
+)
+MISSING = Metric("counter", "heart_missing_total", "Scored records without a value, by field.", {"field": FIELDS})
+OVERLOADS = Metric("counter", "heart_overloads_total", "Requests rejected with 503 because a queue was full.")
+RELOADS = Metric(
+    "counter", "heart_reloads_total", "New model versions by outcome.", {"outcome": ("loaded", "refused")}
+)
+LOG_DROPPED = Metric(
+    "counter", "heart_log_dropped_total", "Log lines dropped because stderr was not read or could not be written."
+)
+WAITING = Metric(
+    "gauge",
+    "heart_waiting",
+    "Single records, batches and explanations that wait for the model.",
+    {"queue": ("records", "batches", "explanations")},
+)
+STREAMS = Metric("gauge", "heart_streams", "Tables that are being scored.")
+WORKERS = Metric("gauge", "heart_workers", "Worker processes that are alive.")
+WORKERS_READY = Metric("gauge", "heart_workers_ready", "Worker processes that can serve requests.")
+FALLBACK = Metric(
+    "gauge", "heart_provider_fallback", "Worker processes that run on the CPU because the GPU could not be used."
+)
+MODEL_INFO = Metric(
+    "gauge", "heart_model_info", "The model that serves; always 1.", {"version": (), "provider": (), "sha256": ()}
+)
+FEATURE = Metric(
+    "counter",
+    "heart_feature_total",
+    "Scored records by model version, feature and bin of the training data. probability: the model's result.",
+    {"version": (), "feature": (), "bin": ()},  # its cells are apart, because another model's bins reset them
+)
+FEATURE_EXPECTED = Metric(
+    "gauge",
+    "heart_feature_expected_share",
+    "Share of the training rows in each bin.",
+    {"version": (), "feature": (), "bin": ()},
+)
+
+_DRIFT = METRICS[-1].end  # the identity of the bins that are counted, then the bins
+_DRIFT_END = _DRIFT + 1 + len(FEATURES) * CELLS
+
+# What every request needs, as plain numbers: an attribute or a search would cost it more.
+_REQUESTS, _STATUSES = REQUESTS.start, len(REQUESTS.labels["status"])
+_SECONDS, _SECONDS_WIDTH, _SECONDS_BUCKETS = REQUEST_SECONDS.start, REQUEST_SECONDS.width, REQUEST_SECONDS.buckets
+_RUN_ROWS = {way: RUN_ROWS.cell(way) for way in WAY["way"]}
+_LARGEST_RUN, _RUN_SUM = len(RUN_ROWS.buckets), RUN_ROWS.width - 1
+_REFUSED = {field: REFUSED.cell(field) for field in REFUSED.labels["field"]}
+_RELOADS = {outcome: RELOADS.cell(outcome) for outcome in RELOADS.labels["outcome"]}
+_GAUGES = {queue: WAITING.cell(queue) for queue in WAITING.labels["queue"]} | {"streams": STREAMS.start}
 
 
 class Metrics:
-    """This process's counts, and the sum of all. Without a folder this process is the only one. For the event loop."""
+    """The metrics of this process, and the sums over all. Without a folder there are no other processes.
+
+    Only the event loop may call the methods, except where they say otherwise: adding to a cell is not atomic.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._page = SharedCounters(folder, SIZE)
-        self._cells = self._page.cells
+        self._counters = SharedCounters(folder, _DRIFT_END)
+        self._cells = self._counters.cells
         self._model: Predictor | None = None
         self._rows: list[bytes] = []
         self._probabilities: list[float] = []
         self._timer: asyncio.TimerHandle | None = None
         self.drift: DriftHistogram | None = None  # of the model that serves
-        for name in ("unready", *get_args(Gauge)):
-            self._cells[SERIES[name]] = 0
+        for metric in METRICS:
+            if metric.kind == "gauge":  # of a dead process with the same id
+                self._counters.array[metric.start : metric.end] = 0
+        self._cells[WORKERS_READY.start] = self._cells[WORKERS.start] = 1
 
     def record_run(self, way: Way, rows: int) -> None:
-        """The model has run once, over so many rows."""
-        runs, sizes = _RUNS[way]
-        self._cells[runs] += 1
-        self._cells[runs + 1] += rows
-        self._cells[sizes + min((rows - 1).bit_length(), len(SIZES))] += 1
+        """Count one run of the model over so many rows."""
+        start, cells = _RUN_ROWS[way], self._cells
+        cells[start + min((rows - 1).bit_length(), _LARGEST_RUN)] += 1
+        cells[start + _RUN_SUM] += rows
 
     def record_overload(self) -> None:
-        """A request was sent away because too many waited."""
-        self._cells[SERIES["overloads"]] += 1
+        """Count a request that was rejected because a queue was full."""
+        self._cells[OVERLOADS.start] += 1
 
     def record_reload(self, outcome: Outcome) -> None:
-        """A new version of the model took over, or must not. In the thread that loads: the cells are nobody else's."""
-        self._cells[SERIES[f"reloads/{outcome}"]] += 1
+        """Count a new model version. Only the thread that loads models may call it."""
+        self._cells[_RELOADS[outcome]] += 1
 
-    def set_ready(self, yes: bool) -> None:
-        """Whether this process can answer."""
-        self._cells[SERIES["unready"]] = not yes
+    def record_log_dropped(self, lines: int) -> None:
+        """Count lines of the log that were dropped. Only the log writer may call it, which holds a lock."""
+        self._cells[LOG_DROPPED.start] += lines
 
-    def set_fallback(self, yes: bool) -> None:
-        """Whether this process answers from the CPU although it was to use a GPU if it can."""
-        self._cells[SERIES["fallback"]] = yes
+    def set_ready(self, is_ready: bool) -> None:
+        """Set whether this process can serve requests."""
+        self._cells[WORKERS_READY.start] = is_ready
+
+    def set_fallback(self, is_fallback: bool) -> None:
+        """Set whether this process runs on the CPU because the GPU could not be used."""
+        self._cells[FALLBACK.start] = is_fallback
 
     def set_gauge(self, name: Gauge, number: int) -> None:
-        """How many single records and batches wait, and how many streams are under way."""
-        self._cells[SERIES[name]] = number
-
-    def set_log_dropped(self, lines: int) -> None:
-        """How many lines of its log this process has dropped so far."""
-        self._cells[SERIES["dropped"]] = lines
+        """Set the number of requests in a queue, or of tables that are being scored."""
+        self._cells[_GAUGES[name]] = number
 
     def record_response(self, route: int, status: int, seconds: float) -> None:
-        """A request has ended. route: below ROUTES; status: a place in STATUSES, CUT or OTHER."""
+        """Count a request that has ended. route: below MAX_ROUTES; status: a place in STATUSES, CUT or OTHER."""
         cells = self._cells
         cells[_REQUESTS + route * _STATUSES + status] += 1
-        start = _SECONDS + route * _BUCKETS
-        cells[start + bisect_left(BOUNDS, seconds)] += 1
-        cells[start + _BUCKETS - 1] += seconds
+        start = _SECONDS + route * _SECONDS_WIDTH
+        cells[start + bisect_left(_SECONDS_BUCKETS, seconds)] += 1
+        cells[start + _SECONDS_WIDTH - 1] += seconds
 
     def record_invalid_fields(self, fields: Mapping[str, int]) -> None:
-        """So many records were refused for the sake of each field; what is none of ours counts as `other`."""
+        """Count invalid records by field; unknown fields count as `other`."""
         for name, number in fields.items():
-            self._cells[START["refused"] + (REFUSED.index(name) if name in FIELDS else len(FIELDS))] += number
+            self._cells[_REFUSED.get(name, _REFUSED["other"])] += number
 
     def set_model(self, model: Predictor | None) -> None:
-        """From now on this model serves. Patients in bins are counted anew when they are another's bins."""
+        """Set the model that serves. Reset the drift histograms when the model's bins change."""
         self.flush()
         self._model, self.drift = model, DriftHistogram(model.metadata) if model else None
         if model and self.drift:
             self.set_fallback(model.fallback is not None)
-            start, end = START["spread"], START["spread"] + BLOCKS["spread"]
-            if self._cells[start] != self.drift.identity:
-                self._cells[start] = 0  # nobody's, while it is being cleared
-                self._page.all[start + 1 : end] = 0
-                self._cells[start] = self.drift.identity
+            if self._cells[_DRIFT] != self.drift.identity:
+                self._cells[_DRIFT] = 0  # no model's, while the bins are being cleared
+                self._counters.array[_DRIFT + 1 : _DRIFT_END] = 0
+                self._cells[_DRIFT] = self.drift.identity
 
     def record_scored(self, model: Predictor, rows: Sequence[bytes], probabilities: Sequence[float]) -> None:
-        """Patients that were scored, soon to be put into bins: float32 rows, one a probability or several at once.
+        """Count scored records in the drift histograms, BIN_SECONDS late at most.
 
-        Rows of a model that serves no more are not counted: its bins are gone.
+        rows: float32, each one record or several; probabilities: one a record. Records that another model scored are
+        not counted: they belong to other bins.
         """
         if model is not self._model:
             return
         self._rows += rows
         self._probabilities += probabilities
-        if len(self._probabilities) >= AT_ONCE:
+        if len(self._probabilities) >= MAX_UNBINNED:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LATEST, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(BIN_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Put what waits for it into bins."""
+        """Count the scored records that still wait to be binned."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -148,59 +252,58 @@ class Metrics:
             columns = np.ascontiguousarray(from_bytes(rows).T)
             self.add_drift(self._model, self.drift.count(columns, np.array(probabilities)))
 
-    def add_drift(self, model: Predictor, found: Found) -> None:
-        """So many patients of each bin were scored."""
+    def add_drift(self, model: Predictor, counts: BinCounts) -> None:
+        """Add records that a model scored to the drift histograms, unless another model serves by now."""
         if model is self._model:
-            start = START["spread"] + 1
-            self._page.all[start : start + len(found)] += found
-            lacking = found[MOST::WIDTH][: len(FIELDS)]
-            self._page.all[START["missing"] : START["missing"] + len(FIELDS)] += lacking
-
-    def total(self, series: str) -> float:
-        """The sum over all processes, those that have died included."""
-        return float(sum(sheet.cells[SERIES[series]] for sheet in self._page.sheets()))
+            array = self._counters.array
+            array[_DRIFT + 1 : _DRIFT_END] += counts
+            array[MISSING.start : MISSING.end] += counts[MAX_BINS::CELLS][: len(FIELDS)]
 
     def worker_counts(self) -> tuple[int, int]:
-        """How many processes live, and how many of these can answer."""
-        living = [sheet.cells for sheet in self._page.sheets() if sheet.lives]
-        return len(living), sum(not cells[SERIES["unready"]] for cells in living)
+        """Return the number of living processes, and of those that can serve requests."""
+        now = self.snapshot()
+        return int(now.total(WORKERS)), int(now.total(WORKERS_READY))
 
     def snapshot(self) -> "Snapshot":
-        """All that has been counted, by all processes."""
+        """Read the metrics of all processes."""
         self.flush()
-        return Snapshot(self._page, self.drift.identity if self.drift else 0)
-
-
-_RUNS = {way: (SERIES[f"runs/{way}"], START[f"sizes/{way}"]) for way in ("single", "batch")}
-_REQUESTS, _SECONDS = START["requests"], START["seconds"]
-_STATUSES, _BUCKETS = len(STATUSES) + 2, len(BOUNDS) + 2
+        return Snapshot(self._counters, self.drift.identity if self.drift else 0)
 
 
 class Snapshot:
-    """Sums over all processes, those that have died included; `living` over those that have not.
+    """The metrics at one moment, summed over processes.
 
-    spread: only of processes whose bins are `identity`'s: they may have different models for a moment
+    drift: counts of the processes that use the bins with this identity; during a reload others may still differ
     """
 
-    def __init__(self, page: SharedCounters, identity: int) -> None:
-        self._all, self._living, self.processes = np.zeros(SIZE), np.zeros(SIZE), 0
-        start, end = START["spread"], START["spread"] + BLOCKS["spread"]
-        self.drift = np.zeros(end - start - 1)
-        for cells, lives in page.sheets():
+    def __init__(self, counters: SharedCounters, identity: int) -> None:
+        self._all, self._living = np.zeros(_DRIFT_END), np.zeros(_DRIFT_END)
+        self.drift = np.zeros(_DRIFT_END - _DRIFT - 1)
+        for cells, is_alive in counters.read_all():
             self._all += cells
-            self._living += cells * lives
-            self.processes += lives
-            if cells[start] == identity:
-                self.drift += cells[start + 1 : end]
+            if is_alive:
+                self._living += cells
+            if cells[_DRIFT] == identity:
+                self.drift += cells[_DRIFT + 1 :]
 
-    def total(self, series: str) -> float:
-        """Of all processes."""
-        return float(self._all[SERIES[series]])
+    def cells(self, metric: Metric) -> Cells:
+        """Return float64[series, cells per series]."""
+        if metric.derived:
+            source, function = metric.derived
+            return function(self.cells(source)).reshape(-1, 1)
+        sums = self._living if metric.kind == "gauge" else self._all
+        return sums[metric.start : metric.end].reshape(-1, metric.width)
 
-    def living(self, series: str) -> float:
-        """Of those that live."""
-        return float(self._living[SERIES[series]])
+    def total(self, metric: Metric, *values: str) -> float:
+        """Return the value of a counter or gauge with these label values."""
+        return float(self.cells(metric)[[*product(*metric.labels.values())].index(values), 0])
 
-    def block(self, name: str, rows: int = 1) -> Cells:
-        """float64[rows, ...] of all processes."""
-        return self._all[START[name] : START[name] + BLOCKS[name]].reshape(rows, -1)
+    def series(self, metric: Metric, routes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], list[float]]]:
+        """Yield the label values and the cells of each series that is to be exposed.
+
+        routes: the names of the routes that are counted, without NO_ROUTE
+        """
+        known = metric.labels | ({"route": (NO_ROUTE, *routes)} if "route" in metric.labels else {})
+        for values, cells in zip(product(*known.values()), self.cells(metric).tolist(), strict=False):
+            if not metric.is_sparse or any(cells) or metric.always in values:
+                yield values, cells

@@ -1,7 +1,7 @@
-"""A page of numbers for each process, which all processes can read and no kill can take away.
+"""Per-process counters in a memory-mapped file; they survive SIGKILL.
 
-Each counts in a page of memory that a file stands behind: any worker can add up the files of all, and what a killed
-worker had counted is not lost. A worker that lives holds a lock on its file, which no kill can leave behind.
+Every worker process counts in a file of its own, and any of them can add up the files of all. A living worker holds a
+lock on its file, which the kernel releases however the worker ends.
 """
 
 import fcntl
@@ -18,16 +18,16 @@ Cells = NDArray[np.float64]
 
 
 class ProcessCounters(NamedTuple):
-    """What a process has in its page, and whether it lives."""
+    """The counters of one process."""
 
     cells: Cells
-    lives: bool
+    is_alive: bool
 
 
 class SharedCounters:
-    """This process's page: `size` float64 cells, 0 at first. Without a folder this process is the only one.
+    """`size` float64 cells of this process, 0 at first. Without a folder there are no other processes.
 
-    cells: to count one thing; all: the same memory, to count many at once
+    cells: the fastest access to a single cell; array: the same memory as a numpy array
     """
 
     def __init__(self, folder: Path | None, size: int) -> None:
@@ -35,27 +35,27 @@ class SharedCounters:
         if folder is None:
             self._memory: mmap.mmap = mmap.mmap(-1, 8 * size)
         else:
-            self._file = (folder / str(os.getpid())).open("a+b")  # a number used again goes on where the dead one was
+            self._file = (folder / str(os.getpid())).open("a+b")  # a reused process id continues the dead one's counts
             fcntl.flock(self._file, fcntl.LOCK_EX)
             self._file.truncate(8 * size)
             self._memory = mmap.mmap(self._file.fileno(), 8 * size)
         self.cells = memoryview(self._memory).cast("d")
-        self.all: Cells = np.frombuffer(self._memory)
+        self.array: Cells = np.frombuffer(self._memory)
 
-    def sheets(self) -> Iterator[ProcessCounters]:
-        """Those of all processes, as they are now."""
+    def read_all(self) -> Iterator[ProcessCounters]:
+        """Yield the current counters of every process, including those that have ended."""
         if self.folder is None:
-            yield ProcessCounters(self.all.copy(), True)
+            yield ProcessCounters(self.array.copy(), True)
             return
-        for file in sorted(self.folder.iterdir()):
-            with file.open("rb") as sheet:
-                cells = np.frombuffer(sheet.read().ljust(8 * self.size, b"\0"))
-                yield ProcessCounters(cells, not _unlocked(sheet.fileno()))
+        for path in sorted(self.folder.iterdir()):
+            with path.open("rb") as file:
+                cells = np.frombuffer(file.read().ljust(8 * self.size, b"\0"))
+                yield ProcessCounters(cells, _is_locked(file.fileno()))
 
 
-def _unlocked(descriptor: int) -> bool:
+def _is_locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    return True
+        return True
+    return False
