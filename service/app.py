@@ -88,6 +88,7 @@ def with_middleware(app: FastAPI) -> ASGIApp:
     if settings.cors_origins:
         served = cors(served, settings.cors_origins)
     served = CloseConnectionsMiddleware(served, state.shutdown)
+    log.count_drops(state.metrics.record_log_dropped)
     return RequestLogMiddleware(served, state.routes, state.metrics, log.access_log())
 
 

@@ -1,90 +1,102 @@
-"""Lines on their way out, written by a thread: whoever logs never waits for whoever reads.
-
-A pipe that nobody empties holds up that thread alone. What then comes is kept up to a bound, and dropped and counted
-beyond it.
-"""
+"""Write log lines from a background thread, so logging never blocks a request."""
 
 import os
 import select
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from threading import Event, RLock, Thread
 from typing import Generic, TypeVar
 
 Entry = TypeVar("Entry")
 
-WAITING = 10_000  # entries that are kept
-GATHER = 0.05  # seconds in which entries gather, to be written together; also what a kill can lose
-PIECE = select.PIPE_BUF  # bytes: a pipe takes so many at once or none, so that no other worker's line falls in between
+MAX_ENTRIES = 10_000  # that wait; further ones are dropped
+GATHER_SECONDS = 0.05  # in which entries gather to be written together, and so what a kill can lose
+MAX_WRITE_BYTES = select.PIPE_BUF  # a pipe takes this many bytes at once, without another worker's lines in between
 
 
-class Lines(Generic[Entry]):
-    """A bounded queue of entries in front of a file descriptor. `told` makes a line of each, in the thread."""
+class LogWriter(Generic[Entry]):
+    """A bounded queue of log entries, and the thread that writes them to a file descriptor.
 
-    def __init__(self, descriptor: int, told: Callable[[Entry], bytes], lost: Callable[[int], Entry]) -> None:
-        self.descriptor, self.told, self.lost = descriptor, told, lost
-        self.waiting: list[Entry] = []
-        self.dropped = 0
-        self._reported = 0
-        self._busy = False
-        self._some, self._urgent = threading.Event(), threading.Event()
-        threading.Thread(target=self._work, name="log", daemon=True).start()
+    to_line: makes a line of an entry, in the thread; report: makes an entry that reports a number of dropped lines
+    """
 
-    def put(self, entry: Entry, urgent: bool = False) -> bool:
-        """Write it soon, or at once; False if it is dropped. Any thread may call it."""
-        if len(self.waiting) >= WAITING:
-            self.dropped += 1
-            return False
-        self.waiting.append(entry)
-        if len(self.waiting) == 1:
-            self._some.set()
-        if urgent:
+    def __init__(self, descriptor: int, to_line: Callable[[Entry], bytes], report: Callable[[int], Entry]) -> None:
+        self._descriptor, self._to_line, self._report = descriptor, to_line, report
+        self._queue: SimpleQueue[Entry | Event] = SimpleQueue()  # an event is a flush that waits
+        self._urgent = Event()
+        self._drop_lock = RLock()
+        self._dropped = self._reported = 0
+        self._on_drop: Callable[[int], object] | None = None
+        Thread(target=self._run, name="log", daemon=True).start()
+
+    def put(self, entry: Entry, is_urgent: bool = False) -> None:
+        """Write an entry within GATHER_SECONDS, or at once if it is urgent; drop it if too many wait. Thread-safe."""
+        if self._queue.qsize() >= MAX_ENTRIES:
+            self._drop(1)
+            return
+        self._queue.put(entry)
+        if is_urgent:
             self._urgent.set()
-        return True
 
     def flush(self, seconds: float) -> None:
-        """Return once all is written, or so much later: a pipe that nobody empties must not keep a process alive."""
-        until = time.monotonic() + seconds
-        while (self.waiting or self._busy) and time.monotonic() < until:
-            self._some.set()
-            self._urgent.set()
-            time.sleep(0.002)
+        """Wait until all is written, or so long: a pipe that nobody reads must not keep a process alive."""
+        done = Event()
+        self._queue.put(done)
+        self._urgent.set()
+        done.wait(seconds)
 
-    def _work(self) -> None:
+    def count_drops(self, callback: Callable[[int], object]) -> None:
+        """Call `callback` with each number of dropped lines, including those so far. It runs under a lock."""
+        with self._drop_lock:
+            self._on_drop = callback
+            if self._dropped:
+                callback(self._dropped)
+
+    def _drop(self, lines: int) -> None:
+        with self._drop_lock:
+            self._dropped += lines
+            if self._on_drop:
+                self._on_drop(lines)
+
+    def _run(self) -> None:
         while True:
-            self._some.wait()
-            self._urgent.wait(GATHER)
-            self._busy = True
+            first = self._queue.get()
+            self._urgent.wait(GATHER_SECONDS)
             self._urgent.clear()
-            self._some.clear()
-            while count := len(self.waiting):
-                entries = self.waiting[:count]
-                del self.waiting[:count]  # what came meanwhile stays for the next turn
-                if lost := self.dropped - self._reported:
-                    self._reported += lost
-                    entries.append(self.lost(lost))
-                self._write(map(self.told, entries))
-            self._busy = False
+            flushes = []
+            lines: list[bytes] = []
+            size = 0
+            for entry in self._gathered(first):
+                if isinstance(entry, Event):
+                    flushes.append(entry)
+                    continue
+                line = self._to_line(entry)
+                if size + len(line) > MAX_WRITE_BYTES:
+                    self._write(lines)
+                    lines, size = [], 0
+                lines.append(line)
+                size += len(line)
+            self._write(lines)
+            for flush in flushes:
+                flush.set()
 
-    def _write(self, lines: Iterable[bytes]) -> None:
-        piece: list[bytes] = []
-        size = 0
-        for line in lines:
-            if size + len(line) > PIECE and piece:
-                self._out(piece)
-                piece, size = [], 0
-            piece.append(line)
-            size += len(line)
-        self._out(piece)
+    def _gathered(self, first: Entry | Event) -> Iterator[Entry | Event]:
+        """Yield the entries that wait, each taken from the queue when it is its turn, and a report of dropped lines."""
+        yield first
+        for _ in range(self._queue.qsize()):
+            yield self._queue.get()
+        if dropped := self._dropped - self._reported:
+            self._reported += dropped
+            yield self._report(dropped)
 
-    def _out(self, lines: list[bytes]) -> None:
+    def _write(self, lines: list[bytes]) -> None:
         rest = b"".join(lines)
         while rest:
             try:
-                rest = rest[os.write(self.descriptor, rest) :]
-            except BlockingIOError:  # somebody made it so
-                time.sleep(GATHER)
-            except OSError:  # nobody is there any more, or the disk is full
-                self.dropped += len(lines)
-                self._reported = self.dropped if self.dropped == self._reported + len(lines) else self._reported
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # another process that shares the pipe made it non-blocking
+                time.sleep(GATHER_SECONDS)
+            except OSError:  # the reader has gone, or the disk is full
+                self._drop(len(lines))
                 return
