@@ -60,8 +60,8 @@ class Metric:
         self.kind, self.name, self.help_text, self.labels = kind, name, help_text, labels or {}
         self.buckets, self.is_sparse, self.always, self.derived = buckets, is_sparse, always, derived
         self.width = len(buckets) + 2 if buckets else 1  # cells per series
-        self.start = METRICS[-1].end if METRICS else 0
-        self.end = self.start + (0 if derived else prod(map(len, self.labels.values())) * self.width)
+        self.start: int = METRICS[-1].end if METRICS else 0
+        self.end: int = self.start + (0 if derived else prod(map(len, self.labels.values())) * self.width)
         METRICS.append(self)
 
     def cell(self, *values: str) -> int:
@@ -106,9 +106,7 @@ REFUSED = Metric(
 )
 MISSING = Metric("counter", "heart_missing_total", "Scored records without a value, by field.", {"field": FIELDS})
 OVERLOADS = Metric("counter", "heart_overloads_total", "Requests rejected with 503 because a queue was full.")
-RELOADS = Metric(
-    "counter", "heart_reloads_total", "New model versions by outcome.", {"outcome": ("loaded", "refused")}
-)
+RELOADS = Metric("counter", "heart_reloads_total", "New model versions by outcome.", {"outcome": ("loaded", "refused")})
 LOG_DROPPED = Metric(
     "counter", "heart_log_dropped_total", "Log lines dropped because stderr was not read or could not be written."
 )
@@ -303,7 +301,7 @@ class Snapshot:
 
         routes: the names of the routes that are counted, without NO_ROUTE
         """
-        known = metric.labels | ({"route": (NO_ROUTE, *routes)} if "route" in metric.labels else {})
-        for values, cells in zip(product(*known.values()), self.cells(metric).tolist(), strict=False):
+        known = [(NO_ROUTE, *routes) if label == "route" else values for label, values in metric.labels.items()]
+        for values, cells in zip(product(*known), self.cells(metric).tolist(), strict=False):
             if not metric.is_sparse or any(cells) or metric.always in values:
                 yield values, cells

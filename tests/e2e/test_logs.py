@@ -177,7 +177,7 @@ def test_nothing_that_was_sent_is_in_the_log(tmp_path: Path, flags: list[str]) -
     lines = [json.loads(line) for line in said.splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     assert not [line for line in lines if "exception" in line]
-    requests = {line["request_id"]: line for line in lines if line["logger"] == "service.http.authentication"}
+    requests = {line["request_id"]: line for line in lines if line["logger"] == "service.access"}
     told = [(requests[id_]["status"], "cut" in requests[id_]) for id_ in client.ids]
     assert [status for status, _ in told] == client.statuses
 
@@ -193,18 +193,14 @@ def test_a_line_tells_what_a_request_was_and_what_it_took(tmp_path: Path) -> Non
         client.post("/predict/batch", [PATIENT] * 3)
         client.post("/predict/batch?keep=*", b"\n".join([json.dumps(PATIENT).encode()] * 5), "application/x-ndjson")
         client.send("GET", "/nothing")
-    lines = [
-        line
-        for line in map(json.loads, file.read_text().splitlines())
-        if line["logger"] == "service.http.authentication"
-    ]
+    lines = [line for line in map(json.loads, file.read_text().splitlines()) if line["logger"] == "service.access"]
     single, batch, table, nothing = lines[-4:]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", single.pop("time"))
     assert 0 < single.pop("ms") < 10_000
     assert single.pop("bytes_out") > 50
     version = single.pop("model_version")
     assert single == {
-        "level": "info", "logger": "service.http.authentication", "message": "request", "request_id": "a:1", "method": "POST",
+        "level": "info", "logger": "service.access", "message": "request", "request_id": "a:1", "method": "POST",
         "route": "/predict", "status": 200, "bytes_in": len(json.dumps(PATIENT)), "rows": 1,
     }  # fmt: skip
     assert (batch["route"], batch["rows"], batch["model_version"]) == ("/predict/batch", 3, version)
@@ -222,7 +218,7 @@ def test_without_access_log_there_is_no_line_a_request(tmp_path: Path) -> None:
     loggers = [json.loads(line)["logger"] for line in file.read_text().splitlines()]
     assert client.ids[0]
     assert "service.api.state" in loggers
-    assert "service.http.authentication" not in loggers
+    assert "service.access" not in loggers
 
 
 def test_a_log_that_nobody_reads_holds_up_no_request() -> None:

@@ -17,7 +17,7 @@ from service.api.json_batch import predict_array
 from service.api.state import AppState
 from service.http.problems import Problem, as_problem
 from service.model.predictor import Predictor
-from service.observe.metrics import Metrics
+from service.observe.metrics import OVERLOADS, ROWS, Metrics
 from service.records.decoding import PART_ROWS, judge
 from service.records.errors import (
     EMPTY_BATCH,
@@ -193,5 +193,5 @@ def test_batches_take_turns_and_beyond_the_queue_they_are_sent_away(predictor: P
         assert [type(result) for result in results] == [bytes, asyncio.CancelledError, bytes, bytes]
 
     asyncio.run(work())
-    assert state.metrics.total("overloads") == 1
-    assert state.metrics.total("rows/batch") == 9000
+    assert state.metrics.snapshot().total(OVERLOADS) == 1
+    assert state.metrics.snapshot().total(ROWS, "batch") == 9000

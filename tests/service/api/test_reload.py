@@ -14,7 +14,7 @@ from service.api import json_batch as array
 from service.api.state import AppState
 from service.app import create_app, with_middleware
 from service.model.predictor import Predictor, load
-from service.observe.metrics import Metrics
+from service.observe.metrics import ROWS, Metrics
 from service.records.decoding import PART_ROWS, Values
 from service.settings import Settings
 from tests.versions import make, said_by
@@ -40,7 +40,7 @@ def test_an_array_that_is_worked_on_in_parts_keeps_its_model(pair: tuple[Predict
         state = AppState(Settings(), Metrics())
         state.serve(pair[0])
         parts = asyncio.create_task(array.predict_array(state, json.dumps([EXAMPLE] * 5 * PART_ROWS).encode()))
-        while state.metrics.total("rows/batch") < 2 * PART_ROWS:
+        while state.metrics.snapshot().total(ROWS, "batch") < 2 * PART_ROWS:
             await asyncio.sleep(0)
         state.serve(pair[1])
         model, probability = await state.batcher.submit(VALUES)

@@ -7,7 +7,7 @@ from service.api.health import PROBES
 from service.http.body import read_json
 from service.http.concurrency import ConcurrencyLimitMiddleware
 from service.http.problems import Problem
-from service.observe.metrics import Metrics
+from service.observe.metrics import OVERLOADS, Metrics
 
 MOST = 3
 
@@ -58,7 +58,7 @@ def test_the_limit_counts_work_and_not_those_who_are_slow_to_send() -> None:
         away = await asks("/predict")
         assert away.got[0]["status"] == 503
         assert (b"retry-after", b"1") in away.got[0]["headers"]
-        assert metrics.total("overloads") == 1
+        assert metrics.snapshot().total(OVERLOADS) == 1
         for path in PROBES:
             assert not (await asks(path)).got  # waited for: let through
         go.set()

@@ -11,7 +11,7 @@ from patient.record import EXAMPLE, FIELDS
 from service.http.micro_batcher import MicroBatcher
 from service.http.problems import Problem
 from service.model.predictor import Predictor
-from service.observe.metrics import Metrics
+from service.observe.metrics import ROWS, RUNS, Metrics
 from service.records.decoding import Values
 
 
@@ -38,7 +38,8 @@ def test_records_of_one_moment_share_a_run_and_keep_their_order(predictor: Predi
         return runs, await asyncio.gather(*(runs.submit(patient(age)) for age in ages))
 
     runs, answers = run(work())
-    assert (runs.metrics.total("runs/single"), runs.metrics.total("rows/single")) == (1, 20)
+    now = runs.metrics.snapshot()
+    assert (now.total(RUNS, "single"), now.total(ROWS, "single")) == (1, 20)
     assert [probability for _, probability in answers] == pytest.approx(predictor(rows), abs=1e-7)
     assert all(model is predictor for model, _ in answers)
 
@@ -99,6 +100,7 @@ def test_a_run_that_fails_tells_everybody_who_waits(predictor: Predictor) -> Non
             await waiting[0]
         broken.append(False)
         await runs.submit(patient(50))
-        assert (runs.metrics.total("runs/single"), runs.metrics.total("rows/single")) == (1, 1)
+        now = runs.metrics.snapshot()
+        assert (now.total(RUNS, "single"), now.total(ROWS, "single")) == (1, 1)
 
     run(work())

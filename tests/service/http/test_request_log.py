@@ -5,6 +5,8 @@ import json
 import logging
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,8 +20,8 @@ from service.api.state import AppState
 from service.app import create_app, with_middleware
 from service.http.request_log import RequestLogMiddleware, route_templates
 from service.model.predictor import Predictor
-from service.observe import log
-from service.observe.log import Json, Text
+from service.observe import log, log_writer
+from service.observe.log_format import JsonFormatter, TextFormatter
 from service.observe.prometheus import exposition
 from service.settings import Settings
 
@@ -176,14 +178,14 @@ def test_a_fault_is_answered_counted_and_told_without_its_words(
     answer = client.post("/predict", headers={"X-Request-ID": "id-1"})
     assert (answer.status_code, answer.json()["status"], answer.headers["x-request-id"]) == (500, 500, "id-1")
     (record,) = (record for record in caplog.records if record.levelno >= logging.ERROR)
-    said = json.loads(Json().format(record))
+    said = json.loads(JsonFormatter().format(record))
     assert (said["level"], said["message"], said["exception"]) == (
         "error",
         "unhandled exception in POST /predict",
         "ValueError",
     )
     assert said["stack"][-1].startswith("tests/service/http/test_request_log.py:")
-    for formatter in (Json(), Text()):
+    for formatter in (JsonFormatter(), TextFormatter()):
         assert "98765" not in formatter.format(record)
 
 
@@ -223,7 +225,7 @@ def test_a_client_that_leaves_and_an_answer_that_is_cut_are_told_apart(predictor
     scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
     for app in (leaves, cuts):
         asyncio.run(RequestLogMiddleware(app, state.routes, state.metrics, None)(scope, nothing, heard))
-    text = exposition(state.metrics, state.routes, state.model).decode()
+    text = b"".join(exposition(state.metrics, state.routes, state.model)).decode()
     assert 'heart_requests_total{route="/predict",status="499"} 1.0' in text
     assert 'heart_requests_total{route="/predict",status="cut"} 1.0' in text
 
@@ -238,20 +240,40 @@ def test_routes_are_found_in_an_app_and_its_routers() -> None:
     assert {"/predict", "/predict/batch", "/health/ready", "/docs"} <= set(route_templates(create_app(Settings())))
 
 
-def test_a_line_that_cannot_be_formatted_shows_no_argument(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python's own way prints them all."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+@contextmanager
+def logging_to_stderr(settings: Settings) -> Iterator[None]:
+    """Log as a process of its own does: pytest's handlers are away meanwhile."""
     root = logging.getLogger()
-    monkeypatch.setattr(root, "level", root.level)
-    monkeypatch.setattr(root, "handlers", [])
-    log.to_stderr(Settings(log_format="json"))
-    logging.getLogger("x").info("%d", "98765")
-    logging.getLogger("x").info("fine %d", 1)
-    log.flush()
-    logging.captureWarnings(False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        patch.setattr(root, "level", root.level)
+        patch.setattr(root, "handlers", [])
+        log.to_stderr(settings)
+        yield
+        log.flush()
+        logging.captureWarnings(False)
+
+
+def test_a_message_that_does_not_fit_its_arguments_shows_none_of_them(capfd: pytest.CaptureFixture[str]) -> None:
+    """Python's own handlers print them all."""
+    with logging_to_stderr(Settings(log_format="json")):
+        logging.getLogger("x").info("%d", "98765")
+        logging.getLogger("x").info("fine %d", 1)
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
-    assert lines[0]["message"].startswith("a line could not be formatted: tests/service/http/test_request_log.py:")
+    assert lines[0]["message"].startswith("log message does not fit its arguments: tests/service/http/test_request_log")
     assert lines[1]["message"] == "fine 1"
     assert "98765" not in json.dumps(lines)
+
+
+@pytest.mark.parametrize("access_log", [True, False])
+def test_dropped_log_lines_are_counted_with_and_without_an_access_log(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, access_log: bool
+) -> None:
+    """Those that were dropped before the app was made included."""
+    settings = Settings(access_log=access_log)
+    with logging_to_stderr(settings):
+        monkeypatch.setattr(log_writer, "MAX_ENTRIES", 0)
+        logging.getLogger("x").warning("early")
+        client = TestClient(with_middleware(create_app(settings, predictor)))
+        logging.getLogger("x").warning("late")
+        assert value(samples(client), "heart_log_dropped_total") == 2

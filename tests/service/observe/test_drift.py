@@ -13,8 +13,8 @@ from patient.artefact import Bins, Metadata
 from patient.encoding import Floats
 from patient.record import FIELDS
 from service.model.predictor import Predictor
-from service.observe.drift import MOST, NAMES, WIDTH, DriftHistogram
-from service.observe.metrics import Metrics
+from service.observe.drift import CELLS, FEATURES, MAX_BINS, DriftHistogram
+from service.observe.metrics import MISSING, Metrics
 
 Give = Callable[..., Predictor]
 
@@ -41,11 +41,11 @@ def alike(count: int, value: float) -> Floats:
     return np.full((len(FIELDS), count), value, np.float32)
 
 
-ENDS = st.lists(st.floats(-5, 300, width=32), max_size=MOST - 1, unique=True).map(sorted)
-CELLS = st.lists(st.one_of(st.just(np.nan), st.floats(-5, 300, width=32)), min_size=1, max_size=60)
+ENDS = st.lists(st.floats(-5, 300, width=32), max_size=MAX_BINS - 1, unique=True).map(sorted)
+VALUES = st.lists(st.one_of(st.just(np.nan), st.floats(-5, 300, width=32)), min_size=1, max_size=60)
 
 
-@given(ENDS, CELLS)
+@given(ENDS, VALUES)
 def test_every_cell_is_counted_once_where_a_search_finds_it(
     predictor: Predictor, ends: list[float], cells: list[float]
 ) -> None:
@@ -57,19 +57,19 @@ def test_every_cell_is_counted_once_where_a_search_finds_it(
     found = (
         DriftHistogram(metadata)
         .count(columns, np.full(len(cells), 0.5))
-        .reshape(len(NAMES), WIDTH)[FIELDS.index("chol")]
+        .reshape(len(FEATURES), CELLS)[FIELDS.index("chol")]
     )
     there = column[~np.isnan(column)]
     expected = np.bincount(np.searchsorted(np.array(ends, np.float32), there, side="left"), minlength=len(ends) + 1)
     assert found[: len(ends) + 1].tolist() == expected.tolist()
-    assert found[MOST] == len(column) - len(there)
+    assert found[MAX_BINS] == len(column) - len(there)
     assert found.sum() == len(column)
 
 
 def test_the_training_rows_lie_as_the_model_file_says(predictor: Predictor) -> None:
     """Bins and shares of the file are those of its own data."""
     spread = DriftHistogram(predictor.metadata)
-    assert spread.known == list(NAMES)
+    assert spread.known == list(FEATURES)
     for name in spread.known:
         assert sum(spread.expected(name)) == pytest.approx(1, abs=1e-5)
         assert len(spread.labels(name)) == len(set(spread.labels(name))) == len(spread.expected(name))
@@ -86,12 +86,14 @@ def test_a_model_file_without_bins_still_tells_what_is_missing(give: Give) -> No
     assert metrics.drift
     assert metrics.drift.known == ["probability"]
     assert metrics.drift.cells(read.drift, "probability")[5] == 3
-    assert read.block("missing")[0].tolist() == [3] * len(FIELDS)
+    assert read.cells(MISSING)[:, 0].tolist() == [3] * len(FIELDS)
 
 
 def test_more_bins_than_there_is_room_for_are_not_watched(give: Give) -> None:
     """In one measurement; the others are."""
-    wide = Bins(upper=[float(end) for end in range(MOST)], share=[1 / (MOST + 1)] * (MOST + 1), missing=0, ill=[])
+    wide = Bins(
+        upper=[float(end) for end in range(MAX_BINS)], share=[1 / (MAX_BINS + 1)] * (MAX_BINS + 1), missing=0, ill=[]
+    )
     metadata: Metadata = give().metadata
     assert "age" not in DriftHistogram(give(bins=metadata.bins | {"age": wide}).metadata).known
     assert "chol" in DriftHistogram(give(bins=metadata.bins | {"age": wide}).metadata).known
@@ -125,7 +127,7 @@ def test_what_waits_to_be_counted_goes_to_the_model_that_scored_it(give: Give) -
         metrics.record_scored(new, [row(50) + row(51)], [0.25, 0.75])
         read = metrics.snapshot()
         assert metrics.drift
-        return sum(metrics.drift.cells(read.drift, "age")), read.block("missing")[0, FIELDS.index("chol")]
+        return sum(metrics.drift.cells(read.drift, "age")), read.total(MISSING, "chol")
 
     assert asyncio.run(work()) == (2, 3)
 
@@ -137,8 +139,8 @@ def test_rows_are_put_into_bins_a_moment_later_by_themselves(give: Give) -> None
         model, metrics = give(), Metrics()
         metrics.set_model(model)
         metrics.record_scored(model, [row(50)], [0.25])
-        before = metrics._page.all.sum()
-        while metrics._page.all.sum() == before:
+        before = metrics._counters.array.sum()
+        while metrics._counters.array.sum() == before:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(work(), 30))

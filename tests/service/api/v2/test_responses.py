@@ -14,6 +14,7 @@ from patient.record import EXAMPLE, FIELDS, measurements
 from service.api.v2.responses import HEADER
 from service.app import create_app
 from service.model.predictor import Predictor
+from service.observe.metrics import ROWS
 from service.records.results import rounded
 from service.settings import Settings
 from tests.service.api.v2.v2 import INFER, MODEL, binary, error, probabilities, tensor
@@ -134,9 +135,9 @@ def test_a_large_binary_batch_goes_through_a_thread_and_is_counted(predictor: Pr
         for body in (content, chunks()):
             found = probabilities(client.post(INFER, content=body, headers=headers))
             assert found == pytest.approx(rounded(predictor(rows)).tolist(), abs=1e-6)
-        assert app.state.heart.metrics.total("rows/batch") == 200_000
+        assert app.state.heart.metrics.snapshot().total(ROWS, "batch") == 200_000
         assert probabilities(client.post(INFER, json={"inputs": [tensor(cleveland.rows[:1])]}))
-        assert app.state.heart.metrics.total("rows/single") == 1
+        assert app.state.heart.metrics.snapshot().total(ROWS, "single") == 1
 
 
 @pytest.mark.parametrize("count", [1, 40, 5000, 100_000])
