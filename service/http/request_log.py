@@ -1,6 +1,6 @@
 """Middleware: give every request an id, count and time it by route and status, and log it.
 
-Only a route's template is ever counted or logged: path, query and headers are the client's words.
+A request is counted and logged under its route's template, never by the path, query or headers that it came with.
 """
 
 import logging
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 class Exchange(RequestContext):
     """A request and its response: passes ASGI messages on and measures them.
 
-    It costs every request: one object, and no coroutine of its own where the body's length is announced.
+    Every request pays for it: one object, and a coroutine only where the body has no Content-Length.
 
-    bytes_in: of the body, as announced, or else as received
+    bytes_in: of the body, by Content-Length, or else as received
     """
 
     __slots__ = ("bytes_in", "bytes_out", "ended", "receive", "status", "their_receive", "their_send")
@@ -79,9 +79,9 @@ class Exchange(RequestContext):
 
 
 class RequestLogMiddleware:
-    """The outermost middleware. An exception goes no further: it is logged, and answered by 500 where still possible.
+    """The outermost middleware. It logs exceptions, and responds with 500 if no response has begun.
 
-    routes: templates, in the order in which they are counted; access_log: writes a line per request, or None
+    routes: templates, fewer than MAX_ROUTES; access_log: logs each request, or None
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[str], metrics: Metrics, access_log: AccessLog | None) -> None:
@@ -93,7 +93,7 @@ class RequestLogMiddleware:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send)
-        CURRENT.set(exchange)  # the task is this request's own
+        CURRENT.set(exchange)  # this task handles no other request
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except Exception:
@@ -117,7 +117,7 @@ class RequestLogMiddleware:
             self.access_log((time(), seconds, exchange.id, response, exchange.rows, exchange.version))
 
     def _route(self, scope: Scope) -> tuple[int, str]:
-        """The place and template of a request's route."""
+        """Return the place and the template of a request's route."""
         path: str = scope["path"]
         if path in self.places:
             return self.places[path], path
@@ -126,14 +126,14 @@ class RequestLogMiddleware:
 
 
 def route_templates(app: FastAPI) -> list[str]:
-    """The templates of an app's routes, fewer than MAX_ROUTES, in the same order in every process."""
+    """Return the templates of an app's routes, fewer than MAX_ROUTES, in the same order in every process."""
     found = dict.fromkeys(_paths(app.routes))
     return [path for path in found if isinstance(path, str)][: MAX_ROUTES - 1]
 
 
 def _paths(routes: Iterable[object]) -> Iterable[object]:
     for route in routes:
-        if router := getattr(route, "original_router", None):  # FastAPI's own wrapping of a router
+        if router := getattr(route, "original_router", None):  # how FastAPI wraps a router
             yield from _paths(router.routes)
         else:
             yield getattr(route, "path", None)

@@ -1,4 +1,4 @@
-"""The request that is being handled, as logs and metrics need it."""
+"""The current request, as logs and metrics need it."""
 
 from contextvars import ContextVar
 from time import perf_counter
@@ -23,7 +23,7 @@ CURRENT: ContextVar[RequestContext | None] = ContextVar("request", default=None)
 
 
 def record_scored(rows: int, version: str) -> None:
-    """Note on the current request, if there is one, how many rows were scored, and by which model version."""
+    """Set the number of scored rows and the model version of the current request, if there is one."""
     request = CURRENT.get()
     if request is not None:
         request.rows, request.version = rows, version

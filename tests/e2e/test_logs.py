@@ -1,4 +1,4 @@
-"""The log of a real service: JSON, a line a request, and nothing in it that anybody sent."""
+"""The log of a real service: JSON, one line per request, and nothing that a client sent."""
 
 import contextlib
 import gzip
@@ -22,7 +22,7 @@ import pytest
 from patient.record import EXAMPLE
 from tests.e2e.serving import get, request, serving
 
-# What is sent, and must be found nowhere: measurements with more digits than any other number in a log, and words.
+# Sent, and must not be logged: values with more digits than any other number in a log, and a word.
 PATIENT = EXAMPLE | {
     "age": 41.41421,
     "trestbps": 131.41592,
@@ -47,7 +47,7 @@ SECRETS = (
 
 
 class Client:
-    """Sends what it is told, and keeps what it got."""
+    """Sends requests and keeps the statuses and ids of the responses."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -55,7 +55,7 @@ class Client:
         self.ids: list[str] = []
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http.client.HTTPResponse:
-        """One request over a connection of its own; its answer, read."""
+        """Send a request over a connection of its own, and read the response."""
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
             answer = connection.getresponse()
@@ -66,12 +66,12 @@ class Client:
         return answer
 
     def post(self, path: str, content: object, kind: str = "application/json", **headers: str) -> None:
-        """A body of any kind; what is no bytes goes as JSON."""
+        """Send bytes unchanged, and anything else as JSON."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send("POST", path, body, Content_Type=kind, **headers)
 
     def raw(self, data: bytes) -> None:
-        """Bytes that may be no HTTP; the server may answer, or leave."""
+        """Send bytes that may not be HTTP; the server may respond or close."""
         with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
@@ -158,7 +158,7 @@ def oddities(client: Client) -> None:
 
 @pytest.mark.parametrize("flags", [[], ["--log-format", "text"], ["--workers", "2"]], ids=["json", "text", "workers"])
 def test_nothing_that_was_sent_is_in_the_log(tmp_path: Path, flags: list[str]) -> None:
-    """Of all ways in and all ways to fail, at the level that says most; and every line is what it should be."""
+    """On all routes and for all errors, at the level that logs most; every line is well-formed."""
     file = tmp_path / "log"
     with file.open("wb") as log, serving("--log-level", "debug", *flags, log=log) as (port, _):
         client = Client(port)
@@ -182,8 +182,8 @@ def test_nothing_that_was_sent_is_in_the_log(tmp_path: Path, flags: list[str]) -
     assert [status for status, _ in told] == client.statuses
 
 
-def test_a_line_tells_what_a_request_was_and_what_it_took(tmp_path: Path) -> None:
-    """Its route and not its path, and whose answer it was."""
+def test_the_line_of_a_request_has_its_route_status_time_size_and_model_version(tmp_path: Path) -> None:
+    """The route's template, not the path."""
     file = tmp_path / "log"
     with file.open("wb") as log, serving(log=log) as (port, _):
         client = Client(port)
@@ -209,8 +209,8 @@ def test_a_line_tells_what_a_request_was_and_what_it_took(tmp_path: Path) -> Non
     assert client.ids[0] == "a:1"
 
 
-def test_without_access_log_there_is_no_line_a_request(tmp_path: Path) -> None:
-    """All else is logged, and answers keep their ids."""
+def test_without_an_access_log_requests_are_not_logged(tmp_path: Path) -> None:
+    """Everything else is, and responses keep their ids."""
     file = tmp_path / "log"
     with file.open("wb") as log, serving("--no-access-log", log=log) as (port, _):
         client = Client(port)
@@ -221,8 +221,8 @@ def test_without_access_log_there_is_no_line_a_request(tmp_path: Path) -> None:
     assert "service.access" not in loggers
 
 
-def test_a_log_that_nobody_reads_holds_up_no_request() -> None:
-    """Lines beyond the bound are dropped and counted; once somebody reads, the log says how many."""
+def test_a_log_that_nobody_reads_blocks_no_request() -> None:
+    """Lines beyond the bound are dropped and counted; once the log is read, it reports how many."""
     unread, log = os.pipe()
     lines: list[dict[str, Any]] = []
 

@@ -36,7 +36,7 @@ def test_ready_names_version_and_provider(client: TestClient, predictor: Predict
 
 
 def test_a_worker_that_cannot_answer_makes_the_service_unready(predictor: Predictor, tmp_path: Path) -> None:
-    """Whichever worker the probe reaches; one that is gone no longer counts."""
+    """Whichever worker gets the probe; a worker that has ended no longer counts."""
     metrics = Metrics(tmp_path)
     with TestClient(create_app(Settings(), predictor, metrics)) as client:
         assert client.get("/health/ready").json()["workers"] == 1
@@ -51,8 +51,8 @@ def test_a_worker_that_cannot_answer_makes_the_service_unready(predictor: Predic
         assert client.get("/health/ready").json()["workers"] == 1
 
 
-def test_metrics_are_what_prometheus_reads(client: TestClient) -> None:
-    """Counts of runs and rows, and what serves."""
+def test_prometheus_can_parse_the_metrics(client: TestClient) -> None:
+    """Counts of runs and rows, and the model that serves."""
     before = {s.name: s.value for family in parse(client) for s in family.samples if s.labels.get("way") == "batch"}
     client.post("/predict/batch", json=[EXAMPLE] * 3)
     families = {family.name: family for family in parse(client)}
@@ -64,7 +64,7 @@ def test_metrics_are_what_prometheus_reads(client: TestClient) -> None:
 
 
 def parse(client: TestClient) -> list[Metric]:
-    """By Prometheus's own parser."""
+    """Read /metrics with Prometheus's own parser."""
     return list(text_string_to_metric_families(client.get("/metrics").text))
 
 

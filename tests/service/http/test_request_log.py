@@ -1,4 +1,4 @@
-"""Every request has an id, is counted by route and status, and a fault of ours is told without its words."""
+"""Every request has an id and is counted by route and status; exceptions are logged without their messages."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def samples(client: TestClient) -> Samples:
-    """All of /metrics, by Prometheus's own parser."""
+    """Read /metrics with Prometheus's own parser."""
     families = list(text_string_to_metric_families(client.get("/metrics").text))
     assert len({family.name for family in families}) == len(families)
     assert all(family.documentation for family in families)
@@ -40,7 +40,7 @@ def samples(client: TestClient) -> Samples:
 
 @pytest.fixture
 def served(predictor: Predictor) -> Any:
-    """The app as it is served, that has done nothing so far."""
+    """A client of a new app behind its middleware."""
     with TestClient(
         with_middleware(create_app(Settings(max_rows=50), predictor)), raise_server_exceptions=False
     ) as client:
@@ -48,21 +48,21 @@ def served(predictor: Predictor) -> Any:
 
 
 def value(found: Samples, name: str, **labels: str) -> float:
-    """Of one sample; 0 where there is none."""
+    """Return the value of one sample, or 0 if it is absent."""
     return found.get((name, tuple(sorted(labels.items()))), 0)
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/health/live", "/metrics", "/nothing", "/docs"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_every_answer_bears_the_id_that_was_sent(served: TestClient, path: str, method: str) -> None:
-    """From the short way and from FastAPI, right or wrong."""
+def test_every_response_has_the_request_id_that_was_sent(served: TestClient, path: str, method: str) -> None:
+    """On the fast path and from FastAPI, for success and errors."""
     answer = served.request(method, path, headers={"X-Request-ID": "ward-7:42_x.y"})
     assert answer.headers.get_list("x-request-id") == ["ward-7:42_x.y"]
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "a" * 129, 'x"y', "ü", "a\tb", "{}", "a\\b"])
-def test_an_odd_id_is_replaced(served: TestClient, sent: str) -> None:
-    """It would stand in a log: nothing that breaks a line or its JSON, and nothing endless."""
+def test_an_invalid_request_id_is_replaced(served: TestClient, sent: str) -> None:
+    """It is logged: it must neither break a line or its JSON, nor be endless."""
     headers = {b"X-Request-ID": sent.encode("latin-1")}
     made = {served.get("/health/live", headers=headers).headers["x-request-id"] for _ in range(3)}
     assert len(made) == 3
@@ -70,7 +70,7 @@ def test_an_odd_id_is_replaced(served: TestClient, sent: str) -> None:
 
 
 def test_requests_are_counted_by_route_and_status(served: TestClient) -> None:
-    """By templates and known statuses: what clients make up adds no series."""
+    """Only templates and known statuses have series: clients cannot add any."""
     served.post("/predict", json=EXAMPLE)
     served.post("/predict", json=[])
     served.post("/predict", content=b"x")
@@ -97,7 +97,7 @@ def test_requests_are_counted_by_route_and_status(served: TestClient) -> None:
 
 
 def tensor(*records: dict[str, Any]) -> str:
-    """A request of the Open Inference Protocol."""
+    """Make a request of the Open Inference Protocol."""
     data = [list(record.values()) for record in records]
     patient = {"name": "patient", "shape": [len(data), len(FIELDS)], "datatype": "FP32", "data": data}
     return json.dumps({"inputs": [patient]})
@@ -116,8 +116,8 @@ def tensor(*records: dict[str, Any]) -> str:
         ("/v2/models/heart_disease/infer", tensor(EXAMPLE | {"chol": 1, "thal": 99}), "application/json"),
     ],
 )
-def test_refused_records_are_counted_by_field(served: TestClient, path: str, content: str, kind: str) -> None:
-    """Whatever way they came; another key is `other`, under no name of its client's."""
+def test_invalid_records_are_counted_by_field(served: TestClient, path: str, content: str, kind: str) -> None:
+    """On every route and in every format; an unknown key counts as `other`, not under its name."""
     served.post(path, content=content.encode(), headers={"Content-Type": kind})
     found = samples(served)
     numbers = {dict(pairs)["field"]: n for (name, pairs), n in found.items() if name == "heart_refused_total"}
@@ -125,8 +125,8 @@ def test_refused_records_are_counted_by_field(served: TestClient, path: str, con
     assert {field: n for field, n in numbers.items() if n} == {"chol": 1, ("other" if "odd" in content else "thal"): 1}
 
 
-def test_more_refusals_than_an_answer_lists_are_all_counted(served: TestClient) -> None:
-    """By the column check and by Pydantic."""
+def test_invalid_records_that_a_response_does_not_list_are_counted_too(served: TestClient) -> None:
+    """Those that the column check finds, and those that Pydantic finds."""
     served.post("/predict/batch", json=[dict.fromkeys(FIELDS, 10**6)] * 40)
     served.post("/predict/batch", json=[dict.fromkeys(FIELDS, "x")] * 40)
     assert value(samples(served), "heart_refused_total", field="thal") == 80
@@ -144,9 +144,9 @@ def test_more_refusals_than_an_answer_lists_are_all_counted(served: TestClient) 
     ],
 )
 def test_scored_records_are_counted_by_bins(served: TestClient, path: str, content: str, kind: str, rows: int) -> None:
-    """Each once in every measurement, whatever way it came; refused ones are not among them."""
+    """Each once per feature, on every route and in every format; invalid ones are not."""
     headers, body = {"Content-Type": kind}, content.encode()
-    if kind == "deflate":  # goes to a thread
+    if kind == "deflate":  # runs in a thread
         headers, body = {"Content-Type": "application/json", "Content-Encoding": kind}, zlib.compress(body)
     assert served.post(path, content=body, headers=headers).status_code == 200
     found = samples(served)
@@ -164,14 +164,14 @@ def test_scored_records_are_counted_by_bins(served: TestClient, path: str, conte
 
 
 async def fault(_scope: Scope, _receive: Receive, _send: Send) -> None:
-    """An application with a bug that quotes what it was given."""
+    """An application with a bug, whose exception quotes its input."""
     raise ValueError("chol is 98765")
 
 
-def test_a_fault_is_answered_counted_and_told_without_its_words(
+def test_an_exception_is_answered_by_500_and_logged_without_its_message(
     predictor: Predictor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception's message may hold a patient's values."""
+    """The message may hold a patient's values."""
     app = create_app(Settings(), predictor)
     state: AppState = app.state.heart
     client = TestClient(RequestLogMiddleware(fault, state.routes, state.metrics, None))
@@ -189,8 +189,8 @@ def test_a_fault_is_answered_counted_and_told_without_its_words(
         assert "98765" not in formatter.format(record)
 
 
-def test_a_fault_of_a_route_is_logged_once(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
-    """Starlette answers it and raises it on, and the server would log it again, without an id."""
+def test_an_exception_in_a_route_is_logged_once(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
+    """Starlette responds and raises it again; the server would log it a second time, without the id."""
     app = create_app(Settings(), predictor)
 
     @app.get("/bug")
@@ -205,8 +205,8 @@ def test_a_fault_of_a_route_is_logged_once(predictor: Predictor, caplog: pytest.
     ]
 
 
-def test_a_client_that_leaves_and_an_answer_that_is_cut_are_told_apart(predictor: Predictor) -> None:
-    """499 where no answer had begun, else `cut`."""
+def test_a_client_that_left_before_the_response_counts_as_499_and_a_cut_response_as_cut(predictor: Predictor) -> None:
+    """499 where no response had begun, else `cut`."""
     state: AppState = create_app(Settings(), predictor).state.heart
 
     async def leaves(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -230,8 +230,8 @@ def test_a_client_that_leaves_and_an_answer_that_is_cut_are_told_apart(predictor
     assert 'heart_requests_total{route="/predict",status="cut"} 1.0' in text
 
 
-def test_routes_are_found_in_an_app_and_its_routers() -> None:
-    """Templates, not paths; more of them than there is room for share one place."""
+def test_templates_of_all_routers_are_found_up_to_the_limit() -> None:
+    """Further routes are counted together."""
     app = FastAPI()
     for n in range(100):
         app.get(f"/{n}/{{name}}")(lambda: None)
@@ -269,7 +269,7 @@ def test_a_message_that_does_not_fit_its_arguments_shows_none_of_them(capfd: pyt
 def test_dropped_log_lines_are_counted_with_and_without_an_access_log(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, access_log: bool
 ) -> None:
-    """Those that were dropped before the app was made included."""
+    """So are lines that were dropped before the app existed."""
     settings = Settings(access_log=access_log)
     with logging_to_stderr(settings):
         monkeypatch.setattr(log_writer, "MAX_ENTRIES", 0)

@@ -1,4 +1,4 @@
-"""Patients are counted in the bins of the model's training rows, and those of another model never mix in."""
+"""Scored records are counted in the bins of the model's training data, apart for each model."""
 
 import asyncio
 import dataclasses
@@ -21,7 +21,7 @@ Give = Callable[..., Predictor]
 
 @pytest.fixture
 def give(predictor: Predictor) -> Give:
-    """The model that serves, with other bins or another version."""
+    """Make copies of the model with other metadata."""
 
     def changed(**metadata: object) -> Predictor:
         return dataclasses.replace(predictor, metadata=predictor.metadata.model_copy(update=metadata))
@@ -30,14 +30,14 @@ def give(predictor: Predictor) -> Give:
 
 
 def row(age: float) -> bytes:
-    """A patient of whom nothing else is known."""
+    """A record with an age and nothing else."""
     values = np.full(len(FIELDS), np.nan, np.float32)
     values[0] = age
     return values.tobytes()
 
 
 def alike(count: int, value: float) -> Floats:
-    """So many patients, of whom every measurement is this."""
+    """Columns of so many records, whose values are all the same."""
     return np.full((len(FIELDS), count), value, np.float32)
 
 
@@ -46,10 +46,10 @@ VALUES = st.lists(st.one_of(st.just(np.nan), st.floats(-5, 300, width=32)), min_
 
 
 @given(ENDS, VALUES)
-def test_every_cell_is_counted_once_where_a_search_finds_it(
+def test_every_value_is_counted_once_in_the_bin_of_searchsorted(
     predictor: Predictor, ends: list[float], cells: list[float]
 ) -> None:
-    """In the bin that the model file means, or as missing."""
+    """A value lies where searchsorted puts it; NaN counts as missing."""
     metadata = predictor.metadata.model_copy(update={"bins": {"chol": Bins(upper=ends, share=[], missing=0, ill=[])}})
     column = np.array(cells, np.float32)
     columns = np.zeros((len(FIELDS), len(cells)), np.float32)
@@ -66,19 +66,19 @@ def test_every_cell_is_counted_once_where_a_search_finds_it(
     assert found.sum() == len(column)
 
 
-def test_the_training_rows_lie_as_the_model_file_says(predictor: Predictor) -> None:
-    """Bins and shares of the file are those of its own data."""
-    spread = DriftHistogram(predictor.metadata)
-    assert spread.known == list(FEATURES)
-    for name in spread.known:
-        assert sum(spread.expected(name)) == pytest.approx(1, abs=1e-5)
-        assert len(spread.labels(name)) == len(set(spread.labels(name))) == len(spread.expected(name))
-    assert spread.labels("thal") == ["3", "6", "7", "missing"]
-    assert spread.labels("probability")[-2:] == ["+Inf", "missing"]
+def test_a_model_file_has_bins_and_shares_for_every_feature(predictor: Predictor) -> None:
+    """The shares of each feature add up to 1, and its labels are distinct."""
+    drift = DriftHistogram(predictor.metadata)
+    assert drift.known == list(FEATURES)
+    for name in drift.known:
+        assert sum(drift.expected(name)) == pytest.approx(1, abs=1e-5)
+        assert len(drift.labels(name)) == len(set(drift.labels(name))) == len(drift.expected(name))
+    assert drift.labels("thal") == ["3", "6", "7", "missing"]
+    assert drift.labels("probability")[-2:] == ["+Inf", "missing"]
 
 
-def test_a_model_file_without_bins_still_tells_what_is_missing(give: Give) -> None:
-    """Older versions do not say how their training rows lay; the probability has tenths of its own."""
+def test_without_bins_in_the_model_file_missing_values_are_still_counted(give: Give) -> None:
+    """Model files of older versions have none; the probability then has ten equal bins."""
     metrics, model = Metrics(), give(bins={})
     metrics.set_model(model)
     metrics.add_drift(model, DriftHistogram(model.metadata).count(alike(3, np.nan), np.full(3, 0.55)))
@@ -89,8 +89,8 @@ def test_a_model_file_without_bins_still_tells_what_is_missing(give: Give) -> No
     assert read.cells(MISSING)[:, 0].tolist() == [3] * len(FIELDS)
 
 
-def test_more_bins_than_there_is_room_for_are_not_watched(give: Give) -> None:
-    """In one measurement; the others are."""
+def test_a_feature_with_too_many_bins_is_not_counted(give: Give) -> None:
+    """The other features are."""
     wide = Bins(
         upper=[float(end) for end in range(MAX_BINS)], share=[1 / (MAX_BINS + 1)] * (MAX_BINS + 1), missing=0, ill=[]
     )
@@ -99,23 +99,23 @@ def test_more_bins_than_there_is_room_for_are_not_watched(give: Give) -> None:
     assert "chol" in DriftHistogram(give(bins=metadata.bins | {"age": wide}).metadata).known
 
 
-def test_another_version_is_counted_anew_and_an_old_models_rows_no_more(give: Give) -> None:
-    """A table that began with the old one may still be on its way."""
+def test_another_version_resets_the_bins_and_rows_of_the_old_one_no_longer_count(give: Give) -> None:
+    """A table that the old model scores may end after the reload."""
     old, new = give(version="7"), give(version="8")
     metrics = Metrics()
     metrics.set_model(old)
-    spread = DriftHistogram(old.metadata)
-    metrics.add_drift(old, spread.count(alike(5, 60.0), np.full(5, 0.5)))
-    assert sum(spread.cells(metrics.snapshot().drift, "age")) == 5
+    drift = DriftHistogram(old.metadata)
+    metrics.add_drift(old, drift.count(alike(5, 60.0), np.full(5, 0.5)))
+    assert sum(drift.cells(metrics.snapshot().drift, "age")) == 5
     metrics.set_model(give(version="7"))  # loaded again: the same bins
-    assert sum(spread.cells(metrics.snapshot().drift, "age")) == 5
+    assert sum(drift.cells(metrics.snapshot().drift, "age")) == 5
     metrics.set_model(new)
-    metrics.add_drift(old, spread.count(alike(5, 60.0), np.full(5, 0.5)))
-    assert sum(spread.cells(metrics.snapshot().drift, "age")) == 0
+    metrics.add_drift(old, drift.count(alike(5, 60.0), np.full(5, 0.5)))
+    assert sum(drift.cells(metrics.snapshot().drift, "age")) == 0
 
 
-def test_what_waits_to_be_counted_goes_to_the_model_that_scored_it(give: Give) -> None:
-    """Not to the one that came a moment later."""
+def test_rows_that_wait_to_be_binned_count_for_the_model_that_scored_them(give: Give) -> None:
+    """A reload bins them first."""
 
     async def work() -> tuple[float, float]:
         old, new = give(version="7"), give(version="8")
@@ -132,8 +132,8 @@ def test_what_waits_to_be_counted_goes_to_the_model_that_scored_it(give: Give) -
     assert asyncio.run(work()) == (2, 3)
 
 
-def test_rows_are_put_into_bins_a_moment_later_by_themselves(give: Give) -> None:
-    """Nobody need ask for it: another worker reads the page alone."""
+def test_scored_rows_are_binned_within_a_moment_without_a_scrape(give: Give) -> None:
+    """Other workers read only the shared memory."""
 
     async def work() -> None:
         model, metrics = give(), Metrics()
