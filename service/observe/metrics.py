@@ -71,6 +71,7 @@ class Metric:
 
 ROUTE = {"route": (NO_ROUTE, *map(str, range(1, MAX_ROUTES)))}  # numbered in shared memory, named when exposed
 WAY = {"way": ("single", "batch")}
+BIN: dict[str, tuple[str, ...]] = {"version": (), "feature": (), "bin": ()}
 
 REQUESTS = Metric(
     "counter",
@@ -89,15 +90,11 @@ REQUEST_SECONDS = Metric(
     buckets=(*(digit * 10.0**power for power in range(-4, 1) for digit in (1, 2, 5)), 10.0),
     is_sparse=True,
 )
-RUN_ROWS = Metric(
-    "histogram", "heart_run_rows", "Records per model run.", WAY, buckets=[2**power for power in range(17)]
-)
+RUN_ROWS = Metric("histogram", "heart_run_rows", "Records per model run.", WAY, buckets=[2**n for n in range(17)])
 RUNS = Metric(
-    "counter", "heart_runs_total", "Model runs.", WAY, derived=(RUN_ROWS, lambda cells: cells[:, :-1].sum(axis=1))
+    "counter", "heart_runs_total", "Model runs.", WAY, derived=(RUN_ROWS, lambda run: run[:, :-1].sum(axis=1))
 )
-ROWS = Metric(
-    "counter", "heart_rows_total", "Records scored by the model.", WAY, derived=(RUN_ROWS, lambda cells: cells[:, -1])
-)
+ROWS = Metric("counter", "heart_rows_total", "Records scored.", WAY, derived=(RUN_ROWS, lambda run: run[:, -1]))
 REFUSED = Metric(
     "counter",
     "heart_refused_total",
@@ -107,9 +104,7 @@ REFUSED = Metric(
 MISSING = Metric("counter", "heart_missing_total", "Scored records without a value, by field.", {"field": FIELDS})
 OVERLOADS = Metric("counter", "heart_overloads_total", "Requests rejected with 503 because a queue was full.")
 RELOADS = Metric("counter", "heart_reloads_total", "New model versions by outcome.", {"outcome": ("loaded", "refused")})
-LOG_DROPPED = Metric(
-    "counter", "heart_log_dropped_total", "Log lines dropped because stderr was not read or could not be written."
-)
+LOG_DROPPED = Metric("counter", "heart_log_dropped_total", "Log lines dropped because stderr could not be written.")
 WAITING = Metric(
     "gauge",
     "heart_waiting",
@@ -119,26 +114,18 @@ WAITING = Metric(
 STREAMS = Metric("gauge", "heart_streams", "Tables that are being scored.")
 WORKERS = Metric("gauge", "heart_workers", "Worker processes that are alive.")
 WORKERS_READY = Metric("gauge", "heart_workers_ready", "Worker processes that can serve requests.")
-FALLBACK = Metric(
-    "gauge", "heart_provider_fallback", "Worker processes that run on the CPU because the GPU could not be used."
-)
-MODEL_INFO = Metric(
-    "gauge", "heart_model_info", "The model that serves; always 1.", {"version": (), "provider": (), "sha256": ()}
-)
+FALLBACK = Metric("gauge", "heart_provider_fallback", "Worker processes on the CPU because the GPU cannot be used.")
+MODEL_INFO = Metric("gauge", "heart_model_info", "The current model.", {"version": (), "provider": (), "sha256": ()})
 FEATURE = Metric(
     "counter",
     "heart_feature_total",
     "Scored records by model version, feature and bin of the training data. probability: the model's result.",
-    {"version": (), "feature": (), "bin": ()},  # its cells are apart, because another model's bins reset them
+    BIN,
 )
-FEATURE_EXPECTED = Metric(
-    "gauge",
-    "heart_feature_expected_share",
-    "Share of the training rows in each bin.",
-    {"version": (), "feature": (), "bin": ()},
-)
+FEATURE_EXPECTED = Metric("gauge", "heart_feature_expected_share", "Share of the training rows in each bin.", BIN)
 
-_DRIFT = METRICS[-1].end  # the identity of the bins that are counted, then the bins
+# Cells of heart_feature_total, which change with the model: the identity of its bins, then the bins.
+_DRIFT = METRICS[-1].end
 _DRIFT_END = _DRIFT + 1 + len(FEATURES) * CELLS
 
 # What every request needs, as plain numbers: an attribute or a search would cost it more.
@@ -177,7 +164,6 @@ class Metrics:
         cells[start + _RUN_SUM] += rows
 
     def record_overload(self) -> None:
-        """Count a request that was rejected because a queue was full."""
         self._cells[OVERLOADS.start] += 1
 
     def record_reload(self, outcome: Outcome) -> None:
@@ -189,11 +175,9 @@ class Metrics:
         self._cells[LOG_DROPPED.start] += lines
 
     def set_ready(self, is_ready: bool) -> None:
-        """Set whether this process can serve requests."""
         self._cells[WORKERS_READY.start] = is_ready
 
     def set_fallback(self, is_fallback: bool) -> None:
-        """Set whether this process runs on the CPU because the GPU could not be used."""
         self._cells[FALLBACK.start] = is_fallback
 
     def set_gauge(self, name: Gauge, number: int) -> None:

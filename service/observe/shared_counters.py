@@ -35,10 +35,10 @@ class SharedCounters:
         if folder is None:
             self._memory: mmap.mmap = mmap.mmap(-1, 8 * size)
         else:
-            self._file = (folder / str(os.getpid())).open("a+b")  # a reused process id continues the dead one's counts
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            self._file.truncate(8 * size)
-            self._memory = mmap.mmap(self._file.fileno(), 8 * size)
+            with (folder / str(os.getpid())).open("a+b") as file:  # a reused process id continues the dead one's counts
+                fcntl.flock(file, fcntl.LOCK_EX)  # held by the mapping, which duplicates the descriptor
+                file.truncate(8 * size)
+                self._memory = mmap.mmap(file.fileno(), 8 * size)
         self.cells = memoryview(self._memory).cast("d")
         self.array: Cells = np.frombuffer(self._memory)
 
