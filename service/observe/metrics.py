@@ -104,7 +104,7 @@ REFUSED = Metric(
 MISSING = Metric("counter", "heart_missing_total", "Scored records without a value, by field.", {"field": FIELDS})
 OVERLOADS = Metric("counter", "heart_overloads_total", "Requests rejected with 503 because a queue was full.")
 RELOADS = Metric("counter", "heart_reloads_total", "New model versions by outcome.", {"outcome": ("loaded", "refused")})
-LOG_DROPPED = Metric("counter", "heart_log_dropped_total", "Log lines dropped because stderr could not be written.")
+LOG_DROPPED = Metric("counter", "heart_log_dropped_total", "Log lines dropped: stderr is not read, or not writable.")
 WAITING = Metric(
     "gauge",
     "heart_waiting",
