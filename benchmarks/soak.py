@@ -3,7 +3,7 @@
 The limit is the rate of 64 connections in a closed loop: the median of as many short slices as the soak has minutes.
 One core runs the service, the other the load; the soak sends at fixed times (benchmarks/serving/paced.lua).
 A minute has six slices, and its p99 is their median. On a shared machine the host sometimes takes cores away: a
-slice that lost more than QUIET is repeated, up to six times a minute, and is left out of the latencies.
+slice that lost more than QUIET is repeated, up to six times a minute, and counts for all figures but latencies.
 """
 
 import argparse

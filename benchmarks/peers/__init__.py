@@ -1,1 +1,1 @@
-"""The servers that the service is compared with, one module each, configured by their documentation. See serving/servers.py."""
+"""The servers that ours is compared with, one module each, configured by their own documentation."""

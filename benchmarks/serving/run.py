@@ -1,7 +1,7 @@
 """The run: every load in short slices that alternate between all servers, round after round.
 
 The speed of a shared machine changes from minute to minute, for all servers alike, so servers are measured within
-seconds of each other and compared within a round. Idle servers are stopped (SIGSTOP), so that they use no processor time.
+seconds of each other and compared within a round. Idle servers are stopped (SIGSTOP): they use no processor time.
 """
 
 import json

@@ -60,7 +60,7 @@ def records(patients: Patient | list[Patient]) -> Any:
 
 
 def tensors(patients: Patient | list[Patient]) -> Any:
-    """Triton's request format: an object for one record, a tensor per field for many; missing values have a reserved number."""
+    """Triton's request format: an object for one record, a tensor per field for many, MISSING for null."""
     many = patients if isinstance(patients, list) else [patients]
     columns = {name: [MISSING if patient[name] is None else patient[name] for patient in many] for name in many[0]}
     if patients is not many:
