@@ -1,1 +1,1 @@
-"""Speed against ceilings and peers. Never part of the tests: they assert no times."""
+"""Speed against ceilings and peers. Not part of the tests, which assert no times."""

@@ -1,9 +1,9 @@
-"""Explanations: milliseconds each beside the shap package's exact explainer, and what they cost single records beside.
+"""Compare explanations with the shap package's exact explainer, and measure single records beside explanations.
 
 Usage: python -m benchmarks.explain [--rounds N] [--write]
 
-The same model, background and core for both, and the same patients, one at a time and in turn, so that what slows the
-machine slows both; medians over the patients of each one's median over the rounds, in processor time. shap is asked for
+Both use the same model, background, core and patients, one patient at a time and alternating, so that a slow machine
+slows both. Results are medians over the patients of each one's median over the rounds, in processor time. shap computes
 the values alone. `--write` puts the tables into benchmarks/RESULTS.md.
 """
 
@@ -43,7 +43,7 @@ Explain = Callable[[Floats], object]
 
 
 def groups() -> dict[str, Floats]:
-    """float32[N,13] each: real patients, and what is dearest, because next to nothing coincides with the background."""
+    """float32[N,13] each: real patients, and the slowest case, which shares almost no value with the background."""
     rows = read(ROOT / "trainer/data/cleveland.csv").rows
     return {
         "40 patients of the data set": rows[:: len(rows) // 40][:40],
@@ -52,7 +52,7 @@ def groups() -> dict[str, Floats]:
 
 
 def ways(model: Predictor) -> dict[str, Explain]:
-    """What is timed, by name; each takes float32[13]."""
+    """The timed functions, by name; each takes float32[13]."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import shap
@@ -80,12 +80,12 @@ def ways(model: Predictor) -> dict[str, Explain]:
 
 
 def as_values(row: Floats) -> Values:
-    """As a record that was sent."""
+    """A row as decoded values of a record."""
     return tuple(None if np.isnan(value) else value for value in row.tolist())
 
 
 def speed(model: Predictor, rounds: int) -> str:
-    """Milliseconds an explanation, as Markdown."""
+    """Milliseconds per explanation, as Markdown."""
     timed, tables = ways(model), []
     for group, rows in groups().items():
         seconds: dict[str, list[list[float]]] = {name: [[] for _ in rows] for name in timed}
@@ -113,7 +113,7 @@ class Client:
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port)
 
     def post(self, path: str, content: object) -> int:
-        """The status."""
+        """Post a record and return the status."""
         self.connection.request("POST", path, json.dumps(content), {"Content-Type": "application/json"})
         response = self.connection.getresponse()
         response.read()
@@ -122,7 +122,7 @@ class Client:
 
 @contextmanager
 def explaining(server: Server, content: object, connections: int) -> Iterator[list[int]]:
-    """Explanations without pause, from so many connections; the statuses that they got."""
+    """Request explanations without pause on `connections` connections; yields the list of their statuses."""
     stop, statuses = threading.Event(), list[int]()
 
     def ask() -> None:
@@ -140,7 +140,7 @@ def explaining(server: Server, content: object, connections: int) -> Iterator[li
 
 
 def waits(seconds: float, rounds: int) -> str:
-    """How long single records wait beside explanations, as Markdown."""
+    """Latency of single records beside explanations, as Markdown."""
     loads = {
         "nothing": (EXAMPLE, 0),
         "explanations, 2 connections": (EXAMPLE, 2),
@@ -166,7 +166,7 @@ def waits(seconds: float, rounds: int) -> str:
 
 
 def main() -> None:
-    """Print the tables, or write them."""
+    """Print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--write", action="store_true")

@@ -1,4 +1,4 @@
-"""Peak memory of the service beside the rows of a table: streamed both ways, every answer compared with the model's."""
+"""Peak memory of the service against the rows of a table, streamed in both directions; every result is checked."""
 
 import io
 import json
@@ -22,7 +22,7 @@ BLOCK = 10_000  # rows that a long table repeats
 
 
 def memory(sizes: list[int]) -> str:
-    """Peak memory as Markdown: streamed both ways, and every answer compared with the model's."""
+    """Peak memory as Markdown."""
     table = patients(BLOCK)
     rows = np.column_stack([table[name].to_numpy().astype(np.float32) for name in FIELDS])
     expected = load(ROOT / "models/heart_disease", "cpu")(rows)
@@ -48,13 +48,13 @@ def memory(sizes: list[int]) -> str:
 
 
 def _long(format_: Format, table: pa.Table, times: int, sent: list[int]) -> Iterator[bytes]:
-    """A body of so many blocks that is never held."""
+    """Yield a body of `times` blocks, without holding it in memory."""
     block = body(format_, table)
     start, end = 0, len(block)
     if format_ is CSV:
         start = block.index(b"\n") + 1
     elif format_ is ARROW:
-        start, end = len(body(format_, table.slice(0, 0))) - 8, end - 8  # between the schema and the mark at the end
+        start, end = len(body(format_, table.slice(0, 0))) - 8, end - 8  # between the schema and the end marker
     for i in range(times):
         piece = block[0 if i == 0 else start : len(block) if i == times - 1 else end]
         sent[0] += len(piece)
@@ -62,7 +62,7 @@ def _long(format_: Format, table: pa.Table, times: int, sent: list[int]) -> Iter
 
 
 def _checked(format_: Format, response: HTTPResponse, expected: Floats) -> int:
-    """How many rows came back, all of them right."""
+    """The number of rows returned; raises if one is wrong."""
     done = 0
     for found in _probabilities(format_, response):
         wanted = expected[(done + np.arange(len(found))) % len(expected)]

@@ -1,7 +1,7 @@
-"""Above the limit: the goodput, answers of 200 alone, beside what 64 connections got just before.
+"""Goodput (200 responses) above the limit, relative to the rate of 64 connections measured just before.
 
-Both are measured in turn, `ROUNDS` times, and medians of ratios told: of rates, and of answers a second of processor
-time, which the moods of a shared machine hardly touch.
+Both are measured alternately, `ROUNDS` times. Results are medians of ratios: of rates, and of responses per second of
+processor time, which is hardly affected by other load on a shared machine.
 """
 
 import math
@@ -21,7 +21,7 @@ ABOVE, ROUNDS = 3, 3
 
 
 def paced(url: str, bodies: Path, rate: float, connections: int, seconds: int) -> Figures:
-    """wrk by the clock; `late` requests were held back by more than 100 ms."""
+    """Run wrk at a fixed rate; `late` requests were delayed by more than 100 ms."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(PACED), url]
     env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(connections), "RATE": str(rate)}
     with core(CLIENT_CORE):
@@ -30,22 +30,22 @@ def paced(url: str, bodies: Path, rate: float, connections: int, seconds: int) -
 
 
 def closed(url: str, bodies: Path, connections: int, seconds: int) -> Figures:
-    """So many connections that ask again at once."""
+    """Run wrk with `connections` connections in a closed loop."""
     load = Load("", connections)
     seconds += math.ceil(load.delay / 1e3)
     return finish(wrk(url, bodies, load, seconds), seconds)
 
 
 def good(figures: Figures) -> float:
-    """Answers of 200 a second."""
+    """200 responses per second."""
     return (figures.requests - figures.refused) / figures.seconds
 
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
-    """So many processes that want the server's core."""
+    """Run `loops` busy processes on the server's core."""
     loop = [sys.executable, "-c", "while True: pass"]
-    with core(SERVER_CORE):  # each in a session of its own: among these Linux shares out a core
+    with core(SERVER_CORE):  # each in its own session: Linux divides a core among sessions
         spinning = [subprocess.Popen(loop, start_new_session=True) for _ in range(loops)]
     try:
         yield
@@ -58,7 +58,7 @@ def busy(loops: int) -> Iterator[None]:
 def above(
     running: Running, url: str, bodies: Path, seconds: int, closing: tuple[int, ...], clocked: tuple[int, ...]
 ) -> str:
-    """So many connections in a closed loop, and ABOVE times the limit on so many, as Markdown."""
+    """Connections in a closed loop, and ABOVE times the limit at a fixed rate, as Markdown."""
     lines = [
         "| load | 200s a second | of the limit | by processor time | 503s a second | p50 ms | p99 ms | lost |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -68,11 +68,11 @@ def above(
         return lambda _: closed(url, bodies, n, seconds)
 
     def clock(n: int) -> Callable[[float], Figures]:
-        several = seconds + math.ceil(n / 1e3)  # until all are connected nothing is due
+        several = seconds + math.ceil(n / 1e3)  # requests start when all are connected
         return lambda limit: paced(url, bodies, ABOVE * limit, n, several)
 
     def measured(load: Callable[[float], Figures], limit: float = 0) -> tuple[Figures, float]:
-        """Its figures, and answers of 200 for a second of the server's processor time."""
+        """Figures, and 200 responses per second of the server's processor time."""
         before = running.cpu()
         figures = load(limit)
         return figures, (figures.requests - figures.refused) / (running.cpu() - before)

@@ -1,4 +1,4 @@
-"""The proxy of docker-compose.yml before one running server, on the client's core."""
+"""Run the proxy of docker-compose.yml in front of one server, on the client's core."""
 
 import http.client
 import os
@@ -19,7 +19,7 @@ SERVICES = "server-template heart 1-32 service:8000"
 
 @contextmanager
 def proxied(running: Running, folder: Path) -> Iterator[str]:
-    """Its address, for as long as the context. Raises Failed where it does not start."""
+    """The address of a running proxy. Raises Failed if it does not start."""
     subprocess.run([PROXY / "certificate.sh", folder], check=True, stdout=subprocess.DEVNULL)
     config, port = (PROXY / "haproxy.cfg").read_text(), free_port()
     assert SERVICES in config

@@ -1,9 +1,9 @@
-"""How fast a table is read and checked, beside pyarrow's bare read of the same file, and in how much memory.
+"""Speed and memory of reading and validating a table, compared with pyarrow's bare read of the same file.
 
 Usage: python -m benchmarks.reading [--quick]
 
-Each measurement is a process of its own, so that its peak memory is its own too: the best time of three passes over the
-file, which the first pass has brought into the page cache.
+Each measurement runs in a separate process, to measure its peak memory: the best time of three passes over the
+file, which the first pass loads into the page cache.
 """
 
 import json
@@ -34,7 +34,7 @@ def checked(path: Path) -> int:
 
 
 def bare(path: Path) -> int:
-    """Rows read by pyarrow alone, batch by batch, all columns as it finds them in Parquet and as doubles in CSV."""
+    """Rows read by pyarrow alone, batch by batch, in stored types from Parquet and as doubles from CSV."""
     if path.suffix == ".parquet":
         with pa.parquet.ParquetFile(path) as file:
             return sum(len(batch) for batch in file.iter_batches(ROWS))
@@ -48,7 +48,7 @@ READERS: dict[str, Callable[[Path], int]] = {"checked": checked, "bare": bare}
 
 
 def measure(reader: str, path: Path) -> dict[str, float]:
-    """Rows a second and peak memory in MiB of this process, which has done nothing else."""
+    """Rows per second and peak memory in MiB of this process, which has done nothing else."""
     seconds = []
     for _ in range(PASSES):
         begun = time.perf_counter()
@@ -59,7 +59,7 @@ def measure(reader: str, path: Path) -> dict[str, float]:
 
 
 def apart(reader: str, path: Path) -> dict[str, float]:
-    """`measure` in a process of its own."""
+    """Run `measure` in a separate process."""
     command = [sys.executable, "-m", "benchmarks.reading", reader, str(path)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     result: dict[str, float] = json.loads(done.stdout)

@@ -1,8 +1,8 @@
-"""What it costs requests that the model changes: the same load without and with reloads, slice by slice in turn.
+"""The cost of model reloads for requests: the same load alternately without and with reloads.
 
 Usage: python -m benchmarks.reloads [--reloads N] [--write]
 
-The pin goes back and forth between two versions, with SIGHUP each time, N times (100) while wrk asks on 16 connections;
+The pin alternates between two versions, with SIGHUP each time, N times (100) while wrk sends on 16 connections;
 with one process, and with two workers. Needs two cores and wrk. `--write` puts the table into benchmarks/RESULTS.md.
 """
 
@@ -31,7 +31,7 @@ LOAD, SECONDS, PAUSE = SINGLES[1], 5, 0.1  # between two reloads
 
 
 def loaded(server: Running) -> int:
-    """Reloads of all its processes so far."""
+    """Number of reloads in all processes so far."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
@@ -40,20 +40,20 @@ def loaded(server: Running) -> int:
 
 
 def reload(server: Running, models: Path, version: int, workers: int) -> float:
-    """Let this version serve; returns the seconds until it does in every process. Raises Failed."""
+    """Switch to a version; returns the seconds until every process serves it. Raises Failed."""
     wanted, begun = loaded(server) + workers, time.perf_counter()
     with beside(models / PIN) as hidden:
         hidden.write_text(str(version))
     os.kill(server.process.pid, signal.SIGHUP)
     while loaded(server) < wanted:
         if time.perf_counter() - begun > 30:
-            raise Failed(f"version {version} did not come: {server.last_words()}")
+            raise Failed(f"version {version} was not loaded: {server.last_words()}")
         time.sleep(0.02)
     return time.perf_counter() - begun
 
 
 def measure(name: str, workers: int, work: Path, reloads: int) -> str:
-    """One row: without and with reloads."""
+    """One row of the table: without and with reloads."""
     server = next(server for server in SERVERS if server.name == name)
     models, bodies = work / name.replace(" ", "-"), Bodies(work, 1)
     for version in ("1", "2"):
@@ -80,7 +80,7 @@ def measure(name: str, workers: int, work: Path, reloads: int) -> str:
 
 
 def main() -> None:
-    """Print the table, or write it."""
+    """Print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reloads", type=int, default=100)
     parser.add_argument("--write", action="store_true")

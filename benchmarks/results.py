@@ -1,4 +1,4 @@
-"""benchmarks/RESULTS.md, of which each benchmark writes the part between two lines of its own."""
+"""Write benchmarks/RESULTS.md: each benchmark replaces the part between its two marker lines."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def put(begin: str, end: str, text: str) -> None:
-    """Write what stands between two lines anew. Raises ValueError if they are not there."""
+    """Replace the text between two marker lines. Raises ValueError if they are missing."""
     before, found, rest = RESULTS.read_text().partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):

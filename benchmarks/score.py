@@ -1,8 +1,8 @@
-"""The command for files: rows a second in each format, and of a folder on Ray with one and two workers.
+"""The `score` command: rows per second in each format, and for a folder on Ray with one and two workers.
 
 Usage: python -m benchmarks.score [--rows N] [--write]
 
-`--rows` patients (500,000) as `python -m trainer generate` makes them, in one file of each format, scored into the
+`--rows` patients (500,000) from `python -m trainer generate`, in one file of each format, scored into the
 same format; and eight times as many in 16 CSV files, scored into Parquet by one process and by Ray. `--write` puts the
 tables into benchmarks/RESULTS.md.
 """
@@ -65,14 +65,14 @@ def tables(folder: Path, rows: int) -> Iterator[Path]:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of wall clock and of this process's CPU."""
+    """Seconds of wall clock and of this process's CPU time."""
     begun = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
 
 def by_format(folder: Path, rows: int) -> str:
-    """The first table."""
+    """The table of formats, as Markdown."""
     found: dict[Path, list[tuple[float, float]]] = {path: [] for path in tables(folder, rows)}
     for _ in range(ROUNDS):
         for path, seconds in found.items():
@@ -92,7 +92,7 @@ def by_format(folder: Path, rows: int) -> str:
 
 
 def parts(folder: Path, out: Path, begin: Begin) -> dict[str, float]:
-    """A folder through an executor: seconds until the first part was there, and rows a second from then on."""
+    """Score a folder: seconds until the first part exists, and rows per second after that."""
     begun, rows, first = time.perf_counter(), 0, 0.0
     found = plan([str(folder)], str(out), None, Kind("parquet"), parts=True)
     out.mkdir()
@@ -107,7 +107,7 @@ def parts(folder: Path, out: Path, begin: Begin) -> dict[str, float]:
 
 
 def on_ray(folder: Path, rows: int) -> str:
-    """The second table."""
+    """The table of engines, as Markdown."""
     many = folder / "many"
     many.mkdir()
     table = pa.csv.read_csv(folder / "in.csv")
@@ -134,7 +134,7 @@ def on_ray(folder: Path, rows: int) -> str:
 
 
 def main() -> None:
-    """Print the tables, or write them."""
+    """Print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--write", action="store_true")

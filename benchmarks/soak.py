@@ -1,9 +1,9 @@
-"""The service for long at 80 % of its limit, and briefly far above it: `python -m benchmarks.soak [--write]`.
+"""Run the service at 80 % of its limit for minutes, then far above it: `python -m benchmarks.soak [--write]`.
 
-The limit is what 64 connections get that ask again as soon as they are answered: the median of as many short slices as
-the soak has minutes. One core serves, the other one loads; the soak comes by the clock (benchmarks/serving/paced.lua).
-A minute is six slices, and its p99 the median of theirs. On a shared machine the host takes cores away at times: a
-slice of which it took more than QUIET is done again, up to six times a minute, and counts for all but latencies.
+The limit is the rate of 64 connections in a closed loop: the median of as many short slices as the soak has minutes.
+One core runs the service, the other the load; the soak sends at fixed times (benchmarks/serving/paced.lua).
+A minute has six slices, and its p99 is their median. On a shared machine the host sometimes takes cores away: a
+slice that lost more than QUIET is repeated, up to six times a minute, and counts for all figures but latencies.
 """
 
 import argparse
@@ -32,50 +32,46 @@ SHARE, SLICES, QUIET = 0.8, 6, 0.03
 MANY, CLOCKED, BEHIND = (1024, 3072, 8192), (256, 3072), (1024,)  # connections
 BUSY = 5
 PROXIED = f"""The same through the proxy of docker-compose.yml, over TLS. It shares a core with the client, which is
-not enough for 3 times what a whole core serves; so {BUSY} busy loops take their shares of the service's core here.
-Two of three answers are 503s, and the median is theirs:"""
+not enough for 3 times the rate of a whole core, so {BUSY} busy loops take a share of the service's core here.
+Two of three responses are 503s, so the median is theirs:"""
 
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """What the slices of a minute came to, and what the process was at its end."""
+    """The figures of a minute's slices, and the state of the process at its end."""
 
     slices: list[Figures]
-    quiet: list[Figures]  # those of which the host took little
+    quiet: list[Figures]  # those that lost little time to the host
     memory: float  # MiB
     descriptors: int
     cpu: float  # us of the server's processor time, for each request
-    stolen: float  # the part of the cores that the host took away
+    stolen: float  # share of the cores taken by the host
 
     @property
     def requests(self) -> int:
-        """Of all slices."""
         return sum(of.requests for of in self.slices)
 
     @property
     def errors(self) -> int:
-        """Of all slices."""
         return sum(of.errors for of in self.slices)
 
     @property
     def p99(self) -> float:
-        """Milliseconds."""
         return median(of.p99 for of in self.quiet or self.slices)
 
     @property
     def p50(self) -> float:
-        """Milliseconds."""
         return median(of.p50 for of in self.quiet or self.slices)
 
 
 class Theft:
-    """What the host takes of the cores from now on."""
+    """The share of the cores that the host takes, from construction on."""
 
     def __init__(self) -> None:
         self.before = self._ticks()
 
     def share(self) -> float:
-        """The part so far."""
+        """The share so far."""
         ticks = [now - before for now, before in zip(self._ticks(), self.before, strict=True)]
         return ticks[7] / sum(ticks)
 
@@ -84,7 +80,7 @@ class Theft:
 
 
 def minute(running: Running, bodies: Path, rate: float, seconds: int) -> Minute:
-    """A minute of the soak; longer where the host took much of it."""
+    """Run a minute of the soak; longer if the host took much of it."""
     cpu, theft = running.cpu(), Theft()
     slices, quiet = list[Figures](), list[Figures]()
     while len(quiet) < SLICES and len(slices) < 2 * SLICES:
@@ -92,14 +88,14 @@ def minute(running: Running, bodies: Path, rate: float, seconds: int) -> Minute:
         slices.append(paced(running.url("/predict"), bodies, rate, 64, seconds))
         if of_slice.share() <= QUIET:
             quiet.append(slices[-1])
-    time.sleep(1)  # until the load's connections are gone
+    time.sleep(1)  # until the load's connections are closed
     process = running.process.pid
     each = (running.cpu() - cpu) / sum(of.requests for of in slices) * 1e6
     return Minute(slices, quiet, memory(process, "VmRSS"), descriptors(process), each, theft.share())
 
 
 def soak(running: Running, bodies: Path, limit: float, minutes: int, seconds: int) -> str:
-    """A row a minute, as Markdown, and what they come to."""
+    """One row per minute, and a summary, as Markdown."""
     running.settle()
     found = [minute(running, bodies, SHARE * limit, seconds) for _ in range(minutes)]
     lines = [
@@ -112,15 +108,15 @@ def soak(running: Running, bodies: Path, limit: float, minutes: int, seconds: in
         process = f"{of.memory:.0f} | {of.descriptors} | {of.stolen:.1%}"
         lines.append(f"| {number} | {len(of.quiet)} of {len(of.slices)} | {measured} | {process} |")
     first, last = found[0], found[-1]
-    said = f"{sum(of.requests for of in found):,} requests, {sum(of.errors for of in found)} errors; "
-    said += f"p99 of the last minute {last.p99 / first.p99:.2f} of the first's, "
-    said += f"processor time of a request {last.cpu / first.cpu:.2f}; "
-    said += f"memory {last.memory - first.memory:+.1f} MiB, descriptors {last.descriptors - first.descriptors:+d}."
-    return "\n".join([*lines, "", said])
+    summary = f"{sum(of.requests for of in found):,} requests, {sum(of.errors for of in found)} errors; "
+    summary += f"p99 of the last minute {last.p99 / first.p99:.2f} of the first's, "
+    summary += f"processor time of a request {last.cpu / first.cpu:.2f}; "
+    summary += f"memory {last.memory - first.memory:+.1f} MiB, descriptors {last.descriptors - first.descriptors:+d}."
+    return "\n".join([*lines, "", summary])
 
 
 def main() -> None:
-    """Print the section, or write it."""
+    """Print or write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=int, default=10, help="of the soak")
     parser.add_argument("--seconds", type=int, default=10, help="of a slice; six make a minute")
@@ -147,7 +143,7 @@ def main() -> None:
             running.stop()
     sys.stdout.write(text + "\n")
     if asked.write:
-        put(BEGIN, END, f"## Soak and overload\n\n`make soak` repeats it.\n\n{text}")
+        put(BEGIN, END, f"## Soak and overload\n\n`make soak` repeats this.\n\n{text}")
 
 
 if __name__ == "__main__":

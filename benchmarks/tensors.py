@@ -1,7 +1,7 @@
-"""Tensors through the Open Inference Protocol beside the model alone: python -m benchmarks.tensors [--seconds S].
+"""Compare tensors through the Open Inference Protocol with the model alone: python -m benchmarks.tensors [--seconds S].
 
-Each size and the model alone take turns, S seconds (5) each in all; a ratio is that of processor time, the model's by
-that of the server, which also receives, checks, rounds, writes and sends. Shown as Markdown, for benchmarks/RESULTS.md.
+Each size alternates with the model alone, S seconds (5) each in all. A ratio is the model's processor time divided by
+the server's, which also receives, validates, rounds, writes and sends. Printed as Markdown, for benchmarks/RESULTS.md.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def request(way: str, table: pa.Table, rows: Floats) -> tuple[str, bytes, dict[s
 
 
 def repeated(work: Callable[[], object], seconds: float, clock: Callable[[], float]) -> tuple[int, float, float]:
-    """How often in so many seconds, in how many seconds exactly, and how many seconds of CPU."""
+    """Repeat `work` for `seconds`; returns the repetitions, the exact seconds, and the seconds of CPU time."""
     done, begun, before = 0, time.perf_counter(), clock()
     while time.perf_counter() < begun + seconds:
         work()
@@ -53,7 +53,7 @@ def repeated(work: Callable[[], object], seconds: float, clock: Callable[[], flo
 
 
 def line(server: Server, way: str, count: int, seconds: float) -> str:
-    """A row of the table."""
+    """One row of the table."""
     table = patients(count)
     rows = np.column_stack([table[name].to_numpy() for name in FIELDS]).astype(np.float32)
     model, sent = load(ROOT / "models/heart_disease", "cpu"), request(way, table, rows)

@@ -1,9 +1,9 @@
-"""How fast the trainer trains, beside plain `model.fit` on the same rows, and in how much memory.
+"""Speed and memory of the trainer, compared with plain `model.fit` on the same rows.
 
 Usage: python -m benchmarks.training [--quick]
 
-Three tables: a cross-validation trained as one stacked network against fold by fold; rows a second within an epoch; and
-peak memory when a table is streamed from its file. All on this machine, in one run, one after the other.
+Three tables: a cross-validation trained as one network and fold by fold; rows per second within an epoch; and
+peak memory when a table is streamed from its file. All on one machine, in one run, one after the other.
 """
 
 import json
@@ -36,18 +36,18 @@ with quiet.stderr():
 
 ROOT = Path(__file__).parents[1]
 SIZES = (32, 1024)  # rows in a minibatch
-PLAIN = Recipe(l2=0, dropout=0, blank=0, bias=0)  # what model.fit is given: nothing but the network
+PLAIN = Recipe(l2=0, dropout=0, blank=0, bias=0)  # for model.fit: the network alone
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
+    """Seconds that `work` takes."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def model_fit(rows: Floats, target: Floats, recipe: Recipe) -> None:
-    """The textbook: encode, then Keras's own loop."""
+    """Encode, then train with Keras's own loop."""
     inputs = encode(rows, *statistics(rows))
     model = keras.Sequential([keras.Input((29,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1, "sigmoid")])
     model.compile("adam", "binary_crossentropy")
@@ -55,20 +55,20 @@ def model_fit(rows: Floats, target: Floats, recipe: Recipe) -> None:
 
 
 def fold_by_fold(train: Callable[[Floats, Floats, Recipe], object], recipe: Recipe, data: Dataset, count: int) -> float:
-    """Seconds a fold, mean over the first `count` of 10 x 10 folds."""
+    """Seconds per fold, mean over the first `count` of 10 x 10 folds."""
     folds = stratified_folds(data.target, 10, 10, 0).train[:count]
     return timed(lambda: [train(data.rows[fold], data.target[fold], recipe) for fold in folds]) / count
 
 
 def speed(train: Callable[[Floats, Floats, Recipe], object], recipe: Recipe, size: int, many: Dataset) -> float:
-    """Rows a second within an epoch, from the second one on: the first one compiles."""
+    """Rows per second within an epoch, from the second one on: the first one compiles."""
     recipes = (recipe.model_copy(update={"epochs": epochs, "batch_size": size}) for epochs in (1, 3))
     once, thrice = (timed(partial(train, many.rows, many.target, recipe)) for recipe in recipes)
     return 2 * len(many) / (thrice - once)
 
 
 def speed_tables(data: Dataset, epochs: int, count: int, rows: int) -> str:
-    """A cross-validation stacked and fold by fold, and rows a second of an epoch over a table in memory."""
+    """A cross-validation as one network and fold by fold, and rows per second of an epoch over a table in memory."""
     drawn = np.random.default_rng(0).integers(0, len(data), rows)
     many = replace(data, rows=data.rows[drawn], target=data.target[drawn])
     plain, full = PLAIN.model_copy(update={"epochs": epochs}), Recipe(epochs=epochs)
@@ -95,7 +95,7 @@ def speed_tables(data: Dataset, epochs: int, count: int, rows: int) -> str:
 
 
 def stream(path: Path) -> dict[str, float]:
-    """One epoch of minibatches of 1,024 from the file, after the pass that validates and the one that measures."""
+    """One epoch of minibatches of 1,024 from the file, after the passes for validation and statistics."""
     tables.KEPT = 0
     table = tables.Table(Source(path), 0.2, 0, 0)
     recipe = Recipe(epochs=1, batch_size=1024)
@@ -105,7 +105,7 @@ def stream(path: Path) -> dict[str, float]:
 
 
 def memory_table(data: Dataset, sizes: list[int]) -> str:
-    """Streamed training in processes of their own."""
+    """Peak memory of streamed training, each in a separate process."""
     lines = ["| rows in the file | rows/s, two passes of the file | peak MiB |", "|---:|---:|---:|"]
     with tempfile.TemporaryDirectory() as folder:
         for rows in sizes:

@@ -1,6 +1,6 @@
-"""How long a single record waits while tables stream through the same server.
+"""Latency of single records while tables stream through the same server.
 
-Records are sent by the clock, as in benchmarks.serving.beside, on two connections; a latency counts from when its
+Records are sent at fixed times, as in benchmarks.serving.beside, on two connections; a latency counts from when its
 request was due. Each format streams alone, table after table, and then two at once.
 """
 
@@ -23,7 +23,7 @@ MIXES: list[tuple[Format, ...]] = [(), (NDJSON,), (CSV,), (ARROW,), (PARQUET,), 
 
 
 def waits(seconds: int, rows: int) -> str:
-    """Milliseconds that POST /predict waits beside streams of tables of so many rows, as Markdown."""
+    """Latencies of POST /predict beside streams of tables of `rows` rows, as Markdown."""
     lines = ["| streams beside `POST /predict` | p50 ms | p99 ms | worst ms | rows/s |", "|---|---:|---:|---:|---:|"]
     table = patients(rows)
     for mix in MIXES:
@@ -42,7 +42,7 @@ def waits(seconds: int, rows: int) -> str:
 
 @contextmanager
 def _streaming(server: Server, mix: tuple[Format, ...], table: pa.Table) -> Iterator[list[Format]]:
-    """Tables of these formats on their way, one after the other; the list grows by each that is through."""
+    """Stream tables of these formats, one after the other; the list grows by each that is finished."""
     ending = threading.Event()
     done: list[Format] = []
 

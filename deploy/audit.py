@@ -1,6 +1,6 @@
-"""Known vulnerabilities in what locks/ pins. Exits with 1 if there are any; says so where it could not find out.
+"""Audit the packages in locks/ for known vulnerabilities. Exits with 1 if there are any; reports what was not audited.
 
-pip-audit asks PyPI, package by package, and takes one that is unknown there for a good one: hence this.
+pip-audit asks PyPI for each package and treats an unknown package as safe; this script reports it as not audited.
 """
 
 import json
@@ -11,7 +11,7 @@ AUDIT = ["-m", "pip_audit", "--disable-pip", "--require-hashes", "--progress-spi
 
 
 def main(locks: list[str]) -> int:
-    """One line a lock, and one a vulnerability."""
+    """Print one line per lock and one per vulnerability."""
     found = 0
     for lock in locks:
         command = [sys.executable, *AUDIT, "--requirement", lock]
@@ -22,18 +22,18 @@ def main(locks: list[str]) -> int:
             packages = []
         known = [package for package in packages if "vulns" in package]
         if not known:
-            _say(f"{lock}: NOT audited, and nothing after it: no vulnerability data in reach")
+            _print(f"{lock}: NOT audited, nor the following locks: no vulnerability data available")
             break
-        _say(f"{lock}: {len(known)} of {len(packages)} packages audited")
+        _print(f"{lock}: {len(known)} of {len(packages)} packages audited")
         for package in known:
             for vulnerability in package["vulns"]:
                 fixed = ", ".join(vulnerability["fix_versions"]) or "no version"
-                _say(f"  {package['name']} {package['version']}: {vulnerability['id']}, fixed in {fixed}")
+                _print(f"  {package['name']} {package['version']}: {vulnerability['id']}, fixed in {fixed}")
                 found += 1
     return int(found > 0)
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the compose file, brings it up and tests what it promises, on a machine with a Docker engine.
+# Build the compose file, start it and test what it promises, on a machine with a Docker engine.
 #
-#   deploy/verify.sh           up, checks and down, in a project of its own ($HEART_PORT and $HEART_TLS_PORT must be free)
-#   deploy/verify.sh checks    only the checks, against what is up (they restart, retrain, scale and kill it)
+#   deploy/verify.sh           up, checks and down, in a separate project ($HEART_PORT and $HEART_TLS_PORT must be free)
+#   deploy/verify.sh checks    only the checks, against running containers (they restart, retrain, scale and kill them)
 #
-# $COMPOSE_FILE names the files, without a GPU by default; on a machine with one: COMPOSE_FILE=docker-compose.yml.
+# $COMPOSE_FILE names the files, by default without a GPU; with a GPU: COMPOSE_FILE=docker-compose.yml.
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export COMPOSE_FILE=${COMPOSE_FILE:-docker-compose.yml:docker-compose.cpu.yml} COMPOSE_PROFILES=${COMPOSE_PROFILES-proxy}
@@ -32,14 +32,14 @@ until_serves() { # version
     fail "version $1 does not serve"
 }
 
-answers() { # URL [curl's options]: one prediction, by the newest version
+answers() { # URL [curl options]: one prediction, by the newest version
     local answer; answer=$(predict "${@:2}" "$1/predict")
     grep -q '"probability":0\.[0-9]' <<< "$answer" || fail "$answer"
     grep -q "\"model_version\":\"$(versions | tr ' ' '\n' | tail -1)\"" <<< "$answer" || fail "$answer"
     echo "$answer"
 }
 
-confined() { # whoever breaks in can write nothing, gain nothing and reach nobody but this machine
+confined() { # an intruder cannot write, gain privileges or be reached from another machine
     local id expected='/tmp only, caps 0000000000000000, no new privileges 1, user 10001'
     for id in $(compose ps -q service; if has proxy; then compose ps -q proxy; fi); do
         [ "$(docker exec "$id" sh -c 'for f in / /app /etc /models /var/tmp /tmp; do ! touch $f/x 2> /dev/null || printf "%s " $f; done
@@ -53,39 +53,39 @@ confined() { # whoever breaks in can write nothing, gain nothing and reach nobod
     python "$id" 'import tempfile; tempfile.TemporaryFile(); assert tempfile.gettempdir() == "/spool"'
     docker exec "$id" sh -c 'for tool in gcc cc make /venv/bin/pip; do command -v $tool; done; ls -d /.cache /tmp/.cache; true' \
         > "$FILES/found" 2> "$FILES/none"
-    [ ! -s "$FILES/found" ] || fail "in the image, or left by the service: $(cat "$FILES/found")"
+    [ ! -s "$FILES/found" ] || fail "found in the image, or left by the service: $(cat "$FILES/found")"
 }
 
-restarts() { # nothing is trained again, and nothing is lost
+restarts() { # nothing is retrained or lost
     local model; model=$(digest)
     compose restart service; until_ready
     up; [ "$(digest)" = "$model" ] || fail 'up trained again'
     compose down; up
     [ "$(digest) $(versions)" = "$model 1" ] || fail 'down and up trained again'
-    compose logs trainer | grep -q 'nothing to do\|already' || fail 'the trainer does not say why it did nothing'
+    compose logs trainer | grep -q 'nothing to do\|already' || fail 'the trainer does not report why it did nothing'
 }
 
-killed() { # the engine starts a process again that was killed
+killed() { # the engine restarts a killed process
     local id started; id=$(compose ps -q service | sed -n 1p); started=$(docker inspect --format '{{.State.StartedAt}}' "$id")
     python "$id" 'import os
 for pid in filter(str.isdigit, os.listdir("/proc")):
     if pid != "1" and open(f"/proc/{pid}/cmdline").read().endswith("-m\0service\0"): os.kill(int(pid), 9)' || true
     for _ in {1..100}; do [ "$(docker inspect --format '{{.State.StartedAt}}' "$id")" != "$started" ] && break; sleep 0.1; done
-    [ "$(docker inspect --format '{{.RestartCount}}' "$id")" = 1 ] || fail 'not started again'
+    [ "$(docker inspect --format '{{.RestartCount}}' "$id")" = 1 ] || fail 'not restarted'
     until_ready
 }
 
-scales() { # three share the work, and one that dies takes no request with it
+scales() { # three containers share the work, and killing one loses no request
     HEART_PORT=0 up --scale service=3
     local id ids; mapfile -t ids < <(compose ps -q service)
     [ "${#ids[@]}" = 3 ] || fail "${#ids[@]} containers"
     for id in "${ids[@]}"; do
         predict "http://$(docker port "$id" 8000/tcp)/predict" > "$FILES/answer"
     done
-    has proxy || { say 'no proxy is up: not tested behind one'; return; }
+    has proxy || { say 'no proxy is running: not tested behind one'; return; }
     compose exec -T proxy cat /certificate/certificate.pem > "$FILES/ca.pem"
     local ca=(--cacert "$FILES/ca.pem")
-    sleep 3 # for the proxy to ask for the names again, and each container whether it is ready
+    sleep 3 # for the proxy to resolve the names again and to check each container's readiness
     for _ in {1..60}; do predict "${ca[@]}" "$TLS/predict" > "$FILES/answer"; done
     for id in "${ids[@]}"; do
         python "$id" 'import re, urllib.request as r
@@ -97,10 +97,10 @@ raise SystemExit(rows < 10 and f"only {rows} rows of 60")'
     wait $!
     answers "$TLS" "${ca[@]}"
     [ "$(curl -so "$FILES/answer" -w '%{http_code}' "${ca[@]}" "$TLS/metrics")" = 404 ] || fail '/metrics is open'
-    ! curl -so "$FILES/answer" --tls-max 1.1 "${ca[@]}" "$TLS/health/live" || fail 'TLS 1.1 is spoken'
+    ! curl -so "$FILES/answer" --tls-max 1.1 "${ca[@]}" "$TLS/health/live" || fail 'TLS 1.1 is accepted'
 }
 
-trains() { # a new version, judged against the one that serves, takes its place by itself
+trains() { # a new version, compared with the serving one, replaces it automatically
     compose run --rm trainer fit --repeats 1 --models /models/heart_disease
     [ "$(versions)" = '1 2' ] || fail "versions: $(versions)"
     until_serves 2
@@ -110,7 +110,7 @@ checks() {
     say ready; until_ready; cat "$FILES/ready"; echo
     say 'a prediction through the published port'; answers "$URL"
     say confined; confined
-    say 'restart: still there, not trained again'; restarts; answers "$URL"
+    say 'restart: the model is still there, not retrained'; restarts; answers "$URL"
     say 'a killed process'; killed; answers "$URL"
     say 'train: the next version'; trains; answers "$URL"
     say 'scale: three containers'; scales

@@ -1,1 +1,1 @@
-"""One file a server that ours is measured beside, each set up as its own documentation says. See serving/servers.py."""
+"""The servers that ours is compared with, one module each, configured by their own documentation."""

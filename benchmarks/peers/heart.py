@@ -1,6 +1,6 @@
-"""What the peers share: a patient as a pydantic model checks it, and the model file in one thread of ONNX Runtime.
+"""Shared by the peers: the patient as a Pydantic model, and the model file in one thread of ONNX Runtime.
 
-The checks are those of patient/record.py (a test holds both together) without its steps in Python.
+The validation is that of patient/record.py (a test compares both) without its Python steps.
 """
 
 import os
@@ -32,7 +32,7 @@ class Patient(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What the model says of one patient."""
+    """The prediction for one patient."""
 
     probability: float
 
@@ -45,7 +45,7 @@ def session(path: str) -> ort.InferenceSession:
 
 
 class Model:
-    """Called with patients, gives their probabilities. The file ($BENCH_MODEL) is ours, with the encoding inside."""
+    """Return the probabilities of patients. The file ($BENCH_MODEL) is ours, with the encoding inside."""
 
     values = attrgetter(*Patient.model_fields)
 
@@ -53,7 +53,7 @@ class Model:
         self.session = session(os.environ["BENCH_MODEL"])
 
     def __call__(self, patients: Sequence[Patient]) -> list[float]:
-        """A probability a patient, in order."""
+        """One probability per patient, in order."""
         rows = np.array([self.values(patient) for patient in patients], np.float32)  # numpy makes NaN of None
         probabilities: list[float] = self.session.run(None, {"patient": rows})[0][:, 0].tolist()
         return probabilities

@@ -1,4 +1,4 @@
-"""Triton, as PyTriton packs it: its C++ front end, and its Python backend, as that build has none of ONNX Runtime.
+"""Triton as packaged by PyTriton: its C++ front end and its Python backend; that build has no ONNX Runtime backend.
 
 `python -m benchmarks.peers.triton_model` lays out the model's folder, with this file as the model's code.
 """
@@ -29,7 +29,7 @@ dynamic_batching {{ }}
 
 
 class TritonPythonModel:
-    """One input a field, so that plain JSON objects are taken; requests that wait together share a run."""
+    """One input a field, so that plain JSON objects are accepted; waiting requests share a run."""
 
     def initialize(self, args: Any) -> None:  # noqa: ARG002, named by Triton
         """Load the model."""

@@ -1,4 +1,4 @@
-"""What a tutorial on serving a network with FastAPI shows: pydantic in and out, encoding in Python, a run a request.
+"""The service of a typical FastAPI tutorial: Pydantic in and out, encoding in Python, one model run per request.
 
 Its graph begins at the 29 encoded inputs; tutorial_model.py cuts it out of our file.
 """

@@ -1,1 +1,1 @@
-"""The service beside its ceiling and its peers, in one interleaved run: `make bench`."""
+"""Compare the service with its ceiling and its peers in one interleaved run: `make bench`."""

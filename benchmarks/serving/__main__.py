@@ -1,7 +1,7 @@
-"""The service beside its ceiling and its peers: `python -m benchmarks.serving [--quick]`.
+"""Compare the service with its ceiling and its peers: `python -m benchmarks.serving [--quick]`.
 
-Starts every server that is installed, holds its answers against ONNX Runtime, measures, and writes RESULTS.md, with
-serving.svg and serving.json beside it. Exits with 1 where a server did not start, answered wrongly or failed.
+Starts every installed server, checks its predictions against ONNX Runtime, measures, and writes RESULTS.md,
+serving.svg and serving.json. Exits with 1 if a server did not start, gave wrong predictions or failed.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
 
 
 def obstacle() -> str | None:
-    """Why it cannot run here."""
+    """Why the benchmark cannot run here."""
     if not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2:
         return "needs Linux and two cores: one serves, the other one loads"
     if not shutil.which("wrk"):
@@ -55,7 +55,7 @@ def obstacle() -> str | None:
 
 
 def main() -> int | str:
-    """Measure everything; what the process exits with."""
+    """Measure everything; returns the exit status."""
     flags = arguments()
     if reason := obstacle():
         return f"benchmarks: {reason}"

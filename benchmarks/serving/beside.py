@@ -1,7 +1,7 @@
-"""How long a probe and a single record wait while large batches run.
+"""Latency of a probe and of single records while large batches run.
 
-The probes are sent by the clock, one every 10 ms on each connection, and a latency counts from when its request was
-due. (A client that waits for its answer would hardly ask while the server is blocked, and so not see it.)
+Probes are sent at fixed times, one every 10 ms on each connection, and a latency counts from when its request was
+due. (A client that waits for each response would send few requests while the server is blocked, and miss the delay.)
 """
 
 import http.client
@@ -23,7 +23,7 @@ PROBES = {"GET /health/live": 1, "POST /predict": 2}  # connections
 
 
 def sender(port: int, probe: str, body: bytes) -> Callable[[], None]:
-    """Sends one request over a connection that stays. Raises Failed unless the answer is 200."""
+    """Send one request over a persistent connection. Raises Failed unless the response is 200."""
     method, path = probe.split()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     headers = {"Content-Type": "application/json"} if method == "POST" else {}
@@ -42,7 +42,7 @@ def sender(port: int, probe: str, body: bytes) -> Callable[[], None]:
 
 
 def clocked(send: Callable[[], None], seconds: float) -> list[float]:
-    """Milliseconds of each request, from when it was due."""
+    """Latency of each request in ms, from when it was due."""
     waits, due = [], time.perf_counter()
     end = due + seconds
     while due < end:
@@ -54,7 +54,7 @@ def clocked(send: Callable[[], None], seconds: float) -> list[float]:
 
 
 def probed(running: Running, body: bytes, seconds: float) -> dict[str, list[float]]:
-    """What the requests of each probe waited, in ms, all connections together."""
+    """Latencies of each probe in ms, over all connections."""
     with core(CLIENT_CORE), ThreadPoolExecutor() as pool:
         each = {
             probe: [pool.submit(clocked, sender(running.port, probe, body), seconds) for _ in range(connections)]

@@ -1,4 +1,4 @@
-"""Before anything is timed: is each server's answer ONNX Runtime's own?"""
+"""Check each server's predictions against ONNX Runtime before anything is timed."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ WRAPPINGS = ("predictions", "probability", "outputs", "data")
 
 
 def reference(model: Path, patients: list[Patient]) -> NDArray[np.float32]:
-    """float32[N]: the model in this process."""
+    """float32[N] from the model in this process."""
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     rows = np.array([list(patient.values()) for patient in patients], np.float32)
     probabilities: NDArray[np.float32] = session.run(["probability"], {"patient": rows})[0][:, 0]
@@ -25,7 +25,7 @@ def reference(model: Path, patients: list[Patient]) -> NDArray[np.float32]:
 
 
 def probabilities(answer: Any) -> list[float]:
-    """All that an answer holds, whatever it wraps them in."""
+    """All probabilities in a response, whatever its shape."""
     if isinstance(answer, dict):
         return next((probabilities(answer[key]) for key in WRAPPINGS if key in answer), [])
     if isinstance(answer, list):
@@ -40,7 +40,7 @@ def same(answer: Any, expected: NDArray[np.float32]) -> bool:
 
 
 def check(running: Running, bodies: Bodies, model: Path) -> str:
-    """What it refuses of what is invalid: "type", "range". Raises Failed where an answer is wrong."""
+    """Which invalid values the server rejects: "type", "range". Raises Failed if a prediction is wrong."""
     server = running.server
     if server.name == CEILING:
         return "-"
@@ -61,7 +61,7 @@ def check(running: Running, bodies: Bodies, model: Path) -> str:
 
 
 def keep_answers(running: Running, bodies: Bodies, work: Path) -> None:
-    """What our service answers, for the ceiling to repeat: answers of the same size cost the same to send."""
+    """Our service's responses, for the ceiling to repeat: responses of the same size cost the same to send."""
     if running.server.name == OURS:
         for kind, path, case in (
             ("single", "/predict", bodies.singles[0]),

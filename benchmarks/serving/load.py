@@ -1,4 +1,4 @@
-"""What is sent, and what wrk says of it."""
+"""The loads, and parsing of wrk's results."""
 
 import json
 import math
@@ -16,7 +16,7 @@ ANSWERS, LONGEST = 4, 6  # on each connection of a slice; seconds
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """So many keep-alive connections, each of which asks again as soon as it is answered."""
+    """Keep-alive connections that send the next request as soon as a response arrives."""
 
     name: str
     connections: int
@@ -24,7 +24,7 @@ class Load:
 
     @property
     def batch(self) -> bool:
-        """Whether many records travel together."""
+        """Whether a request holds many records."""
         return self.rows > 1
 
     @property
@@ -35,8 +35,8 @@ class Load:
     def seconds(self, least: int, pace: float) -> int:
         """How long a slice must be for a server that answers `pace` requests a second.
 
-        Long enough for a few answers on every connection, or what is still under way at its end would count for
-        much: a slow server works on all of them for a while before it has answered any.
+        Long enough for a few responses on every connection; otherwise requests in progress at its end would distort
+        the rate, because a slow server works on all connections before it answers any.
         """
         needed = self.delay / 1e3 + ANSWERS * self.connections / pace
         return max(least, min(LONGEST, math.ceil(needed)))
@@ -50,7 +50,7 @@ MAIN = SINGLES[2]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one slice of a load came to: `seconds` of requests; latencies in milliseconds, as the client saw them."""
+    """Results of one slice of a load: `seconds` of requests; latencies in milliseconds, measured by the client."""
 
     requests: int
     seconds: float
@@ -65,12 +65,12 @@ class Figures:
 
     @property
     def errors(self) -> int:
-        """Anything that was no answer: a row that has any is no result."""
+        """Requests without a response: a slice with any is invalid."""
         return self.refused + self.broken
 
 
 def parse(output: str) -> Figures:
-    """What wrk.lua printed. Raises Failed where it did not come to that."""
+    """Parse the output of wrk.lua. Raises Failed if there is none."""
     _, found, line = output.rpartition("FIGURES ")
     if not found:
         raise Failed(f"wrk: {(output.strip().splitlines() or ['no output'])[-1]}")
@@ -78,7 +78,7 @@ def parse(output: str) -> Figures:
 
 
 def wrk(url: str, bodies: Path, load: Load, seconds: int) -> "subprocess.Popen[str]":
-    """Start wrk on its core, with the bodies of a file, one a line."""
+    """Start wrk on its core, with the bodies of a file, one per line."""
     command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT), url]
     env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(load.connections), "DELAY": str(load.delay)}
     with core(CLIENT_CORE):
@@ -92,7 +92,7 @@ def used() -> float:
 
 
 def finish(process: "subprocess.Popen[str]", seconds: int) -> Figures:
-    """Its figures, once it is through. Raises Failed."""
+    """Wait for wrk and return its figures. Raises Failed."""
     try:
         output, _ = process.communicate(timeout=seconds + 30)
     except BaseException as error:

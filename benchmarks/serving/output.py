@@ -1,4 +1,4 @@
-"""Where the results go: a section of RESULTS.md, a plot, and the raw numbers as JSON."""
+"""Write the results: a section of RESULTS.md, a plot, and the raw numbers as JSON."""
 
 import datetime
 import json
@@ -24,7 +24,7 @@ LIBRARIES = ("uvicorn", "uvloop", "httptools", "fastapi", "pydantic", "msgspec",
 
 
 def machine() -> dict[str, Any]:
-    """What it runs on."""
+    """The machine and the versions of libraries."""
     processor = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout.split()  # noqa: S607
     return {
@@ -41,62 +41,62 @@ def machine() -> dict[str, Any]:
 
 
 def noise(table: Table) -> str:
-    """How steady the machine was, and whether wrk had room."""
+    """The range of the ceiling's rate, and the load of wrk's core."""
     rates = [rate(one) for one in table.of(CEILING, MAIN)]
     client = max((one.get("client", 0) for one in table.results.slices), default=0)
     if not rates:
         return ""
-    swing = f"The ceiling's own rate at 64 connections went from {min(rates):,.0f} to {max(rates):,.0f}"
+    swing = f"The ceiling's rate at 64 connections varied from {min(rates):,.0f} to {max(rates):,.0f}"
     return f"{swing}; wrk used at most {client:.0%} of its core."
 
 
 def section(results: Results, about: dict[str, Any], settings: dict[str, Any]) -> str:
-    """All tables and how to read them."""
+    """All tables with their explanations."""
     table = Table(results)
     libraries = ", ".join(f"{name} {number}" for name, number in about["libraries"].items())
     legend = "\n".join(f"- **{server.name}**: {server.how}" for server in SERVERS if server.name in results.servers)
     return f"""## Service
 
-`make bench` repeats it in about {settings["minutes"]:.0f} minutes; without `make bench-peers` before it the peers are left out.
+`make bench` repeats this in about {settings["minutes"]:.0f} minutes; peers are included only after `make bench-peers`.
 One run on {about["date"]}: {about["processor"]}, {about["cores"]} cores, {about["memory GiB"]} GiB,
 Linux {about["kernel"]}; Python {about["Python"]}, {libraries}; wrk {about["wrk"]}.
-One core serves (all of a server's processes), the other one loads. Load average before: {about["load before"]}.
+One core runs all of a server's processes, the other one the load generator. Load average before: {about["load before"]}.
 
-![Requests a second at 64 connections, and rows a second in batches](serving.svg)
+![Requests per second at 64 connections, and rows per second in batches](serving.svg)
 
 {goal_table(table)}
 
 {main_table(table)}
 
-Shown as rate · **share of the ceiling** ± half the distance of its quartiles. Every load runs in slices of
-{settings["seconds"]} s (up to {LONGEST} for a slow server, so that it answers every connection) that alternate between the servers, in {settings["rounds"]} rounds, each of which begins with another server;
-peers take part in every {settings["sparse"]}th round, and whoever's turn it is not is stopped. A share is formed within its round,
-and the median over the rounds is shown. {noise(table)}
+Cells show the rate · **share of the ceiling** ± half the interquartile range. Every load runs in slices of
+{settings["seconds"]} s (up to {LONGEST} for a slow server, so that it answers every connection) that alternate between the servers, in {settings["rounds"]} rounds; each round begins with another server;
+peers take part in every {settings["sparse"]}th round. Idle servers are stopped. A share is computed within its round;
+the median over the rounds is shown. {noise(table)}
 
-CPU is processor time in us a request at 64 connections, of all the server's processes, and how many times the ceiling's that is;
-cold start is from the start of the process to its first answer to a record; memory is the sum of the processes' peaks;
-`refuses bad` says whether a text for the age (type) and a code that there is not (range) are refused.
+CPU is the processor time per request in us at 64 connections, of all the server's processes, and its ratio to the ceiling's. Cold start is
+the time from the start of the process to its first response to a record. Memory is the sum of the processes' peaks.
+`refuses bad` shows whether the server rejects a string for the age (type) and an undefined code (range).
 
 {latency_table(table)}
 
-As wrk saw them, closed loop: medians over the slices, connections already open. Of fewer than 1,000 answers in a slice p99.9 is
-the slowest one, and of fewer than 100 p99. `-`: fewer than two answers a connection in a slice.
+Measured by wrk in a closed loop on open connections: medians over the slices. With fewer than 1,000 responses in a slice p99.9 is
+the slowest one, with fewer than 100 also p99. `-`: fewer than two responses per connection in a slice.
 
 {beside_table(table)}
 
-Of this service. Requests are sent by the clock, every 10 ms on each of three connections, and a latency counts from when its
-request was due. Invalid: every record of the batch has a code that there is not.
+This service only. Requests are sent at fixed times, every 10 ms on each of three connections; latencies count from the time when the
+request was due. Invalid: every record of the batch has an undefined code.
 
-Before anything was timed, each server's answers were those of ONNX Runtime in the benchmark's own process, within 1e-5: single
-records, also with values missing, and batches. All answer from the same model file, with one thread of ONNX Runtime, and the
-bodies are the 303 patients of the data set. One process, or one worker of what a server is made of; no access log; uvloop and
+Before the timing, each server's predictions were compared with ONNX Runtime in the benchmark's own process, within 1e-5: single
+records, also with missing values, and batches. All servers use the same model file and one ONNX Runtime thread; the
+bodies are the 303 patients of the data set. Each server runs as one process, or with one worker; no access log; uvloop and
 httptools wherever uvicorn runs; no adaptive batching, which costs more than a model this small.
 
 {legend}"""
 
 
 def replace_section(document: str, text: str) -> str:
-    """The document with the part between the markers replaced; appended where there is none."""
+    """Replace the part between the markers; append it if there are none."""
     block = f"{BEGIN}\n{text}\n{END}"
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -104,14 +104,14 @@ def replace_section(document: str, text: str) -> str:
 
 
 def write(path: Path, content: str) -> None:
-    """Beside it, then renamed: a reader never sees half."""
+    """Write to a temporary file and rename it, so that a reader never sees a partial file."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(content)
     part.replace(path)
 
 
 def plot(table: Table, path: Path) -> None:
-    """Two panels of bars: single records beside the ceiling, batches beside what parsing alone takes."""
+    """Two bar charts: single records relative to the ceiling, batches relative to parsing alone."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -149,7 +149,7 @@ def save(folder: Path, results: Results, about: dict[str, Any], settings: dict[s
 
 
 def show(results: Results) -> None:
-    """The tables on standard output."""
+    """Print the tables."""
     table = Table(results)
     parts = (main_table(table), latency_table(table), beside_table(table), goal_table(table), noise(table))
     sys.stdout.write("\n\n".join(parts) + "\n")

@@ -1,5 +1,5 @@
--- As wrk.lua, but $RATE requests a second by the clock, whatever the answers: a request is due at its own time, and goes
--- out on the next connection that is free. How many were more than 100 ms late is told: those the server held back.
+-- As wrk.lua, but $RATE requests per second at fixed times, independent of the responses: a request is due at its time and
+-- is sent on the next free connection. Reports how many were more than 100 ms late: those that the server delayed.
 local ffi = require("ffi")
 ffi.cdef "typedef struct { long s; long ns; } heart_time; int clock_gettime(int, heart_time *);"
 local time = ffi.new("heart_time")

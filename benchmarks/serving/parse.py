@@ -1,6 +1,6 @@
-"""The reference for batches, how fast orjson.loads alone reads them: `python -m benchmarks.serving.parse FILE`.
+"""The reference for batches, the speed of orjson.loads alone: `python -m benchmarks.serving.parse FILE`.
 
-Waits for a line with a number of seconds, parses for so long, and answers with what it came to. Waiting costs nothing.
+Waits for a line with a number of seconds, parses for that long, and prints the result. Waiting uses no processor time.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The bodies that are sent: the 303 patients of the data set, six of whom lack a measurement."""
+"""The request bodies: the 303 patients of the data set, six of whom lack a measurement."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ INVALID = {"age": "old", "sex": 7}  # one of the wrong type, one out of range
 
 
 def cleveland() -> list[Patient]:
-    """All of them, as JSON would have them."""
+    """All patients, as JSON values."""
     names = [field.name for field in measurements()]
     with (ROOT / "trainer/data/cleveland.csv").open() as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
@@ -20,12 +20,12 @@ def cleveland() -> list[Patient]:
 
 
 def batch(patients: list[Patient], rows: int, seed: int) -> list[Patient]:
-    """So many drawn at random."""
+    """Patients drawn at random."""
     return random.Random(seed).choices(patients, k=rows)  # noqa: S311, no secret
 
 
 def untaken(patient: Patient) -> Patient:
-    """The same patient with all missing that may be."""
+    """The same patient with every nullable field missing."""
     return patient | {field.name: None for field in measurements() if field.nullable}
 
 
@@ -35,7 +35,7 @@ def line(server: Server, patients: Patient | list[Patient]) -> bytes:
 
 
 class Bodies:
-    """The files of bodies, one a line, in a folder: a record, or an array, for each server."""
+    """Files of request bodies in a folder, one body per line: a record or an array, for each server."""
 
     def __init__(self, folder: Path, rows: int) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class Bodies:
         self.batches = [batch(self.singles, rows, seed) for seed in range(4)]
 
     def file(self, server: Server, batches: bool) -> Path:
-        """Written when it is first asked for."""
+        """The file, written on first use."""
         path = self.folder / f"{server.name}-{'batch' if batches else 'single'}.jsonl"
         if not path.exists():
             cases = self.batches if batches else self.singles

@@ -1,6 +1,6 @@
 """A server as a tree of processes on one core: started, paused, measured, stopped.
 
-The tree is found by a mark in its environment, which daemons that leave their parent and session keep.
+The tree is found by a marker in its environment, which daemons keep when they leave their parent and session.
 """
 
 import http.client
@@ -23,12 +23,12 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Failed(Exception):
-    """A server that does not start, answers wrongly, or went away. The message is one line."""
+    """A server does not start, gives wrong results, or has exited. The message is one line."""
 
 
 @contextmanager
 def core(number: int) -> Iterator[None]:
-    """What is started in here runs on that core, and so do its children."""
+    """Run processes started in this context, and their children, on one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {number})
     try:
@@ -38,7 +38,7 @@ def core(number: int) -> Iterator[None]:
 
 
 def environment(server: Server, work: Path, model: Path) -> dict[str, str]:
-    """What a server finds in its environment: none of the settings that this shell may have for our service."""
+    """The environment of a server, without this shell's settings for our service."""
     hidden = ("HEART_", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")  # without bytecode every start would be longer
     env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "BENCH_WORK": str(work), "BENCH_MODEL": str(model)}
@@ -47,7 +47,7 @@ def environment(server: Server, work: Path, model: Path) -> dict[str, str]:
 
 
 def prepare(server: Server, work: Path, model: Path) -> None:
-    """Run what a server needs beforehand. Raises Failed."""
+    """Run a server's preparation command. Raises Failed."""
     if server.prepare:
         env = environment(server, work, model) | dict(server.env)
         done = subprocess.run(shlex.split(server.prepare), cwd=work, env=env, capture_output=True, text=True)
@@ -97,11 +97,11 @@ class Running:
         return (self.log.read_text(errors="replace").strip().splitlines() or ["no word in its log"])[-1][:200]
 
     def url(self, path: str) -> str:
-        """Where it listens."""
+        """The URL of a path."""
         return f"http://127.0.0.1:{self.port}{path}"
 
     def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and answer. Raises OSError or HTTPException."""
+        """Status and body of the response. Raises OSError or HTTPException."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("POST", path, body, {"Content-Type": "application/json"})
@@ -111,7 +111,7 @@ class Running:
             connection.close()
 
     def settle(self) -> None:
-        """Wait until what a load has left behind is done. Raises Failed."""
+        """Wait until the requests of a load are finished. Raises Failed."""
         try:
             status, _ = self.post(self.server.single, self.body)
         except (OSError, http.client.HTTPException) as error:
@@ -131,7 +131,7 @@ class Running:
         return found
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it to every process of the tree."""
+        """Send a signal to every process of the tree."""
         for pid in self.pids():
             try:
                 os.kill(pid, number)
@@ -150,7 +150,7 @@ class Running:
         return ticks / TICK
 
     def memory(self) -> float:
-        """MiB: the sum of each process's peak, so what they share counts more than once."""
+        """MiB: the sum of each process's peak, so shared memory counts more than once."""
         peak = 0
         for pid in self.pids():
             try:
@@ -161,7 +161,7 @@ class Running:
         return peak / 1024
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop the whole tree."""
         self.signal(signal.SIGCONT)
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):

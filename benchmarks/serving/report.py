@@ -1,4 +1,4 @@
-"""What was measured, as Markdown. A ratio is formed within a round; the median over the rounds is shown."""
+"""Results as Markdown. A ratio is computed within a round; the median over the rounds is shown."""
 
 from collections.abc import Callable, Iterator
 from statistics import median, quantiles
@@ -14,7 +14,7 @@ Figure = Callable[[Slice], float]
 
 
 def rate(one: Slice) -> float:
-    """Requests a second."""
+    """Requests per second."""
     return float(one["requests"] / one["seconds"])
 
 
@@ -24,12 +24,12 @@ def p99(one: Slice) -> float:
 
 
 def cpu(one: Slice) -> float:
-    """Microseconds of the server's processor time a request."""
+    """Microseconds of the server's processor time per request."""
     return float(one["cpu"] / one["requests"] * 1e6)
 
 
 def errors(one: Slice) -> int:
-    """Answers that were none."""
+    """Requests without a valid response."""
     return int(one.get("refused", 0) + one.get("broken", 0))
 
 
@@ -43,7 +43,7 @@ class Table:
             self.slices.setdefault((one["server"], one["load"]), {})[one["round"]] = one
 
     def of(self, server: str, load: Load) -> list[Slice]:
-        """A server's slices of a load, none if any of them had errors or the server failed later."""
+        """A server's slices of a load; empty if any had errors or the server failed later."""
         found = list(self.slices.get((server, load.name), {}).values())
         return [] if server in self.results.failures or any(errors(one) for one in found) else found
 
@@ -52,7 +52,7 @@ class Table:
         return sum(errors(one) for one in self.slices.get((server, load.name), {}).values())
 
     def ratios(self, server: str, other: str, load: Load, figure: Figure = rate) -> list[float]:
-        """One for each round in which both were measured, without errors."""
+        """One ratio for each round in which both were measured without errors."""
         if not self.of(server, load) or not self.of(other, load):
             return []
         mine, theirs = self.slices[server, load.name], self.slices[other, load.name]
@@ -65,7 +65,7 @@ class Table:
 
 
 def spread(values: list[float]) -> float:
-    """Half the distance of the quartiles."""
+    """Half the interquartile range."""
     if len(values) < 2:
         return 0.0
     low, _, high = quantiles(values, n=4, method="inclusive")
@@ -73,7 +73,7 @@ def spread(values: list[float]) -> float:
 
 
 def throughput_cell(table: Table, server: str, load: Load) -> str:
-    """Rows a second, and the share of the ceiling."""
+    """Rows per second, and the share of the ceiling."""
     if count := table.errors(server, load):
         return f"invalid: {count:,} errors"
     found, shares = table.middle(server, load), table.ratios(server, CEILING, load)
@@ -86,7 +86,7 @@ def throughput_cell(table: Table, server: str, load: Load) -> str:
 
 
 def latency_cell(table: Table, server: str, load: Load) -> str:
-    """Percentiles in ms; none where a slice was too short to tell."""
+    """Percentiles in ms; none if a slice was too short."""
     found = table.of(server, load)
     if not found or any(one["requests"] < 2 * load.connections for one in found):
         return "-"
@@ -95,7 +95,7 @@ def latency_cell(table: Table, server: str, load: Load) -> str:
 
 
 def cpu_cell(table: Table, server: str) -> str:
-    """Microseconds of processor time a request, and how many times the ceiling's."""
+    """Microseconds of processor time per request, and the ratio to the ceiling's."""
     found, times = table.middle(server, MAIN, cpu), table.ratios(server, CEILING, MAIN, cpu)
     if found is None or not times:
         return "-"
@@ -103,13 +103,13 @@ def cpu_cell(table: Table, server: str) -> str:
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """A table, its first row the heads; all but the first column are numbers."""
+    """A Markdown table; the first row is the header, all but the first column are numbers."""
     lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main_table(table: Table) -> str:
-    """A row a server: rates, processor time, start, memory."""
+    """One row per server: rates, processor time, start, memory."""
     heads = [f"req/s, {load.name}" for load in SINGLES] + [f"rows/s, {BATCH.name}"]
     rows = [["server", *heads, f"CPU us a request, {MAIN.connections}", "cold start s", "peak MiB", "refuses bad"]]
     for server in SERVERS:
@@ -134,7 +134,7 @@ def main_table(table: Table) -> str:
 
 
 def latency_table(table: Table) -> str:
-    """A row a server: p50 / p99 / p99.9 of each load."""
+    """One row per server: p50 / p99 / p99.9 of each load."""
     rows = [["p50 / p99 / p99.9 in ms", *[load.name for load in LOADS]]]
     names = [server.name for server in SERVERS if server.name in table.results.servers]
     rows += [[name, *[latency_cell(table, name, load) for load in LOADS]] for name in names]
@@ -142,7 +142,7 @@ def latency_table(table: Table) -> str:
 
 
 def beside_table(table: Table) -> str:
-    """What waits beside large batches of our own service."""
+    """Latencies beside large batches, for our own service."""
     rows = [[f"beside batches of {ROWS:,}: p50 / p99 / worst in ms", *PROBES, "rows/s of the batches"]]
     for name, found in table.results.beside.items():
         waits = [f"{w['p50']:.1f} / {w['p99']:.1f} / {w['max']:.1f}" for w in found["probes"].values()]
@@ -151,7 +151,7 @@ def beside_table(table: Table) -> str:
 
 
 def goals(table: Table) -> Iterator[tuple[str, float, str, float]]:
-    """What each is, what was found, how it is compared, and with what."""
+    """Each goal: its name, the measured value, the comparison, and the target."""
     for what, load, figure, other, sign, goal in (
         ("`POST /predict`, 64 connections: share of the ceiling", MAIN, rate, CEILING, ">=", 0.75),
         ("`POST /predict`, 16 connections: p99 over the ceiling's", SINGLES[1], p99, CEILING, "<=", 1.6),

@@ -1,7 +1,7 @@
 """The run: every load in short slices that alternate between all servers, round after round.
 
-The speed of a shared machine changes from minute to minute, for all servers alike: what is compared is measured within
-seconds, and compared within its round. A server whose turn it is not is stopped (SIGSTOP), so that it costs nothing.
+The speed of a shared machine changes from minute to minute, for all servers alike, so servers are measured within
+seconds of each other and compared within a round. Idle servers are stopped (SIGSTOP): they use no processor time.
 """
 
 import json
@@ -26,13 +26,13 @@ WARM_UP = Load("warm-up", 16)
 
 
 def say(text: str) -> None:
-    """Progress, beside the results."""
+    """Print progress to stderr."""
     sys.stderr.write(text + "\n")
 
 
 @dataclass
 class Results:
-    """All that was measured. `slices` has one entry a server, load and round."""
+    """All measurements. `slices` has one entry per server, load and round."""
 
     servers: dict[str, dict[str, Any]] = field(default_factory=dict)
     slices: list[dict[str, Any]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Results:
 
 
 class Run:
-    """`seconds` a slice, `rounds` rounds; peers join in every `sparse`-th; `starts` starts of our own three."""
+    """`seconds` per slice, `rounds` rounds; peers join in every `sparse`-th; `starts` starts of our own three."""
 
     def __init__(self, work: Path, model: Path, seconds: int, rounds: int, sparse: int, starts: int) -> None:
         self.work, self.model = work, model
@@ -52,7 +52,7 @@ class Run:
         self.results = Results()
 
     def start(self, server: Server) -> None:
-        """Start, check, warm up and pause one; what fails is noted and left out."""
+        """Start, check, warm up and pause a server; a failure is recorded and the server left out."""
         say(f"starting {server.name}")
         body = line(server, self.bodies.singles[0])
         try:
@@ -76,7 +76,7 @@ class Run:
         self.results.servers[server.name] = {"version": server.version(), "cold": cold, "refuses": refuses}
 
     def drop(self, server: Server, error: Exception) -> None:
-        """A server that failed is stopped, and its row says so."""
+        """Stop a failed server and record the failure in its row."""
         self.results.failures[server.name] = str(error)
         self.results.servers.pop(server.name, None)
         say(f"  {server.name} {error}")
@@ -95,7 +95,7 @@ class Run:
         return replace(figures, cpu=cpu, client=client / seconds)
 
     def measure(self) -> None:
-        """All rounds, each beginning with another server, and then what waits beside large batches."""
+        """All rounds, each beginning with another server, then the latencies beside large batches."""
         with parser(self.bodies.file(SERVERS[0], True)) as parse:
             for turn in range(self.rounds):
                 say(f"round {turn + 1} of {self.rounds}")
@@ -111,7 +111,7 @@ class Run:
                 self.large(running)
 
     def slice(self, running: Running, load: Load, turn: int) -> None:
-        """One slice of a server that is woken for it."""
+        """Resume a server for one slice."""
         try:
             running.signal(signal.SIGCONT)
             running.settle()
@@ -122,11 +122,11 @@ class Run:
             self.drop(running.server, error)
 
     def note(self, name: str, load: Load, turn: int, figures: dict[str, Any]) -> None:
-        """Keep a slice."""
+        """Store a slice."""
         self.results.slices.append({"server": name, "load": load.name, "round": turn} | figures)
 
     def large(self, running: Running) -> None:
-        """Our own service under batches as large as it takes."""
+        """Our own service under batches of the largest size."""
         say("probes beside batches of 10,000")
         running.signal(signal.SIGCONT)
         for name, valid in (("valid", True), ("all invalid", False)):
@@ -138,7 +138,7 @@ class Run:
                 say(f"  {error}")
 
     def stop(self) -> None:
-        """Read the peaks of memory, and end all servers."""
+        """Read the peak memory, and stop all servers."""
         for running in self.alive:
             self.results.servers.get(running.server.name, {})["memory"] = running.memory()
         while self.alive:
@@ -146,14 +146,14 @@ class Run:
 
 
 def rotated(members: list[Running], turn: int) -> list[Running]:
-    """Beginning with another one each turn."""
+    """Rotate the order, so that each round begins with another server."""
     first = turn % max(1, len(members))
     return members[first:] + members[:first]
 
 
 @contextmanager
 def parser(bodies: Path) -> Iterator[Any]:
-    """Lets orjson.loads read the bodies for so many seconds on the servers' core; None where it is not installed."""
+    """Run orjson.loads on the bodies for some seconds on the servers' core; None if it is not installed."""
     if not (ORJSON / "made").exists():
         yield None
         return

@@ -1,6 +1,6 @@
-"""The servers that are measured, as a table: how each is started and asked.
+"""The measured servers, as a table: how to start and to call each.
 
-All have one process, or one worker of what they are made of; one thread of ONNX Runtime; no access log; uvloop and
+Each runs as one process, or with one worker; one thread of ONNX Runtime; no access log; uvloop and
 httptools wherever uvicorn runs. Adaptive batching is off: for a model this small it costs more than it saves.
 """
 
@@ -34,33 +34,33 @@ class Server:
 
     @property
     def peer(self) -> bool:
-        """Whether it comes from `make bench-peers`."""
+        """Whether `make bench-peers` installs it."""
         return self.venv.parent.name == ".peers"
 
     @property
     def installed(self) -> bool:
-        """Whether its environment was made."""
+        """Whether its environment exists."""
         return not self.peer or (self.venv / "made").exists()
 
     def version(self) -> str:
-        """Its package and that one's version; empty for our own."""
+        """Its package and version; empty for our own."""
         found = self.venv.glob(f"lib/python*/site-packages/{self.package.replace('-', '_')}-*.dist-info")
         return next((folder.name.removesuffix(".dist-info").replace("-", " ") for folder in found), "")
 
 
 def uvicorn(app: str) -> str:
-    """The command that serves an ASGI application with the options of our own service."""
+    """The command that runs an ASGI application with the options of our own service."""
     options = "--loop uvloop --http httptools --no-access-log --no-server-header --no-proxy-headers --log-level warning"
     return f"python -m uvicorn benchmarks.peers.{app}:app --host 127.0.0.1 --port {{port}} {options}"
 
 
 def records(patients: Patient | list[Patient]) -> Any:
-    """MLflow's wrapping."""
+    """MLflow's request format."""
     return {"dataframe_records": patients if isinstance(patients, list) else [patients]}
 
 
 def tensors(patients: Patient | list[Patient]) -> Any:
-    """Triton's: a plain object for one, a tensor a field for many; a missing value has a number of its own."""
+    """Triton's request format: an object for one record, a tensor per field for many, MISSING for null."""
     many = patients if isinstance(patients, list) else [patients]
     columns = {name: [MISSING if patient[name] is None else patient[name] for patient in many] for name in many[0]}
     if patients is not many:

@@ -1,7 +1,7 @@
--- POSTs the JSON bodies of the file $BODIES, one a line, in turn, and prints what came of it as one line of JSON.
+-- POST the JSON bodies of the file $BODIES, one per line, in order, and print the results as one line of JSON.
 --
 -- Each connection waits $DELAY ms before its first request, so that all are accepted before there is work: a busy server
--- accepts one connection in a turn of its loop, and a short slice would time little but that.
+-- accepts one connection per iteration of its loop, which would dominate a short slice.
 local requests, turn, delayed = {}, 0, 0
 local connections, wait = tonumber(os.getenv("CONNECTIONS")), tonumber(os.getenv("DELAY"))
 

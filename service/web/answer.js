@@ -1,79 +1,79 @@
-/** What the model says of one patient, and why, in words and drawings. */
+/** Show the prediction for one patient and its explanation. */
 
-import { axis, bar, columns } from './chart.js';
-import { el, percent, table } from './dom.js';
+import { drawAxis, drawBar, drawColumns } from './chart.js';
+import { createTable, el, formatPercent } from './dom.js';
 
 /**
- * Everything about an answer: of /explain, or of /predict where the model has nothing to explain with.
+ * The elements that show a response of /explain, or of /predict if the model cannot explain.
  * @param {object} model GET /model
  */
-export function answer(found, model) {
-  const { contributions, changes } = found;
+export function renderAnswer(result, model) {
+  const { contributions, changes } = result;
   return [
-    ...verdict(found, model),
-    ...(contributions ? reasons(found) : [el('p.hint', {}, 'This version of the model has nothing to explain its answers with.')]),
-    ...(changes ? [...missing(found), ...others(found)] : []),
+    ...renderVerdict(result, model),
+    ...(contributions ? renderContributions(result) : [el('p.hint', {}, 'This version of the model cannot explain its predictions.')]),
+    ...(changes ? [...renderMissing(result), ...renderChanges(result)] : []),
   ];
 }
 
-/** The answer in a sentence. */
-export const spoken = ({ probability, threshold, heart_disease: ill }) =>
-  `${percent(probability, threshold)}, ${ill ? 'at or above' : 'below'} the threshold of ${percent(threshold)}`;
+const side = ({ threshold, heart_disease: atOrAbove }) => `${atOrAbove ? 'at or above' : 'below'} the threshold of ${formatPercent(threshold)}`;
 
-function verdict(found, model) {
-  const { probability, threshold, heart_disease: ill } = found;
-  const number = el('p.number', {}, el('strong', {}, percent(probability, threshold)), el('span', {}, 'probability of heart disease'));
-  const words = ill ? 'At or above' : 'Below';
-  const said = el('p.verdict', {}, `${words} the threshold of ${percent(threshold)}: the model counts this as ${ill ? '' : 'no '}heart disease.`);
-  return [number, said, scale(found, model)];
+/** The prediction in one sentence, for screen readers. */
+export const summarize = (result) => `${formatPercent(result.probability, result.threshold)}, ${side(result)}`;
+
+function renderVerdict(result, model) {
+  const { probability, threshold } = result;
+  const number = el('p.number', {}, el('strong', {}, formatPercent(probability, threshold)), el('span', {}, 'probability of heart disease'));
+  const verdict = side(result);
+  return [number, el('p.verdict', {}, `${verdict[0].toUpperCase()}${verdict.slice(1)}.`), renderScale(result, model)];
 }
 
-/** The probability among those of the patients that the model learnt from. */
-function scale({ probability, threshold }, model) {
+/** The probability among those of the training patients. */
+function renderScale({ probability, threshold }, model) {
   const bins = model.bins.probability;
-  if (!bins) return el('figure', {}, axis(threshold, probability));
+  if (!bins) return el('figure', {}, drawAxis(threshold, probability));
   const ends = [0, ...bins.upper, 1];
-  const place = bins.upper.filter((upper) => probability > upper).length;
-  const [share, ill] = [bins.share[place], bins.ill[place]];
-  const told = ill == null ? '' : ` ${percent(ill)} of them had heart disease.`;
-  const range = `${Math.round(100 * ends[place])} to ${percent(ends[place + 1])}`;
-  const caption = `Of the ${model.data.rows} patients that the model learnt from, ${percent(share)} lie at ${range}, as this one does.${told}`;
-  return el('figure', {}, columns(bins.share, place), axis(threshold, probability), el('figcaption', {}, caption));
+  const bin = bins.upper.filter((upper) => probability > upper).length;
+  const [share, ill] = [bins.share[bin], bins.ill[bin]];
+  const outcome = ill == null ? '' : ` Of those, ${formatPercent(ill)} had heart disease.`;
+  const range = `${Math.round(100 * ends[bin])} to ${formatPercent(ends[bin + 1])}`;
+  const caption = `${formatPercent(share)} of the ${model.data.rows} patients used to build the model also scored ${range}.${outcome}`;
+  return el('figure', {}, drawColumns(bins.share, bin), drawAxis(threshold, probability), el('figcaption', {}, caption));
 }
 
-function reasons({ contributions, base_probability: base }) {
-  const most = Math.max(...contributions.map((one) => Math.abs(one.contribution)), 1e-9);
-  const rows = contributions.map(({ contribution, label }) => [label, bar(contribution / most), factor(contribution)]);
-  const start = `From ${percent(base)}, the average of patients like those it learnt from, each finding multiplies the odds of disease; together that gives the answer.`;
-  return [el('h3', {}, 'What speaks for it and against it'), el('p.hint', {}, start), el('div.reasons', {}, table('', ['Finding', 'against | for', 'Odds'], rows))];
+function renderContributions({ contributions, base_probability: base }) {
+  const largest = Math.max(...contributions.map((one) => Math.abs(one.contribution)), 1e-9);
+  const rows = contributions.map(({ contribution, label }) => [label, drawBar(contribution / largest), describeEffect(contribution)]);
+  const hint = `Starting from ${formatPercent(base)}, the average of the model's reference patients, each finding raises or lowers the odds; together they give the result above.`;
+  const table = createTable('', ['Finding', 'lowers | raises', 'Odds'], rows);
+  return [el('h3', {}, 'What raises and what lowers this estimate'), el('p.hint', {}, hint), el('div.reasons', {}, table)];
 }
 
-/** What a share in the log-odds does to the odds, in words. */
-function factor(contribution) {
-  const times = Math.exp(Math.abs(contribution));
-  const shown = times.toFixed(times < 10 ? 1 : 0);
-  if (shown === '1.0') return 'hardly any';
-  return `${contribution > 0 ? 'for' : 'against'} ${contribution > 0 ? '×' : '÷'} ${shown}`;
+/** What a contribution to the log-odds does to the odds. */
+function describeEffect(contribution) {
+  const factor = Math.exp(Math.abs(contribution));
+  const shown = factor.toFixed(factor < 10 ? 1 : 0);
+  if (shown === '1.0') return 'almost none';
+  return contribution > 0 ? `raises × ${shown}` : `lowers ÷ ${shown}`;
 }
 
-/** Where the answer could lie if one more measurement were known. */
-function missing({ changes, contributions, threshold }) {
-  const gaps = changes.filter((change) => change.value === null);
-  if (!gaps.length) return [];
-  const rows = gaps.map(({ feature, to, low, high }) => {
-    const turns = to === null ? 'not on its own' : el('strong', {}, 'could turn it');
+/** The range of the probability if one more measurement were known. */
+function renderMissing({ changes, contributions, threshold }) {
+  const missing = changes.filter((change) => change.value === null);
+  if (!missing.length) return [];
+  const rows = missing.map(({ feature, to, low, high }) => {
     const { label } = contributions.find((one) => one.feature === feature);
-    return [label, `${percent(low, threshold)} to ${percent(high, threshold)}`, turns];
+    return [label, `${formatPercent(low, threshold)}\u00a0to\u00a0${formatPercent(high, threshold)}`, to === null ? 'no' : el('strong', {}, 'possible')];
   });
-  const said = 'Each of these alone, whatever plausible value it had, would put the answer between these two:';
-  return [el('h3', {}, 'What is missing'), el('p.hint', {}, said), table('', ['Measurement', 'Answer', 'Verdict'], rows)];
+  const hint = 'If you knew this one result, the estimate would lie in this range.';
+  return [el('h3', {}, 'What is missing'), el('p.hint', {}, hint), createTable('', ['Measurement', 'Estimate', `Crosses ${formatPercent(threshold)}`], rows)];
 }
 
-function others({ changes, note, threshold }) {
-  const taken = changes.filter((change) => change.value !== null);
-  if (!taken.length) return [];
-  const turning = taken.filter((change) => change.to !== null);
-  const items = turning.map(({ label, probability }) => el('li', {}, `${label} (${percent(probability, threshold)})`));
-  const none = el('p.hint', {}, 'Of what was taken, no other plausible value would turn the answer on its own.');
-  return [el('h3', {}, 'What would turn the answer'), ...(items.length ? [el('ul', {}, ...items), el('p.hint', {}, note)] : [none])];
+function renderChanges({ changes, note, threshold }) {
+  const known = changes.filter((change) => change.value !== null);
+  if (!known.length) return [];
+  const crossing = known.filter((change) => change.to !== null);
+  const items = crossing.map(({ label, probability }) => el('li', {}, `${label} (${formatPercent(probability, threshold)})`));
+  const none = el('p.hint', {}, 'No single change to the values entered would move the estimate across the threshold.');
+  return [el('h3', {}, 'What would move the estimate across the threshold'), ...(items.length ? [el('ul', {}, ...items), el('p.hint', {}, note)] : [none])];
 }

@@ -1,11 +1,11 @@
-/** The service, as this page asks it. What is sent and answered lives in memory alone. */
+/** Requests to the service. The API key and patient data are kept in memory only. */
 
-import { by } from './dom.js';
+import { byId } from './dom.js';
 
 let key = '';
-let asking = null;
+let keyPrompt = null; // resolves when the user has entered a key
 
-/** An answer that is an error: problem+json as an exception. */
+/** An error response, from its problem+json. */
 export class Problem extends Error {
   constructor(status, body) {
     super(body.detail ?? `The service answered ${status}.`);
@@ -14,12 +14,12 @@ export class Problem extends Error {
   }
 }
 
-/** There was no answer, or not the whole of it. */
-export class Away extends Error {}
+/** No response, or only part of one. */
+export class Unreachable extends Error {}
 
 /**
- * Ask, once; where a key is needed, with the one that the user gives. Throws Problem, Away and AbortError.
- * @param {(response: Response) => unknown} read what is wanted of a good answer
+ * Send one request; if the service requires a key, ask the user for it. Throws Problem, Unreachable and AbortError.
+ * @param {(response: Response) => unknown} read converts a successful response
  */
 export async function request(path, options = {}, read = (response) => response.json()) {
   for (;;) {
@@ -31,29 +31,29 @@ export async function request(path, options = {}, read = (response) => response.
       if (response.ok) return await read(response);
     } catch (error) {
       if (error.name === 'AbortError') throw error;
-      throw new Away('The service does not answer.');
+      throw new Unreachable('The service does not answer.');
     }
     const problem = new Problem(response.status, await response.json().catch(() => ({})));
     if (![401, 403].includes(problem.status)) throw problem;
-    if (sent === key) await (asking ??= asked(sent && problem.message));
+    if (sent === key) await (keyPrompt ??= askForKey(sent && problem.message));
   }
 }
 
-/** The same with a JSON body. */
+/** Send a POST request with a JSON body. */
 export const post = (path, body, signal) =>
   request(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body), signal });
 
-/** Do `work` until the service is there; `away` hears why it waits, and null once that is over. */
-export async function patiently(work, away, signal) {
+/** Retry `work` while the service is unavailable. `onWait` gets the reason, and null when `work` has succeeded. */
+export async function retryWhileUnavailable(work, onWait, signal) {
   for (let seconds = 1; ; seconds = Math.min(2 * seconds, 15)) {
     try {
-      const done = await work();
-      away(null);
-      return done;
+      const result = await work();
+      onWait(null);
+      return result;
     } catch (error) {
-      const waits = error instanceof Away || error.status === 503;
-      if (signal?.aborted || !waits) throw error;
-      away(`${error.message} Trying again …`);
+      const isTemporary = error instanceof Unreachable || error.status === 503;
+      if (signal?.aborted || !isTemporary) throw error;
+      onWait(`${error.message} Trying again …`);
       await new Promise((resolve) => {
         setTimeout(resolve, 1000 * seconds);
         signal?.addEventListener('abort', resolve, { once: true });
@@ -63,20 +63,20 @@ export async function patiently(work, away, signal) {
   }
 }
 
-/** Until the user has given a key; `wrong` says why the last one would not do. */
-function asked(wrong) {
-  const [form, input] = [by('key'), by('key-input')];
-  by('key-error').textContent = wrong;
+/** Wait until the user has entered a key; `rejection` says why the last one was not accepted. */
+function askForKey(rejection) {
+  const [form, input] = [byId('key'), byId('key-input')];
+  byId('key-error').textContent = rejection;
   form.hidden = false;
   return new Promise((resolve) => {
-    const given = (event) => {
+    const onSubmit = (event) => {
       event.preventDefault();
       key = input.value.replace(/[^!-~]/g, '');
       input.value = '';
       form.hidden = true;
-      asking = null;
+      keyPrompt = null;
       resolve();
     };
-    form.addEventListener('submit', given, { once: true });
+    form.addEventListener('submit', onSubmit, { once: true });
   });
 }

@@ -1,12 +1,12 @@
-/** CSV by whole records, read as the service reads and writes it (RFC 4180). */
+/** Split CSV text after whole records, and parse it, by the rules of the service (RFC 4180). */
 
-const QUOTED = /(?<![^,\r\n])"[^"]*(?:""[^"]*)*("|$)/g; // elsewhere in a cell a quote is but a character
-const NOTES = /^(?:(?:# [^\r\n]*)?[\r\n])*/;
+const QUOTED = /(?<![^,\r\n])"[^"]*(?:""[^"]*)*("|$)/g; // elsewhere in a cell a quote is an ordinary character
+const COMMENTS = /^(?:(?:# [^\r\n]*)?[\r\n])*/;
 const LINE = /^(?:[^"\r\n]|"[^"]*")*(?:\r\n|\r|\n)/;
 const CELL = /(?:"([^"]*(?:""[^"]*)*)"|([^,\n]*))(,|\n|$)/g;
 
-/** Where the last whole record of a text ends that begins with one; 0 if none does. */
-export function end(text) {
+/** The index after the last whole record of a text that begins with one; 0 if it holds none. */
+export function findRecordEnd(text) {
   const quoted = text.includes('"') ? [...text.matchAll(QUOTED)].map((cell) => [cell.index, cell.index + cell[0].length]) : [];
   let at = text.length;
   while (at > 0) {
@@ -18,15 +18,15 @@ export function end(text) {
   return 0;
 }
 
-/** The header line of a table and what follows it; notes before it are dropped. No header: it is empty. */
-export function headed(text) {
-  const from = text.replace(NOTES, '');
-  const header = LINE.exec(from)?.[0] ?? '';
-  return [header, from.slice(header.length)];
+/** Split a table into its header line (empty if there is none) and its rows; comment lines before it are dropped. */
+export function splitHeader(text) {
+  const table = text.replace(COMMENTS, '');
+  const header = LINE.exec(table)?.[0] ?? '';
+  return [header, table.slice(header.length)];
 }
 
-/** The records of an answer, as arrays of cells. */
-export function* records(text) {
+/** The records of a response, as arrays of cells. */
+export function* parseRecords(text) {
   if (!text.includes('"')) {
     for (const line of text.split('\n')) if (line) yield line.split(',');
     return;
@@ -41,14 +41,14 @@ export function* records(text) {
   }
 }
 
-/** Text in parts of at least `size` characters that end where records do; the last is what is left. */
-export async function* parts(chunks, size) {
+/** Split text into parts of at least `size` characters that end after whole records; the last part is the rest. */
+export async function* splitIntoParts(chunks, size) {
   let text = '';
   for await (const chunk of chunks) {
     text += chunk;
     if (text.length < size) continue;
-    const cut = end(text);
-    if (!cut && text.length < 8 * size) continue; // a long record; one without end is the service's to refuse
+    const cut = findRecordEnd(text);
+    if (!cut && text.length < 8 * size) continue; // a long record; the service rejects one that never ends
     yield text.slice(0, cut || text.length);
     text = text.slice(cut || text.length);
   }

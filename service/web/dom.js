@@ -1,9 +1,9 @@
-/** Elements in few words. Text is only ever set as text: nothing that comes from anywhere becomes markup. */
+/** Create elements. Text is only ever set as text: nothing that is received becomes markup. */
 
 const SVG = new Set(['svg', 'rect', 'line', 'path']);
 
 /**
- * A new element: `el('p.hint', { id: 'x' }, 'words', other)`. Attributes that are null or false are left out.
+ * Create an element: `el('p.hint', { id: 'x' }, 'text', other)`. Attributes that are null or false are left out.
  * @param {string} tag with classes
  * @param {Record<string, string | number | boolean | null | undefined>} attributes
  * @param {...(Node | string)} children
@@ -19,26 +19,25 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** The element of this id. */
-export const by = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
-/** A table: `head` names the columns, the first cell of each row is its name. */
-export function table(caption, head, rows) {
+/** Create a table: `head` names the columns, the first cell of each row is its header. */
+export function createTable(caption, head, rows) {
   const heads = head.some(Boolean) ? [el('thead', {}, el('tr', {}, ...head.map((cell) => (cell ? el('th', { scope: 'col' }, cell) : el('td')))))] : [];
   const lines = rows.map(([first, ...rest]) => el('tr', {}, el('th', { scope: 'row' }, first), ...rest.map((cell) => el('td', {}, cell))));
   return el('table', {}, ...(caption ? [el('caption', {}, caption)] : []), ...heads, el('tbody', {}, ...lines));
 }
 
-/** One that may be wider than the page: it scrolls, by keyboard too. */
-export const wide = (made) =>
-  el('div.scroll', { role: 'group', 'aria-label': made.caption?.textContent ?? 'Table', tabindex: 0 }, made);
+/** Wrap a table that may be wider than the page, so that it scrolls, by keyboard too. */
+export const makeScrollable = (table) =>
+  el('div.scroll', { role: 'group', 'aria-label': table.caption?.textContent ?? 'Table', tabindex: 0 }, table);
 
-/** A share in per cent, with as many digits as keep it apart from `beside`: 49.96 % is not the threshold 50 %. */
-export function percent(share, beside = NaN) {
+/** A share in per cent, with enough digits to distinguish it from `other`: 49.96 % is not the threshold 50 %. */
+export function formatPercent(share, other = NaN) {
   let digits = 0;
-  const shown = (value) => (100 * value).toFixed(digits);
-  while (digits < 4 && share !== beside && shown(share) === shown(beside)) digits += 1;
+  const format = (value) => (100 * value).toFixed(digits);
+  while (digits < 4 && share !== other && format(share) === format(other)) digits += 1;
   if (digits === 0 && share > 0 && share < 0.005) return 'under 1\u00a0%';
   if (digits === 0 && share < 1 && share >= 0.995) return 'over 99\u00a0%';
-  return `${shown(share)}\u00a0%`;
+  return `${format(share)}\u00a0%`;
 }

@@ -1,106 +1,105 @@
-/** A file of patients: through the service, and what came of it. */
+/** Score a file of patients and show the result. */
 
-import { Away, patiently, Problem, request } from './api.js';
-import { axis, columns } from './chart.js';
-import { headed, parts, records } from './csv.js';
-import { by, el, percent, table, wide } from './dom.js';
-import { plainly } from './form.js';
+import { Problem, request, retryWhileUnavailable, Unreachable } from './api.js';
+import { drawAxis, drawColumns } from './chart.js';
+import { parseRecords, splitHeader, splitIntoParts } from './csv.js';
+import { byId, createTable, el, formatPercent, makeScrollable } from './dom.js';
+import { rephrase } from './form.js';
 
-// A browser reads an answer only once it has sent the whole request, while the service sends as it reads and waits for
-// whoever does not. So text goes in parts that the service takes in without waiting; Parquet it takes in as a whole.
-const PART = 2 ** 19; // characters, 2 MiB of UTF-8 at most
+// A browser reads a response only after it has sent the whole request, but the service stops reading a stream whose
+// response is not read. So text is sent in parts that the service reads without waiting; it buffers Parquet anyway.
+const PART_CHARACTERS = 2 ** 19; // 2 MiB of UTF-8 at most
 const PARQUET = 'application/vnd.apache.parquet';
-const WAY = 'predict/batch?on_error=report&keep=*';
-const SHOWN = 20; // rows
-const LISTED = 100; // bad rows
+const PATH = 'predict/batch?on_error=report&keep=*';
+const MAX_SHOWN_ROWS = 20;
+const MAX_LISTED_ERRORS = 100;
 const BINS = 20;
-const KEPT = 2 ** 30; // bytes of the answer that are collected for the download
+const MAX_DOWNLOAD_BYTES = 2 ** 30;
 
 let running = new AbortController();
-let download = '';
+let downloadUrl = '';
 
-/** Score a file and show it. Whatever runs is cancelled first. */
+/** Score a file and show the result. A file in progress is cancelled first. */
 export async function score(file) {
   running.abort();
   const { signal } = (running = new AbortController());
-  const done = new Tally();
-  const began = performance.now();
-  const seconds = () => (performance.now() - began) / 1000;
-  start(file);
+  const total = new Totals();
+  const started = performance.now();
+  const seconds = () => (performance.now() - started) / 1000;
+  showStart(file);
   try {
-    for await (const part of answers(file, signal)) {
+    for await (const part of scoreParts(file, signal)) {
       signal.throwIfAborted();
-      done.take(part);
-      progress(part.sent / file.size, done.rows, seconds());
-      show(done);
+      total.add(part);
+      showProgress(part.sent / file.size, total.rows, seconds());
+      showTotals(total);
     }
-    finish(done, file, seconds());
+    showEnd(total, file, seconds());
   } catch (error) {
-    if (running.signal !== signal) return; // another file has taken its place
-    const said = signal.aborted ? 'Cancelled' : explained(error);
-    by('file-error').textContent = `${said}${done.rows ? ` after ${done.rows.toLocaleString()} rows` : ''}.`;
+    if (running.signal !== signal) return; // another file has replaced this one
+    const reason = signal.aborted ? 'Cancelled' : describeError(error);
+    byId('file-error').textContent = `${reason}${total.rows ? ` after ${total.rows.toLocaleString()} rows` : ''}.`;
   }
-  by('progress').hidden = true;
+  byId('progress').hidden = true;
 }
 
-/** End what runs. */
 export const cancel = () => running.abort();
 
-/** The answers as CSV text, by and by. */
-async function* answers(file, signal) {
+/** Send a file and yield the scored rows as CSV text, part by part. */
+async function* scoreParts(file, signal) {
   let version;
-  for await (const { body, type, sent } of bodies(file)) {
+  for await (const { body, type, sent } of readBodies(file)) {
     const options = { method: 'POST', body, signal, headers: { 'Content-Type': type, Accept: 'text/csv' } };
-    const whole = async (response) => [response, type === PARQUET ? response.body : [await response.text()]];
-    const [response, chunks] = await patiently(() => request(WAY, options, whole), (why) => (by('speed').textContent = why ?? ''), signal);
-    const serves = response.headers.get('X-Model-Version');
-    if ((version ??= serves) !== serves) throw new Error(`The model changed from version ${version} to ${serves}: begin again`);
+    const read = async (response) => [response, type === PARQUET ? response.body : [await response.text()]];
+    const [response, chunks] = await retryWhileUnavailable(() => request(PATH, options, read), (reason) => (byId('speed').textContent = reason ?? ''), signal);
+    const current = response.headers.get('X-Model-Version');
+    if ((version ??= current) !== current) throw new Error(`The model changed from version ${version} to ${current}: start again`);
     const threshold = Number(response.headers.get('X-Threshold'));
     let header;
-    for await (let text of type === PARQUET ? parts(chunks.pipeThrough(new TextDecoderStream()), PART) : chunks) {
-      if (!header) [header, text] = headed(text);
+    for await (let text of type === PARQUET ? splitIntoParts(chunks.pipeThrough(new TextDecoderStream()), PART_CHARACTERS) : chunks) {
+      if (!header) [header, text] = splitHeader(text);
       yield { header, text, sent, version, threshold };
     }
   }
 }
 
-/** What is sent, each with how many bytes of the file are then sent. */
-async function* bodies(file) {
+/** Split a file into request bodies, each with the number of the file's bytes sent so far. */
+async function* readBodies(file) {
   if ((await file.slice(0, 4).text()) === 'PAR1') {
     yield { body: file, type: PARQUET, sent: NaN };
     return;
   }
   let [header, sent] = ['', 0];
-  for await (let text of parts(file.stream().pipeThrough(new TextDecoderStream('utf-8', { fatal: true })), PART)) {
+  for await (let text of splitIntoParts(file.stream().pipeThrough(new TextDecoderStream('utf-8', { fatal: true })), PART_CHARACTERS)) {
     sent += new Blob([text]).size;
-    if (!header) [header, text] = headed(text);
-    else if (!text.trim()) continue; // blank lines at the end are no table
+    if (!header) [header, text] = splitHeader(text);
+    else if (!text.trim()) continue; // only blank lines: the service would reject them
     yield { body: header + text, type: 'text/csv', sent };
   }
   if (!sent) yield { body: '', type: 'text/csv', sent };
 }
 
-/** What has come so far. */
-class Tally {
+/** Counts of the rows scored so far, and the rows to show and to download. */
+class Totals {
   rows = 0;
   ill = 0;
   bins = new Array(BINS).fill(0);
-  bad = [];
-  refused = 0;
-  first = [];
-  texts = [];
+  invalid = 0;
+  errors = [];
+  firstRows = [];
+  blobs = [];
   bytes = 0;
 
-  take({ header, text, version, threshold }) {
-    if (!this.names) [this.names] = records(header);
+  add({ header, text, version, threshold }) {
+    if (!this.names) [this.names] = parseRecords(header);
     Object.assign(this, { version, threshold });
     const [probability, ill, error] = ['probability', 'heart_disease', 'error'].map((name) => this.names.indexOf(name));
-    for (const row of records(text)) {
+    for (const row of parseRecords(text)) {
       this.rows += 1;
-      if (this.first.length < SHOWN) this.first.push([this.rows, ...row]);
+      if (this.firstRows.length < MAX_SHOWN_ROWS) this.firstRows.push([this.rows, ...row]);
       if (row[error]) {
-        this.refused += 1;
-        if (this.bad.length < LISTED) this.bad.push([String(this.rows), plainly(row[error])]);
+        this.invalid += 1;
+        if (this.errors.length < MAX_LISTED_ERRORS) this.errors.push([String(this.rows), rephrase(row[error])]);
       } else {
         this.ill += row[ill] === 'true';
         this.bins[Math.min(Math.floor(row[probability] * BINS), BINS - 1)] += 1;
@@ -108,63 +107,63 @@ class Tally {
     }
     const blob = new Blob([...(this.bytes ? [] : [header]), text]); // the browser keeps these on disk
     this.bytes += blob.size;
-    if (this.bytes <= KEPT) this.texts.push(blob);
-    else this.texts = [];
+    if (this.bytes <= MAX_DOWNLOAD_BYTES) this.blobs.push(blob);
+    else this.blobs = [];
   }
 }
 
-function start(file) {
-  URL.revokeObjectURL(download);
-  by('rows').replaceChildren();
-  by('file-error').textContent = '';
-  by('file-spoken').textContent = `Scoring ${file.name}`;
-  by('speed').textContent = 'Sending …';
-  by('bar').removeAttribute('value');
-  by('progress').hidden = false;
+function showStart(file) {
+  URL.revokeObjectURL(downloadUrl);
+  byId('rows').replaceChildren();
+  byId('file-error').textContent = '';
+  byId('file-spoken').textContent = `Scoring ${file.name}`;
+  byId('speed').textContent = 'Sending …';
+  byId('bar').removeAttribute('value');
+  byId('progress').hidden = false;
 }
 
-function progress(share, rows, seconds) {
-  if (share <= 1) by('bar').value = share;
-  by('speed').textContent = `${rows.toLocaleString()} rows, ${Math.round(rows / seconds).toLocaleString()} rows/s`;
+function showProgress(share, rows, seconds) {
+  if (share <= 1) byId('bar').value = share;
+  byId('speed').textContent = `${rows.toLocaleString()} rows, ${Math.round(rows / seconds).toLocaleString()} rows/s`;
 }
 
-function finish(done, file, seconds) {
-  const speed = Math.round(done.rows / seconds).toLocaleString();
-  by('file-spoken').textContent = `Done: ${summary(done)}`;
-  const said = el('p.hint', {}, `${done.rows.toLocaleString()} rows in ${seconds.toFixed(1)} s (${speed} rows/s), by model version ${done.version}.`);
-  let offer = el('p.notice', {}, 'The answer is too large for a browser to collect: use the command line for this file.');
-  if (done.texts.length) {
-    download = URL.createObjectURL(new Blob(done.texts, { type: 'text/csv' }));
+function showEnd(total, file, seconds) {
+  const speed = Math.round(total.rows / seconds).toLocaleString();
+  byId('file-spoken').textContent = `Done: ${summarize(total)}`;
+  const speedHint = el('p.hint', {}, `${total.rows.toLocaleString()} rows in ${seconds.toFixed(1)} s (${speed} rows/s), model version ${total.version}.`);
+  let download = el('p.notice', {}, 'The result is too large for a browser. Use the command line for this file.');
+  if (total.blobs.length) {
+    downloadUrl = URL.createObjectURL(new Blob(total.blobs, { type: 'text/csv' }));
     const name = `${file.name.replace(/\.\w+$/, '')}-scored.csv`;
-    offer = el('a.button', { href: download, download: name }, 'Download the answers (CSV)');
+    download = el('a.button', { href: downloadUrl, download: name }, 'Download the results (CSV)');
   }
-  by('rows').prepend(said, offer);
+  byId('rows').prepend(speedHint, download);
 }
 
-function summary({ rows, refused, ill, threshold }) {
-  const scored = rows - refused;
-  const share = scored ? ` ${percent(ill / scored)} of them at or above the threshold of ${percent(threshold)}.` : '';
-  const bad = refused ? ` ${refused.toLocaleString()} bad ${refused === 1 ? 'row' : 'rows'} without an answer.` : '';
-  return `${scored.toLocaleString()} ${scored === 1 ? 'patient' : 'patients'} scored.${share}${bad}`;
+function summarize({ rows, invalid, ill, threshold }) {
+  const scored = rows - invalid;
+  const share = scored ? ` ${formatPercent(ill / scored)} of them at or above the threshold of ${formatPercent(threshold)}.` : '';
+  const failed = invalid ? ` ${invalid.toLocaleString()} ${invalid === 1 ? 'row' : 'rows'} could not be scored.` : '';
+  return `${scored.toLocaleString()} ${scored === 1 ? 'patient' : 'patients'} scored.${share}${failed}`;
 }
 
-function show(done) {
-  const { bins, rows, refused, bad, names, first, threshold } = done;
-  const scored = Math.max(rows - refused, 1);
+function showTotals(total) {
+  const { bins, rows, invalid, errors, names, firstRows, threshold } = total;
+  const scored = Math.max(rows - invalid, 1);
   const counts = bins.map((count, i) => [`${(100 * i) / BINS} to ${(100 * (i + 1)) / BINS} %`, count.toLocaleString()]);
-  const inNumbers = el('details', {}, el('summary', {}, 'In numbers'), table('Patients by probability', ['Probability', 'Patients'], counts));
-  inNumbers.open = by('rows').querySelector('details')?.open ?? false;
-  const caption = el('figcaption', {}, 'How many patients have which probability');
-  const drawn = el('figure', {}, columns(bins.map((count) => count / scored)), axis(threshold), caption, inNumbers);
-  const parts = [el('p.verdict', {}, summary(done)), drawn];
-  if (refused) parts.push(table(refused > LISTED ? `Bad rows, the first ${LISTED}` : 'Bad rows', ['Row', 'What is wrong'], bad));
-  parts.push(wide(table(rows > SHOWN ? `The first ${SHOWN} rows` : 'Rows', ['Row', ...names], first.map((row) => row.map(String)))));
-  by('rows').replaceChildren(...parts);
+  const details = el('details', {}, el('summary', {}, 'Show as a table'), createTable('Patients by probability', ['Probability', 'Patients'], counts));
+  details.open = byId('rows').querySelector('details')?.open ?? false;
+  const caption = el('figcaption', {}, 'Number of patients by estimated probability');
+  const chart = el('figure', {}, drawColumns(bins.map((count) => count / scored)), drawAxis(threshold), caption, details);
+  const parts = [el('p.verdict', {}, summarize(total)), chart];
+  if (invalid) parts.push(createTable(invalid > MAX_LISTED_ERRORS ? `Rows to correct, the first ${MAX_LISTED_ERRORS}` : 'Rows to correct', ['Row', 'What is wrong'], errors));
+  parts.push(makeScrollable(createTable(rows > MAX_SHOWN_ROWS ? `The first ${MAX_SHOWN_ROWS} rows` : 'Rows', ['Row', ...names], firstRows.map((row) => row.map(String)))));
+  byId('rows').replaceChildren(...parts);
 }
 
-function explained(error) {
+function describeError(error) {
   if (error instanceof Problem) return [error.message, ...error.errors.map((one) => one.detail)].join(' ').replace(/\.$/, '');
-  if (error instanceof Away) return error.message.replace(/\.$/, '');
-  if (error instanceof TypeError) return 'The file is neither Parquet nor text in UTF-8, or the answer was cut off';
+  if (error instanceof Unreachable) return error.message.replace(/\.$/, '');
+  if (error instanceof TypeError) return 'The file is neither Parquet nor UTF-8 text, or the response was cut off';
   return error.message;
 }

@@ -1,76 +1,76 @@
-/** The page: puts the parts together, and asks while the user types. */
+/** Entry point: wire the page, and predict while the user types. */
 
-import { answer, spoken } from './answer.js';
-import { patiently, post, Problem, request } from './api.js';
-import { by, el } from './dom.js';
+import { renderAnswer, summarize } from './answer.js';
+import { post, Problem, request, retryWhileUnavailable } from './api.js';
+import { byId, el } from './dom.js';
 import { EXAMPLES } from './examples.js';
 import { cancel, score } from './file.js';
-import { fields, Form, plainly } from './form.js';
-import { markdown } from './markdown.js';
-import { tabs } from './tabs.js';
+import { Form, readFields, rephrase } from './form.js';
+import { renderMarkdown } from './markdown.js';
+import { initTabs } from './tabs.js';
 
-const PAUSE = 200; // milliseconds without a key before the service is asked
-const text = (response) => response.text();
+const TYPING_PAUSE_MS = 200; // before a request is sent
+const readText = (response) => response.text();
 
-function away(why) {
-  if (by('notice').textContent !== (why ?? '')) by('notice').textContent = why ?? ''; // an alert is read whenever it is set
-  by('notice').hidden = !why;
+function showNotice(reason) {
+  if (byId('notice').textContent !== (reason ?? '')) byId('notice').textContent = reason ?? ''; // screen readers announce every assignment
+  byId('notice').hidden = !reason;
 }
 
-const schema = (await patiently(() => request('openapi.json'), away)).components.schemas.PatientRecord;
-const known = fields(schema);
-const form = new Form(by('form'), by('fields'), known, ask);
-const empty = [...by('result').childNodes];
-const go = tabs((panel) => panel.id === 'about' && about());
+const schema = (await retryWhileUnavailable(() => request('openapi.json'), showNotice)).components.schemas.PatientRecord;
+const fields = readFields(schema);
+const form = new Form(byId('form'), byId('fields'), fields, update);
+const initialResult = [...byId('result').childNodes];
+const openTab = initTabs((panel) => panel.id === 'about' && loadAbout());
 let latest = new AbortController();
-let model; // what GET /model says, once somebody needs it
+let model; // GET /model, fetched with the first prediction
 
-/** What the form holds now is asked once the user pauses; an answer to what it held before is never shown. */
-async function ask() {
+/** Predict for the form's content once the user pauses; a response to older content is never shown. */
+async function update() {
   latest.abort();
   const { signal } = (latest = new AbortController());
-  away(null);
-  by('result').setAttribute('aria-busy', 'true');
-  await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  showNotice(null);
+  byId('result').setAttribute('aria-busy', 'true');
+  await new Promise((resolve) => setTimeout(resolve, TYPING_PAUSE_MS));
   if (signal.aborted) return;
-  const record = form.record();
-  if (known.some(({ name, nullable }) => !nullable && record[name] === null)) {
-    show([], empty, '');
+  const record = form.readRecord();
+  if (fields.some(({ name, nullable }) => !nullable && record[name] === null)) {
+    showResult([], initialResult, '');
     return;
   }
   try {
-    const found = await patiently(() => asked(record, signal), away, signal);
+    const result = await retryWhileUnavailable(() => fetchResult(record, signal), showNotice, signal);
     signal.throwIfAborted();
-    show([], answer(found, model), spoken(found));
-    by('version').textContent = found.model_version;
-    by('by').hidden = false;
+    showResult([], renderAnswer(result, model), summarize(result));
+    byId('version').textContent = result.model_version;
+    byId('by').hidden = false;
   } catch (error) {
     if (signal.aborted) return;
     const errors = error instanceof Problem ? error.errors : [];
-    const words = errors.length ? 'No answer: something in the form is wrong.' : error.message;
-    show(errors, [el('p.verdict', {}, words)], words, errors.map((one) => plainly(one.detail)).join(' '));
+    const message = errors.length ? 'Please correct the highlighted fields.' : error.message;
+    showResult(errors, [el('p.verdict', {}, message)], message, errors.map((one) => rephrase(one.detail)).join(' '));
   }
 }
 
-function show(errors, nodes, said, more = '') {
-  form.refuse(errors);
-  by('result').replaceChildren(...nodes);
-  by('result').removeAttribute('aria-busy');
-  by('by').hidden = true;
-  by('spoken').textContent = `${said} ${more}`;
-  by('brief').textContent = said;
-  by('brief').hidden = !said;
+function showResult(errors, nodes, summary, details = '') {
+  form.showErrors(errors);
+  byId('result').replaceChildren(...nodes);
+  byId('result').removeAttribute('aria-busy');
+  byId('by').hidden = true;
+  byId('spoken').textContent = `${summary} ${details}`;
+  byId('brief').textContent = summary;
+  byId('brief').hidden = !summary;
 }
 
-/** The answer; `model` is then of the version that answered. */
-async function asked(record, signal) {
-  const found = await explained(record, signal);
-  if (found.model_version !== model?.version) model = await request('model', { signal });
-  return found;
+/** Fetch the prediction, and `model` if another version made it. */
+async function fetchResult(record, signal) {
+  const result = await explainOrPredict(record, signal);
+  if (result.model_version !== model?.version) model = await request('model', { signal });
+  return result;
 }
 
-/** The answer with its reasons, or without where the model has no background to explain with. */
-async function explained(record, signal) {
+/** The prediction with its explanation, or without if the model has no background to explain with. */
+async function explainOrPredict(record, signal) {
   try {
     return await post('explain', record, signal);
   } catch (error) {
@@ -79,8 +79,8 @@ async function explained(record, signal) {
   }
 }
 
-by('to-about').addEventListener('click', () => go('about'));
-by('form').querySelector('.examples').append(
+byId('to-about').addEventListener('click', () => openTab('about'));
+byId('form').querySelector('.examples').append(
   ...Object.entries(EXAMPLES).map(([name, record]) => {
     const button = el('button.quiet', { type: 'button' }, name);
     button.addEventListener('click', () => form.fill(record));
@@ -89,29 +89,29 @@ by('form').querySelector('.examples').append(
   el('button.quiet', { type: 'reset' }, 'clear'),
 );
 
-by('file-hint').textContent = `The first line names the columns: ${known.map(({ name }) => name).join(', ')}, in any order. Others pass through. An empty cell was not taken.`;
-by('file').addEventListener('change', () => by('file').files.length && score(by('file').files[0]));
-by('file').addEventListener('click', () => (by('file').value = '')); // the same file may have changed
-by('cancel').addEventListener('click', cancel);
-by('made-up').addEventListener('click', () => {
-  const names = known.map(({ name }) => name);
+byId('file-hint').textContent = `The first row must hold these column names, in any order: ${fields.map(({ name }) => name).join(', ')}. Extra columns are kept. Leave unknown values empty.`;
+byId('file').addEventListener('change', () => byId('file').files.length && score(byId('file').files[0]));
+byId('file').addEventListener('click', () => (byId('file').value = '')); // so that choosing the same file again fires `change`: it may have been edited
+byId('cancel').addEventListener('click', cancel);
+byId('made-up').addEventListener('click', () => {
+  const names = fields.map(({ name }) => name);
   const lines = Object.entries(EXAMPLES).map(([id, record]) => [id, ...names.map((name) => record[name] ?? '')].join(','));
   score(new File([['patient', ...names].join(','), '\n', lines.join('\n'), '\n'], 'made-up.csv'));
 });
-for (const kind of ['dragover', 'dragleave', 'drop']) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault(); // wherever it is dropped: the browser would go there
-    by('drop').classList.toggle('over', kind === 'dragover');
-    if (kind !== 'drop' || !event.dataTransfer.files.length) return;
-    go('table');
+for (const type of ['dragover', 'dragleave', 'drop']) {
+  document.addEventListener(type, (event) => {
+    event.preventDefault(); // anywhere on the page: otherwise the browser opens the file
+    byId('drop').classList.toggle('over', type === 'dragover');
+    if (type !== 'drop' || !event.dataTransfer.files.length) return;
+    openTab('table');
     score(event.dataTransfer.files[0]);
   });
 }
 
-/** What stands about the model, when it is first looked at. */
-async function about() {
-  if (by('card').hasChildNodes()) return;
-  const card = () => request('model/card', {}, text).catch((error) => (error instanceof Problem ? error.message : Promise.reject(error)));
-  const both = await patiently(() => Promise.all([request('clinicians', {}, text), card()]), away);
-  ['clinicians', 'card'].forEach((place, i) => by(place).replaceChildren(...markdown(both[i])));
+/** Load the text about the model when its tab is first opened. */
+async function loadAbout() {
+  if (byId('card').hasChildNodes()) return;
+  const fetchCard = () => request('model/card', {}, readText).catch((error) => (error instanceof Problem ? error.message : Promise.reject(error)));
+  const texts = await retryWhileUnavailable(() => Promise.all([request('clinicians', {}, readText), fetchCard()]), showNotice);
+  ['clinicians', 'card'].forEach((id, i) => byId(id).replaceChildren(...renderMarkdown(texts[i])));
 }

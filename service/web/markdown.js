@@ -1,26 +1,26 @@
-/** Markdown as far as the project's own pages use it: headings, paragraphs, lists, tables, code, bold. */
+/** Render the Markdown that this project's own pages use: headings, paragraphs, lists, tables, code, bold, italics. */
 
-import { el, table, wide } from './dom.js';
+import { createTable, el, makeScrollable } from './dom.js';
 
-/** The nodes of a text; headings begin at h2. Plots are told by their names: they lie beside the model card. */
-export function markdown(text) {
+/** The nodes of a text; headings begin at h2. Images are left out: the model card names its plots. */
+export function renderMarkdown(text) {
   return text.trim().split(/\n\n+/).flatMap((block) => {
     const heading = /^(#+) (.*)$/.exec(block);
-    if (heading) return el(`h${heading[1].length + 1}`, {}, ...inline(heading[2]));
-    if (block.startsWith('|')) return grid(block);
-    if (block.startsWith('- ')) return el('ul', {}, ...block.slice(2).split(/\n- /).map((item) => el('li', {}, ...inline(item))));
+    if (heading) return el(`h${heading[1].length + 1}`, {}, ...renderInline(heading[2]));
+    if (block.startsWith('|')) return renderTable(block);
+    if (block.startsWith('- ')) return el('ul', {}, ...block.slice(2).split(/\n- /).map((item) => el('li', {}, ...renderInline(item))));
     if (block.startsWith('    ')) return el('pre', { tabindex: 0 }, block.replace(/^ {4}/gm, ''));
     if (block.startsWith('![')) return [];
-    return el('p', {}, ...inline(block));
+    return el('p', {}, ...renderInline(block));
   });
 }
 
-function grid(block) {
+function renderTable(block) {
   const [head, , ...rows] = block.split('\n').map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()));
-  return wide(table('', head, rows.map((row) => row.map((cell) => el('span', {}, ...inline(cell))))));
+  return makeScrollable(createTable('', head, rows.map((row) => row.map((cell) => el('span', {}, ...renderInline(cell))))));
 }
 
-function inline(text) {
+function renderInline(text) {
   return text.split(/(\*\*.+?\*\*|`.+?`|\[.+?\]\(.+?\)|\*[^*\s].*?\*)/s).map((part) => {
     if (part.startsWith('**')) return el('strong', {}, part.slice(2, -2));
     if (part.startsWith('`')) return el('code', {}, part.slice(1, -1));

@@ -1,27 +1,30 @@
-/** Tabs, as WAI-ARIA's authoring practices describe them: arrows move between them, Tab goes on into the panel. */
+/** Tabs by the WAI-ARIA authoring practices: arrow keys move between tabs, Tab moves into the panel. */
 
-/** @param {(panel: HTMLElement) => void} shown hears of each panel that is opened */
-export function tabs(shown) {
-  const all = [...document.querySelectorAll('[role=tab]')];
+/**
+ * @param {(panel: HTMLElement) => void} onOpen called with each panel that is opened
+ * @returns {(id: string) => void} opens a panel by its id
+ */
+export function initTabs(onOpen) {
+  const tabs = [...document.querySelectorAll('[role=tab]')];
   const open = (tab) => {
-    for (const one of all) {
-      const chosen = one === tab;
-      one.setAttribute('aria-selected', String(chosen));
-      one.tabIndex = chosen ? 0 : -1;
-      document.getElementById(one.getAttribute('aria-controls')).hidden = !chosen;
+    for (const other of tabs) {
+      const isSelected = other === tab;
+      other.setAttribute('aria-selected', String(isSelected));
+      other.tabIndex = isSelected ? 0 : -1;
+      document.getElementById(other.getAttribute('aria-controls')).hidden = !isSelected;
     }
-    shown(document.getElementById(tab.getAttribute('aria-controls')));
+    onOpen(document.getElementById(tab.getAttribute('aria-controls')));
   };
-  all.forEach((tab, i) => {
+  tabs.forEach((tab, i) => {
     tab.addEventListener('click', () => open(tab));
     tab.addEventListener('keydown', (event) => {
-      const to = { ArrowRight: i + 1, ArrowLeft: i - 1 + all.length, Home: 0, End: all.length - 1 }[event.key];
+      const to = { ArrowRight: i + 1, ArrowLeft: i - 1 + tabs.length, Home: 0, End: tabs.length - 1 }[event.key];
       if (to === undefined) return;
       event.preventDefault();
-      const next = all[to % all.length];
+      const next = tabs[to % tabs.length];
       next.focus();
       open(next);
     });
   });
-  return (id) => open(all.find((tab) => tab.getAttribute('aria-controls') === id));
+  return (id) => open(tabs.find((tab) => tab.getAttribute('aria-controls') === id));
 }

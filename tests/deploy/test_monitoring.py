@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given fits what the service tells them."""
+"""The configuration of Prometheus and Grafana fits the metrics that the service exports."""
 
 import json
 import re
@@ -35,7 +35,7 @@ QUERIES = {f"{panel['title']} {target['refId']}": target["expr"] for panel in PA
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[int]:
-    """The port of a service that has answered a record."""
+    """The port of a service that has scored one record."""
     with serving() as (port, _):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(request("/predict", EXAMPLE))
@@ -43,23 +43,23 @@ def service() -> Iterator[int]:
         yield port
 
 
-def test_promtool_takes_configuration_and_rules() -> None:
-    """As Prometheus itself reads them."""
+def test_promtool_accepts_configuration_and_rules() -> None:
+    """Prometheus itself would start with them."""
     run("promtool", "check", "config", str(PROMETHEUS / "prometheus.yml"))
-    # The key is there only in the container.
+    # The key file exists only in the container.
     run("promtool", "check", "config", "--syntax-only", str(PROMETHEUS / "prometheus-key.yml"))
 
 
 def test_alerts_fire_when_they_must_and_only_then() -> None:
-    """Each on series of its own, and none of them while all is well."""
+    """Each on its own series, and none while the service is healthy."""
     tested = (Path(__file__).parent / "alerts_test.yml").read_text()
     for alert in ALERTS:
         assert f"alertname: {alert['alert']}\n" in tested
     run("promtool", "test", "rules", "tests/deploy/alerts_test.yml")
 
 
-def test_every_metric_that_is_watched_exists(service: int) -> None:
-    """A name that nobody exports would never alarm and always look well."""
+def test_every_metric_in_rules_and_panels_exists(service: int) -> None:
+    """An alert on a metric that is not exported would never fire."""
     exported = set(re.findall(r"^(heart_\w+)", get(service, "/metrics"), re.MULTILINE))
     recorded = {record["record"] for record in RECORDS}
     for expression in [rule["expr"] for rule in RULES] + list(QUERIES.values()):
@@ -67,15 +67,15 @@ def test_every_metric_that_is_watched_exists(service: int) -> None:
         assert set(re.findall(r"\bheart:[\w:]+", expression)) <= recorded, expression
 
 
-def test_every_alert_says_what_is_wrong_and_how_bad() -> None:
-    """In a sentence, for whoever is woken."""
+def test_every_alert_has_a_severity_and_a_summary() -> None:
+    """The summary is a sentence."""
     for alert in ALERTS:
         assert alert["labels"]["severity"] in ("critical", "warning")
         assert alert["annotations"]["summary"].endswith(".")
 
 
 def test_the_dashboard_finds_its_data_source_and_its_folder() -> None:
-    """Grafana reads what Compose mounts, and asks the Prometheus that Compose starts."""
+    """Grafana reads the folder that Compose mounts, and queries the Prometheus that Compose starts."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     (source,) = yaml.safe_load((ROOT / "deploy/grafana/datasources/prometheus.yml").read_text())["datasources"]
     (folder,) = yaml.safe_load((ROOT / "deploy/grafana/dashboards/heart.yml").read_text())["providers"]
@@ -87,8 +87,8 @@ def test_the_dashboard_finds_its_data_source_and_its_folder() -> None:
     assert CONFIG["scrape_configs"][0]["dns_sd_configs"][0]["names"][0] in compose
 
 
-def test_panels_have_their_own_numbers_and_places() -> None:
-    """What is added by hand collides easily, and Grafana says nothing."""
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
+    """Grafana does not report collisions."""
     taken: dict[tuple[int, int], str] = {}
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -102,7 +102,7 @@ def test_panels_have_their_own_numbers_and_places() -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(service: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a real Prometheus with our configuration, that scrapes a real service every second."""
+    """The port of a real Prometheus with this configuration that scrapes a real service every second."""
     if not shutil.which("prometheus"):
         pytest.skip("prometheus is not installed")
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
@@ -121,14 +121,14 @@ def prometheus(service: int, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def query(port: int, expression: str) -> list[dict[str, Any]]:
-    """The series that an expression gives now, once there are any; none after half a minute."""
+    """The current series of an expression, once there are any; empty after half a minute."""
     found: list[dict[str, Any]] = []
     path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
     for _ in range(150):
         try:
             found = json.loads(get(port, path))["data"]["result"]
         except urllib.error.HTTPError as error:
-            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:  # it still starts
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:  # still starting
                 raise AssertionError(error.read().decode()) from None
         except (urllib.error.URLError, ConnectionError):
             pass
@@ -140,12 +140,12 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("title", [title for title, expr in QUERIES.items() if "ALERTS" not in expr])
 def test_a_panel_shows_something(prometheus: int, title: str) -> None:
-    """Of a service that has done next to nothing, each query finds its series."""
+    """Each query finds its series, even for a service with a single request."""
     assert query(prometheus, QUERIES[title].replace("$__rate_interval", "5s").replace("$feature", "age"))
 
 
 def test_prometheus_evaluates_every_alert_without_error(prometheus: int) -> None:
-    """On what a real service tells; and a service that is well alarms nobody."""
+    """With a real service's metrics; none fires for a healthy service."""
     assert query(prometheus, 'up{job="heart"} == 1')
     for _ in range(150):
         groups = json.loads(get(prometheus, "/api/v1/rules"))["data"]["groups"]
@@ -159,14 +159,14 @@ def test_prometheus_evaluates_every_alert_without_error(prometheus: int) -> None
     }
 
 
-def test_the_readme_asks_for_drift_as_the_rule_does() -> None:
-    """The query that it shows is the one that is tested."""
+def test_the_readme_shows_the_drift_query_of_the_rule() -> None:
+    """The README's query is the one that is tested."""
     (drift,) = (record["expr"] for record in RECORDS if record["record"] == "heart:feature_psi:1d")
     assert " ".join(drift.split()) in " ".join((ROOT / "README.md").read_text().split())
 
 
 def test_drift_is_seen_by_a_real_prometheus(service: int, prometheus: int) -> None:
-    """Patients of one age, by the bins and shares of the model that serves."""
+    """Patients of similar age, by the bins and shares of the serving model."""
 
     def drift(feature: str) -> float:
         (found,) = query(prometheus, f'heart:feature_psi:1d{{feature="{feature}"}}')
@@ -175,7 +175,7 @@ def test_drift_is_seen_by_a_real_prometheus(service: int, prometheus: int) -> No
     ages = np.random.default_rng(0).integers(18, 43, 40)
     rows = [dict(zip(FIELDS, row, strict=True)) for row in read(CLEVELAND).rows.tolist()]
     content = [{name: None if value != value else value for name, value in row.items()} for row in rows]
-    assert query(prometheus, "heart_feature_total")  # it has seen the counts before, or else no increase
+    assert query(prometheus, "heart_feature_total")  # Prometheus must have seen earlier counts, or there is no increase
     with socket.create_connection(("127.0.0.1", service)) as connection:
         connection.sendall(request("/predict/batch", content * 5))
         assert b" 200 " in connection.recv(100)

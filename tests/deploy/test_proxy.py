@@ -163,7 +163,7 @@ def test_metrics_stay_inside(both: tuple[Proxy, int]) -> None:
     for path in ("/metrics", "/%6detrics", "/metrics?x"):  # the service would read them all alike
         status, headers, body = both[0].ask("GET", path)
         assert (status, headers["content-type"]) == (404, "application/problem+json")
-        assert json.loads(body)["detail"] == "There is nothing here."  # the proxy's own words
+        assert json.loads(body)["detail"] == "Not found."  # by the proxy, not the service
 
 
 def test_answers_come_through_as_they_are(both: tuple[Proxy, int]) -> None:
@@ -237,7 +237,7 @@ def test_what_is_too_much_is_sent_away_by_the_proxy_and_slow_senders_hold_no_pla
         for service in proxy.services.values():
             service.send_signal(signal.SIGCONT)
         assert (status, headers["retry-after"]) == (503, "1")
-        assert json.loads(body)["detail"] == "Too many requests wait."
+        assert json.loads(body)["detail"] == "Too many requests are waiting."
         assert [answered.result() for answered in waiting] == [{200}] * 4
 
 

@@ -1,4 +1,4 @@
-"""Chromium as Debian packages it, with the page opened as somebody new would open it."""
+"""Drive the web page with Debian's Chromium."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from patient.record import measurements
 
-REFUSED = "Failed to load resource"  # what Chromium writes of every answer that is an error
+ERROR_RESPONSE = "Failed to load resource"  # Chromium logs this for every error response
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser without a window. The test is skipped where there is none."""
+    """A headless browser. Skips the test where Chromium is not installed."""
     path = shutil.which("chromium")
     if not path:
         pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
@@ -30,33 +30,33 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, port: int, **options: Any) -> Iterator[Page]:
-    """The page, with its form there. Whatever it or its policy complains about on the console is a failure."""
+    """The page, with its form loaded. Any other message on the console fails the test."""
     context = browser.new_context(**options)
     page = context.new_page()
     page.set_default_timeout(20_000)
-    said: list[str] = []
+    messages: list[str] = []
 
-    def hear(message: ConsoleMessage) -> None:
-        if not message.text.startswith(REFUSED):
-            said.append(message.text)
+    def collect(message: ConsoleMessage) -> None:
+        if not message.text.startswith(ERROR_RESPONSE):
+            messages.append(message.text)
 
-    page.on("console", hear)
-    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", collect)
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(f"http://127.0.0.1:{port}/")
     page.wait_for_selector("#age")
     yield page
     context.close()
-    assert not said
+    assert not messages
 
 
 def example(page: Page, name: str) -> None:
-    """Load a made-up patient, and wait for the answer."""
+    """Load a made-up patient, and wait for the result."""
     page.get_by_role("button", name=name, exact=True).click()
     settled(page)
 
 
 def settled(page: Page) -> None:
-    """The answer is that to what stands in the form."""
+    """Wait until the result belongs to the content of the form."""
     page.wait_for_selector("#result:not([aria-busy]) .number")
 
 
@@ -66,12 +66,12 @@ def tab(page: Page, name: str) -> None:
 
 
 def ask(port: int, path: str, body: object) -> Any:
-    """What the service answers to JSON."""
+    """The service's response to a JSON request."""
     return json.loads(post(port, path, json.dumps(body).encode(), "application/json"))
 
 
 def post(port: int, path: str, body: bytes, kind: str) -> bytes:
-    """What the service answers, as bytes; text where it has the choice."""
+    """The service's response as bytes; CSV for tables."""
     accept = "text/csv" if kind != "application/json" else kind
     headers = {"Content-Type": kind, "Accept": accept}
     with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)) as answer:
@@ -106,7 +106,7 @@ def fill(page: Page, record: dict[str, Any]) -> None:
     for field in measurements():
         value = record[field.name]
         if field.codes:
-            words = "not taken" if value is None else field.codes[value]
+            words = "not known" if value is None else field.codes[value]
             group = page.get_by_role("radiogroup", name=field.title)
             group.get_by_label(words, exact=True).check()
         else:

@@ -1,4 +1,4 @@
-"""The page cuts CSV where the service would, and reads what the service writes."""
+"""The page splits CSV where the service does, and parses what the service writes."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ cells = st.text('a,"\r\n é', max_size=6)
 
 @pytest.fixture(scope="module")
 def modules(browser: Browser, port: int) -> Iterator[Page]:
-    """The page for all examples, with its modules at hand."""
+    """One page for all examples, to import its modules."""
     with opened(browser, port) as fresh:
         yield fresh
 
@@ -27,16 +27,16 @@ def modules(browser: Browser, port: int) -> Iterator[Page]:
 @settings(max_examples=40, deadline=None)
 @given(texts)
 def test_the_last_whole_record_ends_where_the_service_sees_it(modules: Page, tried: list[str]) -> None:
-    """So that no record is torn, whatever quotes there are."""
-    found = modules.evaluate("tried => import('/web/csv.js').then(csv => tried.map(csv.end))", tried)
+    """No record is split, whatever its quotes."""
+    found = modules.evaluate("tried => import('/web/csv.js').then(csv => tried.map(csv.findRecordEnd))", tried)
     assert found == [_end(text.encode()) for text in tried]
 
 
 @settings(max_examples=40, deadline=None)
 @given(texts)
-def test_the_header_is_what_the_service_takes_for_it(modules: Page, tried: list[str]) -> None:
-    """After notes and blank lines; one without a line end is left to the service."""
-    found = modules.evaluate("tried => import('/web/csv.js').then(csv => tried.map(csv.headed))", tried)
+def test_the_page_finds_the_same_header_as_the_service(modules: Page, tried: list[str]) -> None:
+    """After comments and blank lines; a header without a line end is left to the service."""
+    found = modules.evaluate("tried => import('/web/csv.js').then(csv => tried.map(csv.splitHeader))", tried)
     for text, (header, rest) in zip(tried, found, strict=True):
         body = NOTES.sub(b"", text.encode(), count=1)
         line = LINE.match(body)
@@ -47,10 +47,10 @@ def test_the_header_is_what_the_service_takes_for_it(modules: Page, tried: list[
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(cells, st.none() | cells, cells), max_size=20))
-def test_what_the_service_writes_is_read_back(modules: Page, rows: list[tuple[str, str | None, str]]) -> None:
-    """Cell for cell; null and an empty one are the same."""
+def test_the_page_parses_what_the_service_writes(modules: Page, rows: list[tuple[str, str | None, str]]) -> None:
+    """Cell by cell; null and an empty cell are the same."""
     named = pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate("abc")})
     text = b"".join(bytes(memoryview(piece)) for piece in write(named.schema, named.to_batches())).decode()
-    found = modules.evaluate("text => import('/web/csv.js').then(csv => [...csv.records(text)])", text)
+    found = modules.evaluate("text => import('/web/csv.js').then(csv => [...csv.parseRecords(text)])", text)
     assert found == [["a", "b", "c"], *([cell or "" for cell in row] for row in rows)]
     assert found == [*csv.reader(io.StringIO(text, newline=""))]

@@ -1,4 +1,4 @@
-"""The page is for everybody, on every screen, and keeps what it is told to itself."""
+"""The page is accessible, works on every screen, and stores nothing."""
 
 import json
 import re
@@ -16,7 +16,7 @@ NOTHING = {"local": 0, "session": 0, "caches": 0, "databases": 0, "cookies": "",
 
 
 def stored(page: Page) -> Any:
-    """What the page has left behind in the browser."""
+    """What the page has stored in the browser."""
     return page.evaluate(
         """async () => ({
             local: localStorage.length, session: sessionStorage.length, caches: (await caches.keys()).length,
@@ -27,22 +27,22 @@ def stored(page: Page) -> Any:
 
 
 def test_a_key_is_asked_for_sent_and_kept_in_memory_alone(page: Page) -> None:
-    """A wrong one is asked for again; after a reload there is none."""
+    """The page asks again after a wrong key, and stores none."""
 
     def guarded(route: Route) -> None:
         if route.request.headers.get("x-api-key") == "right":
             route.continue_()
         else:
-            detail = json.dumps({"status": 401, "detail": "This key is not good."})
+            detail = json.dumps({"status": 401, "detail": "Invalid or revoked API key."})
             route.fulfill(status=401, body=detail, content_type="application/problem+json")
 
     for path in ("model", "explain"):
         page.route(f"**/{path}", guarded)
-    page.get_by_role("button", name="with gaps", exact=True).click()
-    page.get_by_label("This service asks for a key").fill("wrong")
+    page.get_by_role("button", name="incomplete", exact=True).click()
+    page.get_by_label("This service requires an API key").fill("wrong")
     page.keyboard.press("Enter")
-    expect(page.locator("#key-error")).to_have_text("This key is not good.")
-    page.get_by_label("This service asks for a key").fill("right")
+    expect(page.locator("#key-error")).to_have_text("Invalid or revoked API key.")
+    page.get_by_label("This service requires an API key").fill("right")
     page.keyboard.press("Enter")
     settled(page)
     expect(page.locator("#key")).to_be_hidden()
@@ -50,7 +50,7 @@ def test_a_key_is_asked_for_sent_and_kept_in_memory_alone(page: Page) -> None:
 
 
 def test_everything_is_reached_by_keyboard(page: Page) -> None:
-    """Tabs by arrows, the form in its order, radio buttons by arrows, and the answer without a click."""
+    """Arrow keys for tabs and radio buttons, Tab through the form, and the result without a click."""
     page.keyboard.press("Tab")
     expect(page.get_by_role("tab", name="One patient")).to_be_focused()
     page.keyboard.press("ArrowRight")
@@ -67,7 +67,7 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
     page.keyboard.press("Space")
     page.keyboard.press("ArrowRight")  # male
     page.keyboard.press("Tab")
-    page.keyboard.press("ArrowLeft")  # from "not taken" to the last kind of chest pain
+    page.keyboard.press("ArrowLeft")  # from "not known" to the last kind of chest pain
     settled(page)
     assert page.evaluate("new FormData(document.forms.form).get('sex')") == "1"
     assert page.evaluate("new FormData(document.forms.form).get('cp')") == "4"
@@ -78,7 +78,7 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
     browser: Browser, port: int, scheme: str, width: int
 ) -> None:
-    """With an answer, with an error, with a file, and on the page about the model."""
+    """With a result, with an error, with a file, and on the tab about the model."""
     with opened(
         browser, port, viewport={"width": width, "height": 740}, color_scheme=scheme, reduced_motion="reduce"
     ) as page:
@@ -89,8 +89,8 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
             assert page.evaluate("document.documentElement.scrollWidth") <= width, where
 
         page.evaluate(AXE_SCRIPT)
-        example(page, "with gaps")
-        check("answer")
+        example(page, "incomplete")
+        check("result")
         page.fill("#chol", "1")
         expect(page.locator("#chol-error")).not_to_be_empty()
         check("error")
@@ -105,16 +105,16 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_dark_screen_stays_dark_and_nothing_moves_for_who_asks_so(browser: Browser, port: int) -> None:
-    """As the system says."""
+def test_dark_mode_and_reduced_motion_are_respected(browser: Browser, port: int) -> None:
+    """As the system's settings ask."""
     with opened(browser, port, color_scheme="dark", reduced_motion="reduce") as page:
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert max(int(part) for part in re.findall(r"\d+", ground)) < 64
         assert page.evaluate("getComputedStyle(document.getElementById('result')).transitionProperty") == "none"
 
 
-def test_an_answer_prints_on_one_page(page: Page) -> None:
-    """The longest too: of somebody of whom nothing is known but age and sex."""
+def test_a_result_prints_on_one_page(page: Page) -> None:
+    """Even the longest result: a patient with only age and sex."""
     page.fill("#age", "61")
     page.get_by_label("male", exact=True).check()
     settled(page)
@@ -124,7 +124,7 @@ def test_an_answer_prints_on_one_page(page: Page) -> None:
 
 
 def test_no_patient_leaves_a_trace(page: Page, port: int) -> None:
-    """Neither in an address, nor in the browser's storage, nor in the form once the page is opened again."""
+    """Not in a URL, in the browser's storage, or in the form after a reload."""
     urls: list[str] = []
     page.on("request", lambda request: urls.append(request.url))
     fill(page, EXAMPLE)
@@ -143,7 +143,7 @@ def test_no_patient_leaves_a_trace(page: Page, port: int) -> None:
 
 
 def test_the_policy_stops_a_foreign_script(browser: Browser, port: int) -> None:
-    """Written into the page or fetched from elsewhere: it does not run, and nothing is sent elsewhere."""
+    """An injected script does not run, and nothing is sent to another host."""
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{port}/")
     page.wait_for_selector("#age")

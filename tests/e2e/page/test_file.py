@@ -14,7 +14,7 @@ from trainer.dataset import Dataset
 
 
 def table(cleveland: Dataset, count: int) -> pa.Table:
-    """Patients of the data set over and over, with a column of their own."""
+    """Patients of the data set, repeated, with an extra column."""
     places = np.arange(count) % len(cleveland.rows)
     columns = zip(FIELDS, cleveland.rows[places].T.astype(np.float64), strict=True)
     named = {"mrn": pa.array([f"patient {i}" for i in range(count)])}
@@ -22,20 +22,22 @@ def table(cleveland: Dataset, count: int) -> pa.Table:
 
 
 def score(page: Page, file: Path) -> None:
-    """Choose a file on its tab."""
+    """Choose a file on the tab for files."""
     tab(page, "Many patients")
     page.set_input_files("#file", file)
 
 
 def downloaded(page: Page) -> tuple[str, bytes]:
-    """Name and content of what is offered when a file is done."""
+    """Name and content of the download."""
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
-def test_a_csv_comes_back_as_the_service_answers_it(page: Page, port: int, cleveland: Dataset, tmp_path: Path) -> None:
-    """Though the page sends it in parts: byte for byte, with notes, quotes, line ends in cells, and bad rows."""
+def test_a_csv_file_gives_the_same_bytes_as_the_service(
+    page: Page, port: int, cleveland: Dataset, tmp_path: Path
+) -> None:
+    """Although the page sends it in parts, with comments, quotes, line ends in cells, and invalid rows."""
     count = 60_000
     lines = [
         ",".join("" if cell is None else str(cell) for cell in row.values())
@@ -57,14 +59,14 @@ def test_a_csv_comes_back_as_the_service_answers_it(page: Page, port: int, cleve
     assert name == "ward-scored.csv"
     assert content == post(port, "/predict/batch?on_error=report&keep=*", text.encode(), "text/csv")
     expect(page.locator("#rows")).to_contain_text("59,997 patients scored.")
-    assert [int(row) for row, _ in rows(page, "Bad rows")] == [place + 1 for place in bad]
-    assert "cells" in rows(page, "Bad rows")[0][1]
+    assert [int(row) for row, _ in rows(page, "Rows to correct")] == [place + 1 for place in bad]
+    assert "cells" in rows(page, "Rows to correct")[0][1]
     assert len(rows(page, "The first 20 rows")) == 20
     assert sum(int(n.replace(",", "")) for _, n in rows(page, "Patients by probability")) == count - len(bad)
 
 
 def test_parquet_is_scored_too(page: Page, port: int, cleveland: Dataset, tmp_path: Path) -> None:
-    """As a whole; the answers come as CSV."""
+    """In one request; the results are CSV."""
     pyarrow.parquet.write_table(table(cleveland, 30_000), tmp_path / "ward.parquet")
     score(page, tmp_path / "ward.parquet")
     _, content = downloaded(page)
@@ -74,26 +76,26 @@ def test_parquet_is_scored_too(page: Page, port: int, cleveland: Dataset, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "no header"),
         (b"age,sex\n63,1\n", "is missing"),
         (",".join(FIELDS).encode() + b"\n", "empty"),
-        (b"\xff\xfe\x00", "neither Parquet nor text"),
+        (b"\xff\xfe\x00", "neither Parquet nor UTF-8 text"),
         (b"PAR1 but not really", "Parquet"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_in_words(page: Page, tmp_path: Path, content: bytes, said: str) -> None:
-    """And nothing is offered for download."""
+def test_a_file_that_is_not_a_table_gets_an_error(page: Page, tmp_path: Path, content: bytes, message: str) -> None:
+    """And no download."""
     (tmp_path / "odd.csv").write_bytes(content)
     score(page, tmp_path / "odd.csv")
-    expect(page.locator("#file-error")).to_contain_text(said)
+    expect(page.locator("#file-error")).to_contain_text(message)
     expect(page.locator("#progress")).to_be_hidden()
     expect(page.get_by_role("link", name="Download")).to_have_count(0)
 
 
-def test_a_file_can_be_dropped_wherever_the_page_is(page: Page) -> None:
-    """The browser does not go there, and the tab for files opens."""
+def test_a_file_can_be_dropped_anywhere_on_the_page(page: Page) -> None:
+    """The browser does not open the file, and the tab for files opens."""
     page.evaluate(
         """(header) => {
             const dataTransfer = new DataTransfer();
@@ -107,8 +109,8 @@ def test_a_file_can_be_dropped_wherever_the_page_is(page: Page) -> None:
     assert downloaded(page)[0] == "one-scored.csv"
 
 
-def test_a_file_can_be_cancelled_and_another_begun(page: Page) -> None:
-    """The service is left in peace, and the next file is whole."""
+def test_a_file_can_be_cancelled_and_another_started(page: Page) -> None:
+    """The request is aborted, and the next file is complete."""
     tab(page, "Many patients")
     page.route("**/predict/batch*", lambda _route: None, times=1)  # never answered
     page.get_by_role("button", name="made-up patients").click()
