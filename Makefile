@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS := models/heart_disease
 # -qq: not even the warnings that a machine's own pip configuration causes; errors are still shown.
-INSTALL := pip --disable-pip-version-check -qq install --require-hashes
+# As a module, so that it installs into the environment of this Python; the script pip names a fixed path, wrong in a copy.
+INSTALL := python -m pip --disable-pip-version-check -qq install --require-hashes
 PIP := $(BIN)/$(INSTALL)
 # One worker for each core, each file in one worker, in the order that tests/conftest.py sets. A worker takes up to 1.5 GB.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
@@ -163,7 +164,7 @@ $(VENV)/service $(VENV)/service-cuda $(VENV)/trainer $(VENV)/dev: $(VENV)/%: loc
 $(BIN)/heart: locks/build.txt pyproject.toml | $(VENV)/pip
 	@$(PIP) --requirement $<
 	@echo "Installing the command heart into $(BIN)"
-	@$(BIN)/pip --disable-pip-version-check -qq install --no-index --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip --disable-pip-version-check -qq install --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .peers/%/made: benchmarks/peers/locks/%.txt
