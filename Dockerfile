@@ -48,7 +48,6 @@ COPY --from=service-packages /venv /venv
 COPY patient patient
 COPY service service
 COPY heart.py .
-COPY docs/clinicians.md docs/clinicians.md
 USER 10001
 EXPOSE 8000
 # Not urllib, which would ask a proxy that the environment names.

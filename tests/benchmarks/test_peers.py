@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from benchmarks.peers.heart import Patient
 from benchmarks.peers.tutorial_model import cut
 from benchmarks.serving.patients import cleveland, untaken
-from benchmarks.serving.servers import ROOT, SERVERS
 from patient.artefact import FILE, versions
 from patient.encoding import encode
 from patient.record import EXAMPLE, PatientRecord, measurements
@@ -49,11 +48,3 @@ def test_the_tutorials_graph_answers_as_the_whole_model_does() -> None:
     encoded = encode(rows, mean, np.float32(1) / scale)
     part = ort.InferenceSession(network.SerializeToString()).run(None, {"encoded": encoded})[0]
     np.testing.assert_allclose(part, whole, atol=1e-6)
-
-
-def test_every_peer_has_a_lock() -> None:
-    """`make bench-peers` makes each one's environment from it."""
-    for server in SERVERS:
-        if server.peer:
-            assert (ROOT / f"benchmarks/peers/locks/{server.venv.name}.txt").exists()
-            assert server.venv.name in (ROOT / "Makefile").read_text()

@@ -1,4 +1,4 @@
-"""Programs that a machine may have or not."""
+"""Programs that a machine may lack."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 
 def run(*command: str) -> str:
-    """What a program says, which must succeed; the test is skipped where the program is not installed."""
+    """Run a program, which must succeed, and return its stdout; skip the test where it is not installed."""
     if not shutil.which(command[0]):
         pytest.skip(f"{command[0]} is not installed")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any
 
 from tests.conftest import ROOT
@@ -31,15 +32,15 @@ COMMAND = (sys.executable, "-m", "service", "--provider", "cpu", "--port", "{por
 
 @contextmanager
 def serving(
-    *flags: str, command: tuple[str, ...] = COMMAND, log: int | IO[bytes] | None = None
+    *flags: str, command: tuple[str, ...] = COMMAND, log: int | IO[bytes] | None = None, folder: Path = ROOT
 ) -> Iterator[tuple[int, int]]:
     """Port and process number of a service that is ready; it is stopped afterwards, and must stop cleanly.
 
-    log: where its stderr goes
+    log: where its stderr goes; folder: its current folder
     """
     port = free_port()
     whole = [*(word.format(port=port) for word in command), *flags]
-    server = subprocess.Popen(whole, cwd=ROOT, start_new_session=True, stderr=log)
+    server = subprocess.Popen(whole, cwd=folder, start_new_session=True, stderr=log)
     try:
         wait_until_ready(port, server)
         yield port, server.pid

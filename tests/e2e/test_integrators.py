@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,9 @@ import pytest
 import service.client
 from service.client import ServiceError
 from tests.conftest import ROOT
-from tests.e2e.serving import serving
 from tests.service.cli.conftest import patients, read, write
 
 PAGE = (ROOT / "docs/integrators.md").read_text()
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """A service."""
-    with serving("--log-level", "error") as (number, _):
-        yield number
 
 
 def blocks(language: str) -> list[str]:

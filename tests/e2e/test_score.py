@@ -3,13 +3,11 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.e2e.serving import serving
 from tests.service.cli.conftest import patients, read, write
 
 README = (ROOT / "README.md").read_text()
@@ -21,11 +19,9 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A service."""
-    with serving() as (port, _):
-        yield f"http://127.0.0.1:{port}"
+@pytest.fixture
+def url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

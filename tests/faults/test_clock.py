@@ -1,6 +1,5 @@
-"""The clock on the wall jumps: nothing that waits or is timed looks at it."""
+"""Wall clock jumps: timeouts and waits use the monotonic clock."""
 
-import ast
 import http.client
 import json
 import time
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from patient.record import EXAMPLE
-from tests.conftest import ROOT
 from tests.e2e.serving import COMMAND, serving
 from tests.faults.conftest import Outcome
 from tests.faults.machine import until
@@ -19,21 +17,6 @@ from tests.faults.test_processes import more, table
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 YEARS = 3650 * 86400  # seconds
-
-# Where the time of day is what is asked for: beside the times of files, and in metadata.
-ASKED = {"service/cli/store.py", "trainer/cli/fit.py", "trainer/export.py", "trainer/external.py"}
-
-
-def test_only_what_speaks_of_days_asks_the_clock_on_the_wall() -> None:
-    """Everything else counts by the monotonic clock, which never jumps."""
-    found = set()
-    for file in (file for room in ("patient", "service", "trainer") for file in (ROOT / room).rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Attribute) and node.attr in ("now", "today", "utcnow", "time_ns", "localtime"):
-                found.add(str(file.relative_to(ROOT)))
-            elif isinstance(node, ast.Attribute) and node.attr == "time" and isinstance(node.value, ast.Name):
-                found |= {str(file.relative_to(ROOT))} if node.value.id == "time" else set()
-    assert found <= ASKED
 
 
 def seconds_off(connection: http.client.HTTPConnection) -> float:

@@ -1,5 +1,7 @@
 """A small cross-validation that costs nothing: logistic regressions on made-up folds of the real patients."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -8,8 +10,12 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from patient.encoding import Floats, encode, statistics
 from patient.record import FIELDS
 from trainer.dataset import Dataset
+from trainer.noise import Recipe
 from trainer.report.evidence import Evidence
 from trainer.report.findings import figures
+
+if TYPE_CHECKING:
+    from trainer.fit import Fitted
 
 LOSSES = np.hypot(*np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21))).astype(np.float32) + np.float32(0.3)
 
@@ -18,6 +24,20 @@ def predict(rows: Floats) -> Floats:
     """A model to see through: it rises with age, and is a quarter higher for men."""
     probability: Floats = rows[:, FIELDS.index("age")] / np.float32(200) + rows[:, FIELDS.index("sex")] / np.float32(4)
     return probability
+
+
+@pytest.fixture(scope="session")
+def brief() -> Recipe:
+    """The default network, trained for seconds."""
+    return Recipe(epochs=20)
+
+
+@pytest.fixture(scope="session")
+def fitted(cleveland: Dataset, brief: Recipe) -> "Fitted":
+    """A network fitted on all records."""
+    from trainer.fit import fit  # loads TensorFlow
+
+    return fit(cleveland.rows, cleveland.target, brief)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The page in a browser, and the service behind it."""
+"""The page in a browser."""
 
 from collections.abc import Iterator
 
@@ -6,25 +6,17 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.e2e.page.browser import chromium, opened
-from tests.e2e.serving import serving
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """One service for all tests of a module."""
-    with serving() as (number, _):
-        yield number
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of a module; each test has a fresh profile."""
+    """One browser for each module, because Playwright's event loop runs as long as it is open."""
     with chromium() as started:
         yield started
 
 
 @pytest.fixture
 def page(browser: Browser, port: int) -> Iterator[Page]:
-    """The page, freshly opened."""
+    """The page, just opened, in a new profile."""
     with opened(browser, port) as fresh:
         yield fresh
