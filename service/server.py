@@ -18,7 +18,7 @@ from uvicorn.supervisors import Multiprocess
 from patient.artefact import ArtefactError
 from service.app import create_app, with_middleware
 from service.http.api_keys import ApiKeysError
-from service.http.connection import Connection
+from service.http.connection import LimitedHttpProtocol
 from service.model.device import ProviderError
 from service.model.registry import ModelRegistry
 from service.observe import log as logs
@@ -78,7 +78,7 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
         port=settings.port,
         workers=settings.workers,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http=partial(Connection, settings),  # type: ignore[arg-type]  # which makes one, as the class would
+        http=partial(LimitedHttpProtocol, settings),  # type: ignore[arg-type]  # which makes one, as the class would
         ws="none",
         log_config=None,
         access_log=False,

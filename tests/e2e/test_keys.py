@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from patient.record import EXAMPLE, FIELDS
-from service.http.api_keys import new
+from service.http.api_keys import new_key
 from tests.conftest import ROOT
 from tests.e2e.serving import Connection, free_port, request, serving
 
@@ -44,7 +44,7 @@ def until(port: int, key: str, status: int) -> None:
 
 def test_keys_come_and_go_while_two_workers_serve(tmp_path: Path) -> None:
     """Within seconds, without a restart; a file that is broken meanwhile changes nothing."""
-    (old, first), (young, second) = new("ward-7"), new("ward-7")
+    (old, first), (young, second) = new_key("ward-7"), new_key("ward-7")
     file = tmp_path / "keys"
     file.write_text(first)
     with serving("--workers", "2", "--keys", str(file)) as (port, _):
@@ -64,7 +64,7 @@ def test_keys_come_and_go_while_two_workers_serve(tmp_path: Path) -> None:
 
 def test_files_are_scored_through_a_service_that_asks_for_keys(tmp_path: Path) -> None:
     """The key is in the environment; without it, or with a wrong one, the command says what is missing, not the key."""
-    key, line = new("nightly")
+    key, line = new_key("nightly")
     (tmp_path / "keys").write_text(line)
     (tmp_path / "in.csv").write_text(",".join(FIELDS) + "\n" + ",".join(str(EXAMPLE[name]) for name in FIELDS) + "\n")
     with serving("--keys", str(tmp_path / "keys")) as (port, _):

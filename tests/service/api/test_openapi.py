@@ -6,7 +6,7 @@ import re
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE, FIELDS
-from service.api.table_request import QUERY
+from service.api.table_request import PARAMETERS
 from service.tables.formats import FORMATS
 
 
@@ -50,7 +50,7 @@ def test_a_table_is_described_with_its_formats_and_its_options(client: TestClien
     """What may be sent, and which query goes with it."""
     batch = client.get("/openapi.json").json()["paths"]["/predict/batch"]["post"]
     assert {*batch["requestBody"]["content"]} == {*(format_.media_type for format_ in FORMATS), "multipart/form-data"}
-    assert {parameter["name"] for parameter in batch["parameters"]} == {*QUERY}
+    assert {parameter["name"] for parameter in batch["parameters"]} == {*PARAMETERS}
 
 
 def test_the_record_is_a_component_with_units_labels_and_the_worked_example(client: TestClient) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
-from service.http.api_keys import ApiKeys, ApiKeysError, new
+from service.http.api_keys import ApiKeys, ApiKeysError, new_key
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_new_key_is_good_once_its_line_is_in_the_file(file: Path) -> None:
     """The line does not hold the key; another key is not good, nor is what stands in the file."""
-    (key, line), (other, _) = new("ward-7"), new("ward-7")
+    (key, line), (other, _) = new_key("ward-7"), new_key("ward-7")
     assert key not in line
     file.write_text(f"# the wards\n\n{line}  # since today\n")
     keys = ApiKeys(file)
@@ -32,7 +32,7 @@ def test_a_new_key_is_good_once_its_line_is_in_the_file(file: Path) -> None:
 
 def test_a_name_may_have_two_keys_while_one_takes_over(file: Path) -> None:
     """Clients change to the new one in their own time."""
-    (old, first), (young, second) = new("ward-7"), new("ward-7", "metrics")
+    (old, first), (young, second) = new_key("ward-7"), new_key("ward-7", "metrics")
     file.write_text(f"{first}\n{second}\n")
     assert [found.scope for key in (old, young) if (found := ApiKeys(file).find(key.encode()))] == ["all", "metrics"]
 
@@ -40,7 +40,7 @@ def test_a_name_may_have_two_keys_while_one_takes_over(file: Path) -> None:
 @pytest.mark.parametrize("how", ["written", "renamed", "linked"])
 def test_a_changed_file_is_read_again(file: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
     """Written in place, renamed over, or behind a link as Kubernetes swaps secrets; a removed key is good no more."""
-    (old, first), (young, second) = new("old"), new("young")
+    (old, first), (young, second) = new_key("old"), new_key("young")
     if how == "linked":
         for folder, line in (("1", first), ("2", second)):
             (file.parent / folder).mkdir()
@@ -63,7 +63,7 @@ def test_a_changed_file_is_read_again(file: Path, how: str, caplog: pytest.LogCa
     keys.refresh()
     assert not keys.find(old.encode())
     assert keys.find(young.encode())
-    assert "good are now those of young" in caplog.text
+    assert "valid names: young" in caplog.text
     for secret in (old, young, second.split()[1]):
         assert secret not in caplog.text
 
@@ -73,7 +73,7 @@ def test_a_broken_file_leaves_the_keys_as_they_were_and_says_so_once(
     file: Path, broken: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Half a line, a key put there itself, no file any more; and what stood in it is not repeated."""
-    key, line = new("ward-7")
+    key, line = new_key("ward-7")
     file.write_text(line)
     keys = ApiKeys(file)
     if broken is None:
@@ -92,7 +92,7 @@ def test_a_broken_file_leaves_the_keys_as_they_were_and_says_so_once(
 
 def test_who_removes_the_last_key_lets_nobody_in(file: Path) -> None:
     """A key that leaked must not stay good for being the only one."""
-    key, line = new("ward-7")
+    key, line = new_key("ward-7")
     file.write_text(line)
     keys = ApiKeys(file)
     file.write_text(f"# {line}")
@@ -125,9 +125,9 @@ def test_a_pipe_in_place_of_a_file_does_not_stop_the_service(file: Path) -> None
 
 def test_the_same_key_twice_is_refused(file: Path) -> None:
     """Whose would it be?"""
-    line = new("ward-7")[1]
+    line = new_key("ward-7")[1]
     file.write_text(f"{line}\n{line.replace('ward-7', 'ward-8')}")
-    with pytest.raises(ApiKeysError, match="the same key twice"):
+    with pytest.raises(ApiKeysError, match="the same key is listed twice"):
         ApiKeys(file)
 
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from patient.record import EXAMPLE
 from service.api.health import PROBES
 from service.app import create_app, with_middleware
-from service.http.api_keys import new
+from service.http.api_keys import new_key
 from service.model.predictor import Predictor
 from service.settings import Settings
 
@@ -22,7 +22,7 @@ NEEDED = [("POST", "/predict"), ("POST", "/predict/batch"), ("GET", "/metrics"),
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A key for each scope, and the file that makes them good."""
     file = tmp_path_factory.mktemp("secrets") / "keys"
-    made = {scope: new(f"for-{scope}", scope) for scope in ("all", "metrics")}
+    made = {scope: new_key(f"for-{scope}", scope) for scope in ("all", "metrics")}
     file.write_text("\n".join(line for _, line in made.values()))
     return {scope: key for scope, (key, _) in made.items()} | {"file": str(file)}
 

@@ -17,7 +17,7 @@ import uvicorn
 
 from patient.record import EXAMPLE, FIELDS
 from service.app import create_app, with_middleware
-from service.http.streams import HIGH, StreamPool
+from service.http.streams import MAX_BUFFERED_BYTES, StreamPool
 from service.model.predictor import Predictor
 from service.settings import Settings
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
@@ -132,7 +132,7 @@ def test_a_client_that_does_not_read_is_not_read_from(served: Served) -> None:
             seen = sent[0]
             time.sleep(0.5)
         assert 0 < seen < lines
-        assert seen * len(LINE) < 4 * HIGH + 16 * 2**20  # ours, and the sockets' own buffers
+        assert seen * len(LINE) < 4 * MAX_BUFFERED_BYTES + 16 * 2**20  # ours, and the sockets' own buffers
         found = answer(connection).read().splitlines()
         thread.join()
     assert len(found) == lines + 1

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS
-from service.api.v2.responses import HEADER
+from service.api.v2.messages import JSON_LENGTH_HEADER as HEADER
 from tests.service.api.v2.v2 import INFER, binary, error, probabilities, tensor
 
 ROW = np.array([[*EXAMPLE.values()]], np.float32)
@@ -34,10 +34,10 @@ BYTES = {"name": "patient", "shape": [1, 13], "datatype": "FP32", "parameters": 
         ([ONE | {"shape": [1, 13, 1]}], "[N,13]"),
         ([ONE | {"shape": [0, 13], "data": []}], "empty"),
         ([ONE | {"shape": [-1, 13]}], "empty"),
-        ([ONE | {"shape": [2**64, 13]}], "rows may come"),
-        ([BYTES | {"shape": [2**62, 13], "parameters": {"binary_data_size": 52}}], "rows may come"),
+        ([ONE | {"shape": [2**64, 13]}], "A request may hold up to"),
+        ([BYTES | {"shape": [2**62, 13], "parameters": {"binary_data_size": 52}}], "A request may hold up to"),
         ([BYTES | {"shape": [2, 13], "parameters": {"binary_data_size": 52}}], "binary_data_size of 104"),
-        ([BYTES | {"shape": [10**400, 13]}], "rows may come"),
+        ([BYTES | {"shape": [10**400, 13]}], "A request may hold up to"),
         ([ONE | {"shape": [1.5, 13]}], "int"),
         ([ONE | {"shape": "1,13"}], "array"),
         ([ONE | {"datatype": "BYTES"}], "FP32"),
@@ -68,7 +68,7 @@ BYTES = {"name": "patient", "shape": [1, 13], "datatype": "FP32", "parameters": 
 def test_a_wrong_input_is_refused_with_what_it_should_be(client: TestClient, inputs: object, words: str) -> None:
     """Whatever a client gets wrong, it reads what is right, and nothing of its own."""
     said = client.post(INFER, json={"inputs": inputs})
-    assert words in error(said, 413 if words == "rows may come" else 400)
+    assert words in error(said, 413 if words == "A request may hold up to" else 400)
     assert "Jane" not in said.text
 
 
@@ -78,7 +78,7 @@ def test_a_wrong_input_is_refused_with_what_it_should_be(client: TestClient, inp
         ({"outputs": [{"name": "Jane Doe"}]}, "only output"),
         ({"outputs": [{"name": "probability"}] * 2}, "only output"),
         ({"outputs": [{"name": "probability", "parameters": {"binary_data": 1}}]}, "bool"),
-        ({"outputs": [{"name": "probability", "parameters": {"classification": 2}}]}, "classified"),
+        ({"outputs": [{"name": "probability", "parameters": {"classification": 2}}]}, "Classification"),
         ({"outputs": "probability"}, "array"),
         ({"parameters": {"binary_data_output": "yes"}}, "bool"),
         ({"parameters": []}, "object"),

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE, FIELDS, measurements
-from service.api.v2.responses import HEADER
+from service.api.v2.messages import JSON_LENGTH_HEADER as HEADER
 from service.app import create_app
 from service.model.predictor import Predictor
 from service.records.results import rounded
@@ -150,7 +150,7 @@ def test_refused_values_are_named_by_row_and_field_and_counted(
     content, headers = binary(("patient", rows))
     found = error(client.post(INFER, content=content, headers=headers))
     words = {field.name: field.expected for field in measurements()}
-    assert found.startswith(f"{len(rows[::3]) + 3} refused")
+    assert found.startswith(f"{len(rows[::3]) + 3} invalid values")
     assert f"row 0, chol: {words['chol']}" in found or count == 1
     if count == 1:
         for name in ("age", "sex", "chol", "thal"):
@@ -237,7 +237,7 @@ def test_every_limit_is_413_and_named(predictor: Predictor, cleveland: Dataset) 
         assert "1600 rows" in error(client.post(INFER, content=over, headers=more), 413)
         assert "80000 bytes" in error(client.post(INFER, content=wide, headers=widest), 413)
         assert "140000 bytes" in error(client.post(INFER, content=large, headers=largest), 413)
-        assert "1600 rows" in error(client.post(INFER, content=iter([large]), headers=largest), 413)
+        assert "140000 bytes" in error(client.post(INFER, content=iter([large]), headers=largest), 413)
         for packed in (large, b" " * 70_000):
             sent = {"Content-Encoding": "gzip"} | (largest if packed is large else {})
             error(client.post(INFER, content=gzip.compress(packed), headers=sent), 413)
@@ -250,4 +250,4 @@ def test_every_limit_is_413_and_named(predictor: Predictor, cleveland: Dataset) 
 
 def test_another_encoding_is_415(client: TestClient) -> None:
     """And is told which there are."""
-    assert "gzip or deflate" in error(client.post(INFER, content=b"", headers={"Content-Encoding": "br"}), 415)
+    assert "gzip, deflate" in error(client.post(INFER, content=b"", headers={"Content-Encoding": "br"}), 415)
