@@ -1,4 +1,4 @@
-"""POST /predict: a patient record as JSON in, a probability as JSON out."""
+"""POST /predict: the probability for one JSON record; and OpenAPI parts that other routes share."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -25,7 +25,7 @@ FAILURES = documented(
 
 
 def json_body(schema: Mapping[str, object], example: object) -> dict[str, object]:
-    """OpenAPI of a JSON body that the handler reads itself."""
+    """OpenAPI of a JSON body, for handlers that read it themselves."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from patient.artefact import FILE, INPUT
 from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS, PatientRecord
-from service.api.explain import MAX_BODY, MAX_RECORDS
+from service.api.explain import MAX_BODY_BYTES, MAX_RECORDS
 from service.api.state import AppState
 from service.app import create_app
 from service.explain.explanation import explain, log_odds
@@ -139,7 +139,9 @@ def test_more_than_sixteen_records_are_413_and_so_is_a_body_that_no_sixteen_need
         "the limit of a JSON array is 16. Send the others"
         in problem(client.post("/explain", json=[EXAMPLE] * (MAX_RECORDS + 1)), 413).detail
     )
-    problem(client.post("/explain", content=b" " * MAX_BODY + b"1", headers={"Content-Type": "application/json"}), 413)
+    problem(
+        client.post("/explain", content=b" " * MAX_BODY_BYTES + b"1", headers={"Content-Type": "application/json"}), 413
+    )
     problem(client.post("/explain", content="age=63"), 415)
 
 

@@ -41,12 +41,16 @@ def test_a_worker_that_cannot_answer_makes_the_service_unready(predictor: Predic
     with TestClient(create_app(Settings(), predictor, metrics)) as client:
         assert client.get("/health/ready").json()["workers"] == 1
         code = "import sys; from pathlib import Path; from service.observe.metrics import Metrics\n"
-        code += "metrics = Metrics(Path(sys.argv[1])); metrics.set_ready(False); print('told', flush=True); sys.stdin.read()"
+        code += "metrics = Metrics(Path(sys.argv[1])); metrics.set_ready(False); print('told', flush=True)\n"
+        code += "sys.stdin.read()"
         with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=PIPE, stdout=PIPE) as other:
             assert other.stdout
             other.stdout.readline()
             refused = client.get("/health/ready")
-            assert (refused.status_code, refused.json()["detail"]) == (503, "1 of 2 worker processes cannot answer.")
+            assert (refused.status_code, refused.json()["detail"]) == (
+                503,
+                "Only 1 of 2 worker processes can score records.",
+            )
             other.kill()
         assert client.get("/health/ready").json()["workers"] == 1
 

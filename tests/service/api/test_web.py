@@ -89,4 +89,4 @@ def test_a_version_without_a_card_says_so(predictor: Predictor, tmp_path: Path) 
     with TestClient(create_app(Settings(models=tmp_path), predictor)) as client:
         refused = client.get("/model/card")
         assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
-        assert "No model card" in refused.json()["detail"]
+        assert "no model card" in refused.json()["detail"]
