@@ -173,10 +173,12 @@ def check_rows(rows: Rows) -> Generator[None]:
     fields: Counter[str] = Counter()  # faults per field
     for start in range(0, len(rows), PART_ROWS):
         part = np.asfortranarray(rows[start : start + PART_ROWS])
-        cells = np.argwhere(refused(part))  # type: ignore[arg-type]  # float32 is compared as float32
-        fields.update(FIELDS[i] for i in cells[:, 1].tolist())
-        for row, i in cells[: MAX_LISTED_FAULTS - len(listed)].tolist():
-            listed.append(f"row {start + row}, {FIELDS[i]}: {measurements()[i].expected}")
+        invalid = refused(part)  # type: ignore[arg-type]  # float32 is compared as float32
+        if invalid.any():
+            cells = np.argwhere(invalid)
+            fields.update(FIELDS[i] for i in cells[:, 1].tolist())
+            for row, i in cells[: MAX_LISTED_FAULTS - len(listed)].tolist():
+                listed.append(f"row {start + row}, {FIELDS[i]}: {measurements()[i].expected}")
         yield
     if total := fields.total():
         more = f"; and {total - len(listed)} more" if total > len(listed) else ""
