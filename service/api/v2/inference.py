@@ -164,7 +164,7 @@ class Inference:
         return encode_response(request, self.model.version, probabilities, self.headers.accept_encoding)
 
 
-def check_rows(rows: Rows) -> Generator[None]:
+def check_rows(rows: Rows) -> Generator[None, None, None]:
     """Check values against PatientRecord's ranges and codes, PART_ROWS between two yields.
 
     Raises Problem 400, which lists the first MAX_LISTED_FAULTS.
