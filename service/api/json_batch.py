@@ -6,9 +6,11 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.types import Receive, Scope
 
 from patient.encoding import Floats
 from service.api.state import AppState
+from service.http.body import read_json
 from service.http.problems import Problem, as_problem
 from service.model.predictor import Predictor
 from service.observe.request_context import record_scored
@@ -23,6 +25,11 @@ STREAMING = (
     " or as application/vnd.apache.parquet."
 )
 YIELDS = 6  # of the event loop between two parts: a single record is read, scored and answered in five
+
+
+async def predict_batch(state: AppState, scope: Scope, receive: Receive) -> bytes:
+    """The results for the array of records in a request's body, as JSON. Raises RecordError and Problem."""
+    return await predict_array(state, await read_json(scope, receive, state.settings.max_body))
 
 
 async def predict_array(state: AppState, content: bytes) -> bytes:
