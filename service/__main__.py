@@ -49,7 +49,7 @@ def _key(arguments: list[str]) -> int | str:
     if len(arguments) not in (1, 2) or arguments[0].startswith("-"):
         return "usage: python -m service key NAME [all|metrics] >> FILE"
     try:
-        key, line = keys.new(*arguments)
+        key, line = keys.new_key(*arguments)
     except keys.ApiKeysError as error:
         return f"service: {error}"
     if sys.stderr.isatty():

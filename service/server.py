@@ -1,4 +1,4 @@
-"""One process that serves, or several on one socket: Uvicorn's supervisor replaces one that was killed."""
+"""Run the service with Uvicorn: in this process, or in several worker processes on one socket."""
 
 import contextlib
 import logging
@@ -18,7 +18,7 @@ from uvicorn.supervisors import Multiprocess
 from patient.artefact import ArtefactError
 from service.app import create_app, with_middleware
 from service.http.api_keys import ApiKeysError
-from service.http.connection import Connection
+from service.http.connection import LimitedHttpProtocol
 from service.model.device import ProviderError
 from service.model.registry import ModelRegistry
 from service.observe import log as logs
@@ -30,44 +30,46 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-DESCRIPTORS = 2**16
-ACCEPTS = 8
+MAX_OPEN_FILES = 2**16
+ACCEPTS_PER_ITERATION = 8
 
 log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, registry: ModelRegistry, metrics: Metrics) -> None:
-    """Serve until a signal. Several workers load the model each for itself."""
-    _take_descriptors()
-    signal.signal(signal.SIGTERM, lambda *_: None)  # which Uvicorn raises again when it has stopped: exit with 0
+    """Serve until a signal. With several workers, each loads the model itself."""
+    _raise_open_files_limit()
+    signal.signal(signal.SIGTERM, lambda *_: None)  # Uvicorn raises it again once it has stopped: exit with 0
     if settings.workers == 1:
         app = create_app(settings, registry, metrics)
         with contextlib.suppress(KeyboardInterrupt):
             config = _config(settings, with_middleware(app))
-            uvicorn.Server(config).run(_listening(config))
+            uvicorn.Server(config).run(_sockets(config))
         return
     with TemporaryDirectory(prefix="heart-") as folder:
-        config = _config(settings, partial(_worker, settings, Path(folder)), factory=True)
-        Supervisor(config, _listening(config)).run()
+        config = _config(settings, partial(_create_worker_app, settings, Path(folder)), factory=True)
+        Supervisor(config, _sockets(config)).run()
 
 
 class Supervisor(Multiprocess):
-    """Uvicorn's, which at SIGHUP would replace all workers: ours look for a new model each."""
+    """Uvicorn's supervisor, which replaces workers that were killed.
+
+    At SIGHUP it would replace all workers; this one makes each of them look for a new model.
+    """
 
     def handle_hup(self) -> None:
-        """Pass it on to those who listen; one that is starting takes the newest model anyway."""
         for process in self.processes:
-            if process.is_ready(1) and process.pid:
+            if process.is_ready(1) and process.pid:  # a worker that is starting loads the newest model anyway
                 os.kill(process.pid, signal.SIGHUP)
 
 
-def _listening(config: uvicorn.Config) -> list[socket.socket]:
-    """The socket, ACCEPTS times: libuv takes one new connection of each in a round of the loop.
+def _sockets(config: uvicorn.Config) -> list[socket.socket]:
+    """The listening socket, duplicated: libuv accepts one connection per socket in an iteration of the event loop.
 
-    A round is long under load, and a few hundred clients that came at once would wait for seconds.
+    An iteration is long under load, and some of a few hundred clients that connect at once would wait for seconds.
     """
-    bound = config.bind_socket()
-    return [bound, *(bound.dup() for _ in range(ACCEPTS - 1))]
+    listening = config.bind_socket()
+    return [listening, *(listening.dup() for _ in range(ACCEPTS_PER_ITERATION - 1))]
 
 
 def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: bool = False) -> uvicorn.Config:
@@ -78,26 +80,26 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
         port=settings.port,
         workers=settings.workers,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http=partial(Connection, settings),  # type: ignore[arg-type]  # which makes one, as the class would
+        http=partial(LimitedHttpProtocol, settings),  # type: ignore[arg-type]  # called like the class
         ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.grace,
         server_header=False,
-        proxy_headers=False,  # nobody asks who the client was
+        proxy_headers=False,  # the client's address is not used
     )
 
 
-def _take_descriptors() -> None:
-    """As many as we may have: each connection takes one, and the soft limit of 1,024 is for older programs."""
+def _raise_open_files_limit() -> None:
+    """Raise the soft limit, which is often 1,024, towards the hard one: each connection takes a file descriptor."""
     if resource:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
-def _worker(settings: Settings, folder: Path) -> ASGIApp:
-    """Called in each process. One that cannot load the model ends, and is tried again while the others serve."""
+def _create_worker_app(settings: Settings, folder: Path) -> ASGIApp:
+    """Create the app of a worker process. If that fails the process exits, and the supervisor starts another one."""
     logs.to_stderr(settings)
     metrics = Metrics(folder)
     registry = ModelRegistry(settings, metrics.record_reload)
@@ -105,6 +107,6 @@ def _worker(settings: Settings, folder: Path) -> ASGIApp:
         registry.start()
         app = create_app(settings, registry, metrics)
     except (ArtefactError, ApiKeysError, ProviderError) as error:
-        log.error("a worker will not start: %s", error)
+        log.error("a worker cannot start: %s", error)
         sys.exit(1)
     return with_middleware(app)

@@ -1,1 +1,1 @@
-"""Endpoints, one module per group, and the state they share. May import all but client and cli."""
+"""Endpoints, one module per group, and the state that they share. May import every package but client and cli."""

@@ -1,4 +1,4 @@
-"""POST /predict/batch: a table of patients in, its answers out, in the formats that people have."""
+"""POST /predict/batch: a table of patient records in, their results out, in JSON, NDJSON, CSV, Arrow or Parquet."""
 
 import sys
 from http import HTTPStatus
@@ -25,15 +25,15 @@ OPENAPI: dict[str, Any] = {
         {
             "name": "on_error",
             "in": "query",
-            "description": "refuse: one bad row refuses the table (the default, except for NDJSON); "
-            "report: bad rows are answered in place, with a null probability and an `error`, and the answer begins "
-            "while the body comes",
+            "description": "What to do with invalid rows. `refuse`: reject the table, which is the default except for "
+            "NDJSON. `report`: give each of them a null probability and an `error`; the response begins while the body "
+            "arrives.",
             "schema": {"type": "string", "enum": ["refuse", "report"]},
         },
         {
             "name": "keep",
             "in": "query",
-            "description": "names of other columns to pass through unchanged, parted by commas; * is all of them",
+            "description": "Names of other columns to copy to the response, separated by commas; `*` copies all.",
             "schema": {"type": "string"},
             "example": "mrn,visit",
         },
@@ -47,22 +47,22 @@ OPENAPI: dict[str, Any] = {
         },
     },
 }
-MORE = documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.INSUFFICIENT_STORAGE)
+TABLE_FAILURES = documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.INSUFFICIENT_STORAGE)
 
 
 @router.post(
     "/predict/batch",
     response_model=TablePrediction,
-    responses={**FAILURES, **MORE, 200: {"content": TABLES}},
+    responses={**FAILURES, **TABLE_FAILURES, 200: {"content": TABLES}},
     openapi_extra=OPENAPI,
 )
 async def batch(request: Request) -> Response:
-    """The probabilities for a table of patients, row for row.
+    """The probabilities of heart disease for a table of patients, row by row.
 
-    JSON, NDJSON, CSV, Arrow and Parquet in and out, also as a form's file, and compressed by gzip or zstd. `Accept`
-    names the type of the answer: by default it is that of the body.
+    The body is JSON, NDJSON, CSV, Arrow or Parquet, or a form with such a file; gzip, deflate or zstd may compress it.
+    The response has the body's format unless `Accept` asks for another.
     """
-    # pyarrow is imported when it is needed: neither start-up nor the event loop need wait for it.
+    # Imported at the first request, in a thread: pyarrow delays neither start-up nor the event loop.
     if "service.api.table_response" not in sys.modules:
         await run_in_threadpool(import_module, "service.api.table_response")
     from service.api.table_response import table_response

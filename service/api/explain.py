@@ -23,7 +23,7 @@ from service.records.schema import Explanation
 router = APIRouter(tags=["prediction"])
 
 MAX_RECORDS = 16  # in an array
-MAX_BODY = MAX_RECORDS * 4096  # bytes
+MAX_BODY_BYTES = MAX_RECORDS * 4096
 SEVERAL = {"type": "array", "items": RECORD, "minItems": 1, "maxItems": MAX_RECORDS}
 BODY: dict[str, Any] = {"oneOf": [RECORD, SEVERAL]}
 ADVICE = "Send the others in further requests."
@@ -37,19 +37,20 @@ ENCODE = TypeAdapter[Result](Result).dump_json
     responses={**FAILURES, **documented(HTTPStatus.CONFLICT)},
     openapi_extra=json_body(BODY, EXAMPLE),
 )
-async def reasons(request: Request) -> Response:
-    """What each measurement adds to the answer for a patient, and what would change the answer.
+async def explain_records(request: Request) -> Response:
+    """How much each measurement contributes to a patient's result, and which other values would change it.
 
-    Exact Shapley values of the log-odds beside the background patients in the model file. An array of records, at
-    most 16, is answered by an array. **Not medical advice**: it speaks of the model, not of the patient.
+    Contributions are exact Shapley values of the log-odds, relative to the background patients in the model file.
+    The body is one record or an array of at most 16. **Not medical advice**: an explanation describes the model, not
+    the patient.
     """
     state = AppState.of(request)
-    content = await read_json(request.scope, request.receive, min(state.settings.max_body, MAX_BODY))
+    content = await read_json(request.scope, request.receive, min(state.settings.max_body, MAX_BODY_BYTES))
     is_array = content.lstrip().startswith(b"[")
-    records = await _records(content) if is_array else [decode_record(content)]
+    records = await _decode_array(content) if is_array else [decode_record(content)]
     model = state.ready_model()
     if not model.metadata.background:
-        detail = f"Model version {model.version} has no background patients to explain with; newer versions have."
+        detail = f"Model version {model.version} has no background patients, which explanations need."
         raise Problem(HTTPStatus.CONFLICT, detail)
     explanations = []
     async with state.explanations:
@@ -61,7 +62,7 @@ async def reasons(request: Request) -> Response:
     return Response(ENCODE(explanations if is_array else explanations[0]), media_type="application/json")
 
 
-async def _records(content: bytes) -> list[Values]:
-    """The values of each record of a JSON array. Raises RecordError."""
+async def _decode_array(content: bytes) -> list[Values]:
+    """Raises RecordError."""
     rows = await in_parts(decode_batch(content, MAX_RECORDS, ADVICE))
     return [tuple(None if math.isnan(value) else value for value in row) for row in rows.tolist()]

@@ -10,42 +10,28 @@ from functools import lru_cache
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.json_batch import predict_array
+from service.api.json_batch import predict_batch
+from service.api.predict import predict_record
 from service.api.state import AppState
-from service.http.body import JSON, read_json
+from service.http.body import JSON
 from service.http.micro_batcher import QUEUE_FULL
 from service.http.problems import Problem, ProblemResponse, busy, error_response
 from service.http.request_log import Exchange
 from service.http.security_headers import DATA_HEADERS, Headers
 from service.model.device import DeviceLost
-from service.observe.request_context import CURRENT, record_scored
-from service.records.decoding import decode_record
+from service.observe.request_context import CURRENT
 from service.records.errors import RecordError
-from service.records.results import record_result
 
 SINGLE, BATCH = "/predict", "/predict/batch"
 PLAIN = ((b"accept", b"*/*"), (b"accept", b"application/json"))
 Handler = Callable[[AppState, Scope, Receive], Awaitable[bytes]]
 
 
-async def predict(state: AppState, scope: Scope, receive: Receive) -> bytes:
-    """The result for one record, as JSON. Raises RecordError and Problem."""
-    values = decode_record(await read_json(scope, receive, state.settings.max_body))
-    model, probability = await state.batcher.submit(values)
-    record_scored(1, model.version)
-    return record_result(probability, values, model.metadata.threshold, model.version)
-
-
-async def predict_batch(state: AppState, scope: Scope, receive: Receive) -> bytes:
-    """The results for an array of records, as JSON. Raises RecordError and Problem."""
-    return await predict_array(state, await read_json(scope, receive, state.settings.max_body))
-
-
 def _handler(scope: Scope) -> Handler | None:
     """Return the fast-path handler for this request, or None."""
     if scope["type"] == "http" and scope["method"] == "POST":
         if scope["path"] == SINGLE:
-            return predict
+            return predict_record
         if scope["path"] == BATCH and not scope["query_string"] and JSON in scope["headers"]:
             negotiated = [header for header in scope["headers"] if header[0] in (b"accept", b"content-encoding")]
             return predict_batch if all(header in PLAIN for header in negotiated) else None
@@ -63,7 +49,7 @@ class FastPathMiddleware:
         if not handler:
             await self.app(scope, receive, send)
             return
-        if handler is predict and self.state.batcher.is_full():  # before its body is read: a refusal must cost little
+        if handler is predict_record and self.state.batcher.is_full():  # before its body is read, to save the work
             for message in OVERLOADED:
                 await send(message)
             return

@@ -1,4 +1,4 @@
-"""Probes: is the process alive, is it fit to serve. GET /model says what serves."""
+"""Liveness and readiness probes; GET /model and /model/card: the model that serves."""
 
 from http import HTTPStatus
 
@@ -19,22 +19,23 @@ NOT_READY = documented(HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Live(BaseModel):
-    """The process answers."""
+    """The process runs."""
 
     status: str = Field("live", examples=["live"])
 
 
 @router.get("/health/live")
 async def live() -> Live:
-    """Whether the process runs. It never depends on the model: a restart would not bring one."""
+    """Whether the process runs. It does not depend on the model, because a restart would not bring one."""
     return Live()
 
 
 @router.get("/health/ready", responses=NOT_READY)
 async def ready(request: Request) -> Ready:
-    """Whether the service can answer, and with what: not while one of its processes that take requests cannot.
+    """Whether the service can score records, and with which model and device.
 
-    A GPU answers one record first, because it may be lost while nobody asks.
+    It is not ready while one of its worker processes cannot. A GPU scores a record first, because it may have been
+    lost since the last request.
     """
     state = AppState.of(request)
     if state.shutdown.stopping:
@@ -46,9 +47,9 @@ async def ready(request: Request) -> Ready:
     except DeviceLost as error:
         state.metrics.set_ready(False)
         raise as_problem(error) from None
-    workers, able = state.metrics.worker_counts()
-    if able < workers:
-        raise busy(f"{workers - able} of {workers} worker processes cannot answer.")
+    workers, ready_workers = state.metrics.worker_counts()
+    if ready_workers < workers:
+        raise busy(f"Only {ready_workers} of {workers} worker processes can score records.")
     return Ready(
         model_version=model.version,
         provider=model.provider,
@@ -60,14 +61,12 @@ async def ready(request: Request) -> Ready:
 
 @router.get("/model", responses=NOT_READY)
 async def model(request: Request) -> Served:
-    """The metadata that lie in the model file: fields, training data, flags, scores, libraries; and its digest."""
-    serves = AppState.of(request).ready_model()
-    return Served(sha256=serves.digest, **serves.metadata.model_dump())
+    """The model file's metadata (fields, training data, flags, scores, libraries) and its digest."""
+    serving = AppState.of(request).ready_model()
+    return Served(sha256=serving.digest, **serving.metadata.model_dump())
 
 
 class Markdown(PlainTextResponse):
-    """Text with marks."""
-
     media_type = "text/markdown"
 
 
@@ -77,10 +76,10 @@ class Markdown(PlainTextResponse):
     responses={**NOT_READY, **documented(HTTPStatus.NOT_FOUND)},
 )
 async def card(request: Request) -> Response:
-    """The model card that lies beside the model file, as Markdown: what it is for, how good it is, and its limits."""
+    """The model card as Markdown: what the model is for, how good it is, and its limits."""
     state = AppState.of(request)
     file = state.settings.models / state.ready_model().version / CARD
     try:
         return Markdown(await run_in_threadpool(file.read_bytes))
     except OSError:
-        raise Problem(HTTPStatus.NOT_FOUND, "No model card lies beside this version.") from None
+        raise Problem(HTTPStatus.NOT_FOUND, "This model version has no model card.") from None

@@ -5,11 +5,17 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+from starlette.types import Receive, Scope
 
+from patient.encoding import Floats
 from service.api.state import AppState
+from service.http.body import read_json
+from service.http.problems import Problem, as_problem
+from service.model.predictor import Predictor
 from service.observe.request_context import record_scored
 from service.records.decoding import PART_ROWS, decode_batch
-from service.records.errors import NoProbability
+from service.records.errors import InvalidRows, NoProbability
 from service.records.results import BATCH_END, batch_start, invalid_probabilities, rounded, row_results
 
 T = TypeVar("T")
@@ -18,7 +24,12 @@ STREAMING = (
     "Send more as a stream, of any length: application/x-ndjson, text/csv or application/vnd.apache.arrow.stream;"
     " or as application/vnd.apache.parquet."
 )
-YIELDS = 6  # turns of the loop between two parts: a single record is read, run and answered in five
+YIELDS = 6  # of the event loop between two parts: a single record is read, scored and answered in five
+
+
+async def predict_batch(state: AppState, scope: Scope, receive: Receive) -> bytes:
+    """The results for the array of records in a request's body, as JSON. Raises RecordError and Problem."""
+    return await predict_array(state, await read_json(scope, receive, state.settings.max_body))
 
 
 async def predict_array(state: AppState, content: bytes) -> bytes:
@@ -26,14 +37,15 @@ async def predict_array(state: AppState, content: bytes) -> bytes:
     async with state.batches:
         model = state.ready_model()  # once: no response mixes two models
         threshold = model.metadata.threshold
-        values = await in_parts(decode_batch(content, state.settings.max_rows, STREAMING))
+        try:
+            values = await in_parts(decode_batch(content, state.settings.max_rows, STREAMING))
+        except InvalidRows as error:
+            raise invalid_rows_problem(error) from None
         results: list[bytes] = []
         for start in range(0, len(values), PART_ROWS):
             part = values[start : start + PART_ROWS]
             rows = part.astype(np.float32, order="C")
-            probabilities = rounded(model(rows))
-            if (invalid := invalid_probabilities(probabilities)).any():
-                raise NoProbability((start + np.flatnonzero(invalid)).tolist())
+            probabilities = score_rows(model, rows, start)
             results.append(row_results(part, probabilities, threshold))
             state.metrics.record_run("batch", len(part))
             state.metrics.record_scored(model, [rows.tobytes()], probabilities.tolist())
@@ -42,8 +54,23 @@ async def predict_array(state: AppState, content: bytes) -> bytes:
     return b"".join((batch_start(model.version, threshold), b",".join(results), BATCH_END))
 
 
+def invalid_rows_problem(error: InvalidRows) -> Problem:
+    """422 with a hint at the option that scores the valid rows."""
+    problem = as_problem(error)
+    problem.detail += " With `?on_error=report` the valid rows are scored."
+    return problem
+
+
+def score_rows(model: Predictor, rows: Floats, first_row: int) -> NDArray[np.float64]:
+    """Return rounded probabilities float64[n] of float32[n,13]. Raises NoProbability, counting from `first_row`."""
+    probabilities = rounded(model(rows))
+    if (invalid := invalid_probabilities(probabilities)).any():
+        raise NoProbability((first_row + np.flatnonzero(invalid)).tolist())
+    return probabilities
+
+
 async def in_parts(work: Generator[None, None, T]) -> T:
-    """Run a generator in the event loop and return its result; at each of its yields other work comes first."""
+    """Run a generator in the event loop and return its result; at each of its yields the loop does other work first."""
     while True:
         try:
             next(work)
@@ -54,6 +81,6 @@ async def in_parts(work: Generator[None, None, T]) -> T:
 
 
 async def yield_to_loop() -> None:
-    """Let the event loop do whatever else there is."""
+    """Let the event loop run what else is ready."""
     for _ in range(YIELDS):
         await asyncio.sleep(0)

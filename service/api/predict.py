@@ -1,14 +1,18 @@
-"""POST /predict: a patient record as JSON in, a probability as JSON out."""
+"""POST /predict: the probability for one JSON record; and OpenAPI parts that other routes share."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
+from starlette.types import Receive, Scope
 
 from patient.record import EXAMPLE
-from service.api import fast_path
 from service.api.state import AppState
+from service.http.body import read_json
 from service.http.problems import documented
+from service.observe.request_context import record_scored
+from service.records.decoding import decode_record
+from service.records.results import record_result
 from service.records.schema import Prediction
 
 router = APIRouter(tags=["prediction"])
@@ -25,7 +29,7 @@ FAILURES = documented(
 
 
 def json_body(schema: Mapping[str, object], example: object) -> dict[str, object]:
-    """OpenAPI of a JSON body that the handler reads itself."""
+    """OpenAPI of a JSON body, for handlers that read it themselves."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
 
 
@@ -38,5 +42,13 @@ async def predict(request: Request) -> Response:
 
     A measurement that was not taken is null.
     """
-    content = await fast_path.predict(AppState.of(request), request.scope, request.receive)
+    content = await predict_record(AppState.of(request), request.scope, request.receive)
     return Response(content, media_type="application/json")
+
+
+async def predict_record(state: AppState, scope: Scope, receive: Receive) -> bytes:
+    """The result for one record, as JSON; the fast path calls it too. Raises RecordError and Problem."""
+    values = decode_record(await read_json(scope, receive, state.settings.max_body))
+    model, probability = await state.batcher.submit(values)
+    record_scored(1, model.version)
+    return record_result(probability, values, model.metadata.threshold, model.version)

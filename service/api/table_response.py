@@ -1,4 +1,4 @@
-"""POST /predict/batch: read a table from the request's body, and respond while it arrives where that is possible."""
+"""Score the table in a request's body, and respond while it arrives where that is possible."""
 
 import asyncio
 import io
@@ -16,14 +16,14 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from patient.encoding import Floats
-from service.api.json_batch import predict_array
+from service.api.json_batch import invalid_rows_problem, predict_array
 from service.api.state import AppState
-from service.api.table_request import TableRequest, of_type, parse_table_request
+from service.api.table_request import TableRequest, format_of_type, parse_table_request
 from service.http.body import read_json
 from service.http.connection import SLOW_CLIENT_EXEMPT
-from service.http.multipart import Upload
+from service.http.multipart import FormFile
 from service.http.problems import Problem, ProblemResponse, as_problem
-from service.http.streams import Body, ClientDisconnected, linger
+from service.http.streams import ClientDisconnected, RequestStream, discard_body
 from service.model.device import DeviceLost
 from service.observe.drift import DriftHistogram
 from service.observe.request_context import record_scored
@@ -38,77 +38,76 @@ log = logging.getLogger(__name__)
 
 
 async def table_response(request: Request) -> Response:
-    """Respond to a table, whatever its format. Raises Problem and RecordError."""
+    """Respond to a table of any format. Raises Problem and RecordError."""
     state = AppState.of(request)
     wanted = parse_table_request(request)
-    if wanted.format is JSON and wanted.answer(JSON) is JSON and not wanted.keep and not wanted.reports(JSON):
-        return await _json_array(request, state, wanted)
+    is_plain = not wanted.keep and not wanted.reports_errors(JSON) and wanted.response_format(JSON) is JSON
+    if wanted.format is JSON and is_plain:
+        return await _json_array_response(request, state, wanted.encoding)
     return TableResponse(TableScoring(wanted, state), state)
 
 
-async def _json_array(request: Request, state: AppState, wanted: TableRequest) -> Response:
-    """Respond to a JSON array, which is small and held whole, from the event loop."""
+async def _json_array_response(request: Request, state: AppState, encoding: str | None) -> Response:
+    """Respond to a JSON array, which is small, from the event loop."""
     limit = state.settings.max_body
     content = await read_json(request.scope, request.receive, limit)
-    try:
-        if wanted.packing:
-            limits = Limits(limit, limit, ratio=state.settings.max_ratio)
-            source = opened(io.BytesIO(content), wanted.packing, limits)
-            content = await asyncio.to_thread(b"".join, contents(source))
-        return Response(await predict_array(state, content), media_type="application/json")
-    except InvalidRows as error:
-        raise table_problem(error, wanted) from None
+    if encoding:
+        limits = Limits(limit, limit, ratio=state.settings.max_ratio)
+        source = opened(io.BytesIO(content), encoding, limits)
+        content = await asyncio.to_thread(b"".join, contents(source))
+    return Response(await predict_array(state, content), media_type="application/json")
 
 
 class TableScoring:
-    """One table's way through the model, for a thread: `work` is all of it.
+    """The scoring of one table, in a thread. Raises Problem 503 while there is no model.
 
-    answer: the format of the answer, once the first piece of it is there
+    response_format: known once `work` has yielded
     """
 
     def __init__(self, request: TableRequest, state: AppState) -> None:
-        """Raises Problem 503 while there is no model."""
         self.request, self.model = request, state.ready_model()
         self.settings, self.metrics = state.settings, state.metrics
-        self.spread = DriftHistogram(self.model.metadata)
-        self.answer = NDJSON
+        self.drift = DriftHistogram(self.model.metadata)
+        self.response_format = NDJSON
         self.tally = Tally()
 
-    def work(self, source: Body) -> Iterator[bytes | memoryview]:
-        """The answer to a body. Raises TableError, Problem and Gone."""
-        came, packed, packing = self._opened(source)
-        self.answer, report = self.request.answer(came), self.request.reports(came)
-        limits = self._limits(came)
-        table = came.read(opened(packed, packing, limits), self.request.keep, limits)
-        chunks = self._counted(table.chunks, limits, source.loop)
-        seen = partial(self._seen, source.loop)
+    def work(self, body: RequestStream) -> Iterator[bytes | memoryview]:
+        """Yield the pieces of the response. Raises RecordError, Problem and ClientDisconnected."""
+        format_, source, encoding = self._table_in(body)
+        self.response_format, report = self.request.response_format(format_), self.request.reports_errors(format_)
+        limits = self._limits(format_)
+        table = format_.read(opened(source, encoding, limits), self.request.keep, limits)
+        chunks = self._checked(table.chunks, limits, body.loop)
+        seen = partial(self._record, body.loop)
         batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, seen=seen)
-        pieces = (memoryview(piece) for piece in self.answer.write(schema(table.kept, self.model, report), batches))
+        columns = schema(table.kept, self.model, report)
+        pieces = self._not_empty(memoryview(piece) for piece in self.response_format.write(columns, batches))
         if report:
-            return self._reported(pieces)
-        return held(self._some(pieces), limits.spool)
+            return self._with_summary(pieces) if self.response_format is NDJSON else pieces
+        return held(pieces, limits.spool)
 
-    def _opened(self, source: Body) -> tuple[Format, Source, str | None]:
-        """The table's format, its bytes, and how they are packed."""
+    def _table_in(self, body: RequestStream) -> tuple[Format, Source, str | None]:
+        """The table's format, its bytes, and how they are compressed."""
         if self.request.format:
-            return self.request.format, source, self.request.packing
-        upload = Upload(opened(source, self.request.packing, self._limits(NDJSON)), self.request.boundary)
-        named = of_name(upload.file_name)
-        if not named:
-            came = of_type(upload.media_type)
-            if not came:
-                detail = "Name the form's file after its format, such as table.csv, or give it a Content-Type."
-                raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
-            named = came, None
-        return named[0], upload, named[1]
+            return self.request.format, body, self.request.encoding
+        form = opened(body, self.request.encoding, self._limits(NDJSON))
+        file = FormFile(form, self.request.boundary)
+        if named := of_name(file.file_name):
+            format_, encoding = named
+            return format_, file, encoding
+        if typed := format_of_type(file.media_type):
+            return typed, file, None
+        detail = "Name the form's file after its format, such as table.csv, or give it a Content-Type."
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
 
-    def _limits(self, came: Format) -> Limits:
+    def _limits(self, format_: Format) -> Limits:
         of = self.settings
-        if came is JSON:  # it is held as a whole
+        if format_ is JSON:  # read as a whole
             return Limits(of.max_body, of.max_body, of.max_rows, of.max_body, of.max_spool, of.max_ratio)
         return Limits(of.max_table, of.max_unpacked, of.max_table_rows, of.max_part, of.max_spool, of.max_ratio)
 
-    def _counted(self, chunks: Iterable[Chunk], limits: Limits, loop: asyncio.AbstractEventLoop) -> Iterator[Chunk]:
+    def _checked(self, chunks: Iterable[Chunk], limits: Limits, loop: asyncio.AbstractEventLoop) -> Iterator[Chunk]:
+        """The chunks, up to the limit of rows; after each, its invalid fields are counted."""
         for chunk in chunks:
             if self.tally.rows + len(chunk) > limits.rows:
                 raise TooLarge(f"The table has more than {limits.rows} rows.")
@@ -117,92 +116,93 @@ class TableScoring:
                 self.tally.fields = Counter()
                 loop.call_soon_threadsafe(self.metrics.record_invalid_fields, fields)
 
-    def _seen(self, loop: asyncio.AbstractEventLoop, columns: Floats, probabilities: NDArray[np.float64]) -> None:
-        """Count good rows. Into bins in this thread; but the counts are the loop's alone."""
+    def _record(self, loop: asyncio.AbstractEventLoop, columns: Floats, probabilities: NDArray[np.float64]) -> None:
+        """Count scored rows: their bins in this thread, the metrics in the event loop, which alone writes them."""
         if rows := len(probabilities):
-            found = self.spread.count(columns, probabilities)
+            found = self.drift.count(columns, probabilities)
             loop.call_soon_threadsafe(self.metrics.record_run, "batch", rows)
             loop.call_soon_threadsafe(self.metrics.add_drift, self.model, found)
 
-    def _some(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
-        """The pieces, but none of an answer to no rows."""
-        early: list[memoryview] = []
+    def _not_empty(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+        """The pieces, from the first row on. Raises ColumnsError if the table has no row."""
+        held_back: list[memoryview] = []
         for piece in pieces:
-            early.append(piece)
+            held_back.append(piece)
             if self.tally.rows:
-                yield from early
-                early.clear()
+                yield from held_back
+                held_back.clear()
         if not self.tally.rows:
             raise ColumnsError([EMPTY_BATCH])
 
-    def _reported(self, pieces: Iterable[memoryview]) -> Iterator[bytes | memoryview]:
-        """The pieces; NDJSON says at its end how many rows were bad, or why it is cut off."""
-        begun = False
+    def _with_summary(self, pieces: Iterable[memoryview]) -> Iterator[bytes | memoryview]:
+        """The pieces of NDJSON and a last line that counts the rows, or says why the response is cut off."""
+        has_begun = False
         try:
-            for piece in self._some(pieces):
-                begun = True
+            for piece in pieces:
+                has_begun = True
                 yield piece
         except RecordError as error:
-            if begun and self.answer is NDJSON:
+            if has_begun:
                 yield self._summary(str(error))
             raise
-        if self.answer is NDJSON:
-            yield self._summary(None)
+        yield self._summary(None)
 
     def _summary(self, cut: str | None) -> bytes:
         tally, model = self.tally, self.model
-        said: dict[str, object] = {"rows": tally.rows, "scored": tally.rows - tally.bad, "bad": tally.bad}
-        said |= {"model_version": model.version, "threshold": model.metadata.threshold}
-        return json.dumps({"summary": said | ({"cut": cut} if cut else {})}).encode() + b"\n"
+        summary: dict[str, object] = {"rows": tally.rows, "scored": tally.rows - tally.bad, "bad": tally.bad}
+        summary |= {"model_version": model.version, "threshold": model.metadata.threshold}
+        return json.dumps({"summary": summary | ({"cut": cut} if cut else {})}).encode() + b"\n"
 
 
 class TableResponse(Response):
-    """The answer to a table. Reads the body itself: it may begin before that has ended."""
+    """The response to a table. It reads the body itself, because it may begin before the body has ended."""
 
     def __init__(self, scoring: TableScoring, state: AppState) -> None:
         self.scoring, self.state = scoring, state
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse; once an answer has begun, a failure cuts it off: a whole one ends as HTTP says."""
+        """Send the response or a problem. A failure after the response has begun cuts it off, without HTTP's end."""
         scope[SLOW_CLIENT_EXEMPT] = True
-        settings, response, begun = self.state.settings, None, False
+        settings, response, has_begun = self.state.settings, None, False
         try:
             work = self.state.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds)
             async with work as response:
                 async for piece in response:
-                    if not begun:
+                    if not has_begun:
                         await send(self._start())
-                        begun = True
+                        has_begun = True
                     async with asyncio.timeout(settings.max_stall):
                         await send(_part(bytes(piece)))
-            self._scored()
+            self._record_scored()
             await send(_part(b"", more=False))
         except ClientDisconnected:
-            self._scored()
-            return
+            self._record_scored()
         except (RecordError, Problem, DeviceLost, TimeoutError) as error:
-            if isinstance(error, DeviceLost) and not begun:
-                raise  # a problem of the whole service, which has its own words
-            rest = None if response and response.body.ended else receive
-            if begun:
-                self._scored()
-                log.warning(
-                    "a response was cut off after %d rows: %s",
-                    self.scoring.tally.rows,
-                    error or "the client does not read",
-                )
-                await linger(rest)
-                return  # without an end: the server then breaks the connection
-            await _refuse(ProblemResponse(table_problem(error, self.scoring.request)), rest, send)
+            is_body_read = response is not None and response.request.is_complete
+            if has_begun:
+                self._record_scored()
+                reason = str(error) or "the client does not read"
+                log.warning("a response was cut off after %d rows: %s", self.scoring.tally.rows, reason)
+            elif isinstance(error, DeviceLost):
+                raise  # the app's exception handler responds
+            else:
+                problem = ProblemResponse(table_problem(error, self.scoring.request))
+                head = {"status": problem.status_code, "headers": problem.raw_headers}
+                await send({"type": "http.response.start", **head})
+                await send(_part(bytes(problem.body)))
+            if not is_body_read:
+                await discard_body(receive)
+            if not has_begun:  # a response that was cut off gets no end, so the server breaks the connection
+                await send(_part(b"", more=False))
 
-    def _scored(self) -> None:
+    def _record_scored(self) -> None:
         record_scored(self.scoring.tally.rows - self.scoring.tally.bad, self.scoring.model.version)
 
     def _start(self) -> Message:
         model = self.scoring.model
         headers = [
-            (b"content-type", self.scoring.answer.media_type.encode()),
+            (b"content-type", self.scoring.response_format.media_type.encode()),
             (b"x-model-version", model.version.encode()),
             (b"x-threshold", repr(model.metadata.threshold).encode()),
         ]
@@ -213,22 +213,15 @@ def _part(content: bytes, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": content, "more_body": more}
 
 
-async def _refuse(response: Response, rest: Receive | None, send: Send) -> None:
-    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
-    await send(_part(bytes(response.body)))
-    await linger(rest)
-    await send(_part(b"", more=False))
-
-
 def table_problem(error: Exception, request: TableRequest) -> Problem:
-    """A table's failure as HTTP reports it, with a hint where another request would do better."""
+    """A table's failure as a problem, with a hint where a different request would succeed."""
     if isinstance(error, Problem):
         return error
     if not isinstance(error, RecordError):  # TimeoutError
         return Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long.")
+    if isinstance(error, InvalidRows):
+        return invalid_rows_problem(error)
     problem = as_problem(error)
     if isinstance(error, TooLarge) and request.format is JSON:
-        problem.detail += " Larger tables: NDJSON, CSV, Arrow or Parquet."
-    if isinstance(error, InvalidRows):
-        problem.detail += " With `?on_error=report` the valid rows are scored."
+        problem.detail += " Send larger tables as NDJSON, CSV, Arrow or Parquet."
     return problem

@@ -1,4 +1,4 @@
-"""GET /: the page for people, the files it is made of, and the text for clinicians."""
+"""Static files: the web page at /, what it is made of, and the text for clinicians."""
 
 import mimetypes
 from pathlib import Path
@@ -12,7 +12,7 @@ FOLDER = "/web/"
 FILES = StaticFiles(directory=WEB)
 router = APIRouter(include_in_schema=False)
 
-mimetypes.add_type("text/javascript", ".js")  # some machines map it to text/plain, which no browser runs as a module
+mimetypes.add_type("text/javascript", ".js")  # some systems say text/plain, and browsers run no such module
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
@@ -29,5 +29,5 @@ async def file(request: Request, path: str) -> Response:
 async def _file(path: str, request: Request) -> Response:
     """A file of the folder, or 304 where the client has it. Raises HTTPException 404."""
     response = await FILES.get_response(path, request.scope)
-    response.headers["Cache-Control"] = "no-cache"  # asks each time whether it has changed
+    response.headers["Cache-Control"] = "no-cache"  # a browser asks at each use whether the file has changed
     return response

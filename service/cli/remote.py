@@ -28,7 +28,7 @@ from service.tables.source import PIECE, Source, opened
 
 CONNECT = 10.0  # seconds
 EMPTY = "The batch is empty"  # how the service's refusal begins
-BAD = re.compile(r"(\d+) of (\d+) rows (?:is|are) invalid\.")
+BAD = re.compile(r"(\d+) of (\d+) rows failed validation\.")
 
 
 class Remote:

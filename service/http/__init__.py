@@ -1,1 +1,4 @@
-"""What any HTTP service needs: problems, bodies, the connection with its limits, middleware, queues. May import all but api, client and cli."""
+"""HTTP for any service: problem responses, bodies, the connection with its limits, middleware, queues and streams.
+
+May import every package of service but api, client and cli.
+"""

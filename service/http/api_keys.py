@@ -1,8 +1,8 @@
-"""Who may ask: named API keys, of which a file holds the SHA-256, and which change while the service runs.
+"""Named API keys, read from a file of their SHA-256 digests and re-read when the file changes.
 
 A line of the file is `name sha256 [scope]`; # begins a comment. A name may have several lines, so that an old key and
-a new one are good at once. No slow hash is needed: `new` makes keys of 256 random bits, which nobody can guess, and a
-hash that costs milliseconds would let anybody busy the service with wrong ones.
+a new one are valid at the same time. No slow hash is needed: `new_key` makes keys of 256 random bits, which nobody can
+guess, and a hash that takes milliseconds would let anybody load the service with wrong keys.
 """
 
 import asyncio
@@ -18,111 +18,108 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Scope = Literal["all", "metrics"]
-PREFIX = "heart_"  # which scanners for leaked secrets can look for
+PREFIX = "heart_"  # scanners for leaked secrets can search for it
 NAME = re.compile(r"[\w.@-]{1,64}", re.ASCII)
-EVERY = 1.0  # seconds between two looks at the file
-LARGEST = 2**20  # bytes of the file
+POLL_SECONDS = 1.0  # between two checks of the file
+MAX_FILE_BYTES = 2**20
 
 log = logging.getLogger(__name__)
 
 
 class ApiKeysError(Exception):
-    """A file of keys that cannot be used. The message is one line and names it."""
+    """A key file that cannot be used. The message is one line that names the file."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a key. scope: `all`, or `metrics` for one that may read nothing but /metrics."""
+    """A valid key. scope: `all`, or `metrics` for a key that may only read /metrics."""
 
     name: str
     digest: bytes
     scope: Scope
 
 
-Good = tuple[list[Key], dict[bytes, Key]]
-
-
 class ApiKeys:
-    """The keys of a file. Raises KeysError if it holds none to begin with."""
+    """The keys of a file. Raises ApiKeysError if it is invalid or has no key at start-up."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._seen, keys = _read(file)
-        self._good: Good = keys, {}
+        self._stat, keys = _read(file)
         if not keys:
             raise ApiKeysError(f"{file}: no key in it; `python -m service key NAME` makes one")
+        self._keys: tuple[list[Key], dict[bytes, Key]] = keys, {}
 
     def find(self, key: bytes) -> Key | None:
-        """The key, if it is good. Takes equally long whichever it is, and for all that are not.
+        """Return the key if it is valid. An invalid key takes equally long whatever it looks like.
 
-        Good ones are remembered as they came. Python hashes bytes with a secret of this process, so that looking one up
-        tells nobody how near a guess was.
+        Valid keys are cached as they were sent. Python hashes bytes with a per-process secret, so the time of a cache
+        look-up tells nothing about how close a guess was.
         """
-        keys, met = self._good  # one pair: keys that are gone take what is remembered of them along
-        if key in met:
-            return met[key]
+        keys, cache = self._keys  # one attribute: a reload replaces the keys and drops the cache in one step
+        if key in cache:
+            return cache[key]
         digest, found = hashlib.sha256(key).digest(), None
         for known in keys:
             if hmac.compare_digest(known.digest, digest):
-                found = met[key] = known
+                found = cache[key] = known
         return found
 
     async def watch(self) -> None:
-        """Take in what becomes of the file, until cancelled. One that cannot be read leaves the keys as they were."""
+        """Apply changes of the file until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(POLL_SECONDS)
             await loop.run_in_executor(None, self.refresh)
 
     def refresh(self) -> None:
-        """Read the file again if it is another than before; say once what is wrong with it."""
-        seen = _stat(self.file)
-        if seen == self._seen:
+        """Read the file again if it has changed. An invalid file is logged once, and the keys stay the same."""
+        stat = _stat(self.file)
+        if stat == self._stat:
             return
         try:
-            self._seen, keys = _read(self.file)
+            self._stat, keys = _read(self.file)
         except ApiKeysError as error:
-            self._seen = seen
-            log.error("the keys stay as they were: %s", error)
+            self._stat = stat
+            log.error("the API keys were not reloaded: %s", error)
             return
-        self._good = keys, {}
-        log.warning("the keys have changed: good are now those of %s", ", ".join(key.name for key in keys) or "nobody")
+        self._keys = keys, {}
+        log.warning("the API keys have changed; valid names: %s", ", ".join(key.name for key in keys) or "none")
 
 
-def new(name: str, scope: str = "all") -> tuple[str, str]:
-    """A new key, and the line for the file that makes it good. Raises KeysError for a name or scope that cannot be."""
+def new_key(name: str, scope: str = "all") -> tuple[str, str]:
+    """Create a key; return it and its line for the file. Raises ApiKeysError for an invalid name or scope."""
     key = PREFIX + secrets.token_urlsafe(32)
     line = f"{name} {hashlib.sha256(key.encode()).hexdigest()}{'' if scope == 'all' else f' {scope}'}"
     if not NAME.fullmatch(name) or not _parse([line], "key"):
-        raise ApiKeysError("a name is letters, digits and . _ @ -, at most 64")
+        raise ApiKeysError("a name has 1 to 64 letters, digits and . _ @ -")
     return key, line
 
 
 def _stat(file: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written, replaced or linked to another; None without one."""
+    """What changes when the file is written, replaced or its link moved; None if there is no file."""
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _read(file: Path) -> tuple[tuple[int, ...] | None, list[Key]]:
-    seen = _stat(file)  # first: what is written meanwhile is seen the next time
+    stat = _stat(file)  # before reading: a write during the read is then noticed at the next poll
     try:
-        if not file.is_file():
+        if not file.is_file():  # to open a pipe would wait for a writer
             raise ApiKeysError(f"{file}: no such file")
         with file.open("rb") as opened:
-            content = opened.read(LARGEST + 1)
+            content = opened.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ApiKeysError(f"{file}: {os.strerror(error.errno or 0)}") from None
-    if len(content) > LARGEST:
-        raise ApiKeysError(f"{file}: larger than {LARGEST} bytes, no file of keys")
-    return seen, _parse(content.decode("utf-8", "replace").splitlines(), str(file))
+    if len(content) > MAX_FILE_BYTES:
+        raise ApiKeysError(f"{file}: not a key file, it is larger than {MAX_FILE_BYTES} bytes")
+    return stat, _parse(content.decode("utf-8", "replace").splitlines(), str(file))
 
 
 def _parse(lines: Iterable[str], where: str) -> list[Key]:
-    """The keys of some lines. Raises KeysError, which does not repeat a line: somebody may have put a key there."""
+    """The keys of these lines. Raises ApiKeysError, which repeats no line: it may contain a key by mistake."""
     keys: list[Key] = []
     for number, line in enumerate(lines, 1):
         match line.partition("#")[0].split():
@@ -134,5 +131,5 @@ def _parse(lines: Iterable[str], where: str) -> list[Key]:
                     continue
         raise ApiKeysError(f"{where}, line {number}: expected `name sha256 [{'|'.join(get_args(Scope))}]`")
     if len({key.digest for key in keys}) < len(keys):
-        raise ApiKeysError(f"{where}: the same key twice")
+        raise ApiKeysError(f"{where}: the same key is listed twice")
     return keys

@@ -1,4 +1,4 @@
-"""Middleware: authenticate requests by API key. Every path needs a key that is not declared open."""
+"""Middleware: authenticate requests by API key. Every path needs a key unless it is declared open."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus

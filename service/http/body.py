@@ -2,12 +2,14 @@
 
 from http import HTTPStatus
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
 from service.http.problems import Problem, busy
 
 JSON = (b"content-type", b"application/json")
+ENCODINGS = ("gzip", "deflate", "zstd")
 MAX_PENDING_BYTES = 2**28  # of JSON bodies that are still arriving, all together
 
 
@@ -28,19 +30,19 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if message.get("more_body", False) or message["type"] != "http.request":
         return await _read_rest(body, message, scope, receive, limit)
     if len(body) > limit:
-        raise _too_large(limit)
+        raise body_too_large(limit)
     return body
 
 
 async def _read_rest(body: bytes, message: Message, scope: Scope, receive: Receive, limit: int) -> bytes:
     if int(dict(scope["headers"]).get(b"content-length", 0)) > limit:
-        raise _too_large(limit)  # before it is read
+        raise body_too_large(limit)  # before it is read
     parts = [body]
     with _PendingBody() as pending:
         while message["type"] == "http.request":
             pending.add(len(parts[-1]))
             if pending.size > limit:
-                raise _too_large(limit)
+                raise body_too_large(limit)
             if not message.get("more_body", False):
                 return b"".join(parts)
             message = await receive()
@@ -68,5 +70,19 @@ class _PendingBody:
             raise busy("Too many large requests are arriving at once.")
 
 
-def _too_large(limit: int) -> Problem:
+def content_encoding(headers: Headers) -> str | None:
+    """Return which of ENCODINGS a request's body is compressed with; None if it is not. Raises Problem 415."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    if encoding == "x-gzip":  # RFC 9110: the same as gzip
+        return "gzip"
+    if encoding not in ENCODINGS:
+        detail = f"Content-Encoding must be one of {', '.join(ENCODINGS)}."
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": ", ".join(ENCODINGS)})
+    return encoding
+
+
+def body_too_large(limit: int) -> Problem:
+    """413, naming the limit in bytes."""
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {limit} bytes.")

@@ -1,12 +1,11 @@
-"""Uvicorn's HTTP/1.1, with limits to what one connection may hold, and for how long.
+"""Uvicorn's HTTP/1.1 protocol with limits on the size of a request's head and on slow clients.
 
-Bytes are counted as they come. For time, each connection is looked at now and then, so that a request costs no timer
-of its own. What is refused here is a problem+json like any other.
+Bytes are counted as they arrive. Time is checked by polling each connection now and then, so that a request needs no
+timer of its own. Requests that are rejected here get a problem+json response like any other.
 """
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -15,135 +14,128 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.http.problems import Problem, ProblemResponse, busy
 from service.settings import Settings
 
-URL = 8192  # bytes: what RFC 9110 wants supported
-LOOKS = 4  # in the time that a request may take to come
-SLOW_CLIENT_EXEMPT = (
-    "heart.slow_client_exempt"  # in the scope of a request that minds by itself how slowly it comes and is read
-)
-KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # ends a half-open one within a minute
-INVALID = Problem(HTTPStatus.BAD_REQUEST, "Not a valid HTTP request.")
-LATE = Problem(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to come.")
-FULL = busy("Too many connections.")
+MAX_URL_BYTES = 8192  # RFC 9110 asks servers to support 8,000
+MAX_IDLE_POLLS = 4  # polls within the time that a request may take to arrive
+SLOW_CLIENT_EXEMPT = "heart.slow_client_exempt"  # scope key of requests that limit slow clients themselves
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # ends a half-open connection in a minute
+INVALID_REQUEST = Problem(HTTPStatus.BAD_REQUEST, "Not a valid HTTP request.")
+SLOW_REQUEST = Problem(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
+TOO_MANY_CONNECTIONS = busy("Too many connections.")
 
 
-class Connection(HttpToolsProtocol):
-    """One connection."""
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """One connection, with the limits of the settings."""
 
-    def __init__(self, settings: Settings, **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
-        self.most_connections, self.most_head = settings.max_connections, settings.max_head
-        self.between = settings.max_arrival / LOOKS  # seconds
+    def __init__(self, settings: Settings, **uvicorn_arguments: Any) -> None:
+        super().__init__(**uvicorn_arguments)
+        self.max_connections, self.max_head_bytes = settings.max_connections, settings.max_head
+        self.poll_seconds = settings.max_arrival / MAX_IDLE_POLLS
         self.url = b""
-        self.refusal = INVALID
-        self.unused = 0  # bytes of which neither a head nor a piece of a body has come
-        self.seen: object = None  # the request as it was at the last look
-        self.waited = 0  # looks at which it had not come on
-        self.unread, self.stuck = 0, 0  # bytes that the client has not taken, and looks at which these were no fewer
+        self.rejection = INVALID_REQUEST
+        self.unparsed_bytes = 0  # received since the last complete head or piece of a body
+        self.polled_request: object = None  # the request's state at the last poll
+        self.idle_polls = 0  # consecutive polls at which a request that is arriving had not changed
+        self.unsent_bytes = 0  # that the client had not read at the last poll
+        self.blocked_polls = 0  # consecutive polls at which `unsent_bytes` had not fallen
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is there; one too many is sent away."""
         super().connection_made(transport)
         accepted = transport.get_extra_info("socket")
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in KEEPALIVE.items():
             if hasattr(socket, option):
                 accepted.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        self.timer = self.loop.call_later(self.between, self.look)
-        if len(self.connections) > self.most_connections:
-            self.refuse(FULL)
+        self.timer = self.loop.call_later(self.poll_seconds, self.poll)
+        if len(self.connections) > self.max_connections:
+            self.reject(TOO_MANY_CONNECTIONS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It has ended."""
         self.timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
-        self.unused += len(data)
+        self.unparsed_bytes += len(data)
         super().data_received(data)
-        if self.unused > self.most_head:
-            self.refuse(self._too_large())
+        if self.unparsed_bytes > self.max_head_bytes:
+            self.reject(self._too_large())
 
     def on_headers_complete(self) -> None:
-        """A head is there. Raises to refuse it, and Uvicorn calls `send_400_response`."""
-        if self.unused > URL:  # else there is nothing to add up
+        """Check the head's size. To reject it, raise ValueError: Uvicorn then calls `send_400_response`."""
+        if self.unparsed_bytes > MAX_URL_BYTES:  # a smaller head needs no sum
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > self.most_head or len(self.url) > URL:
-                self.refusal = self._too_large()
+            if size > self.max_head_bytes or len(self.url) > MAX_URL_BYTES:
+                self.rejection = self._too_large()
                 raise ValueError
-        self.unused = 0
+        self.unparsed_bytes = 0
         super().on_headers_complete()
         self.headers = TRAILERS
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body is there. One that comes alone is handed on as it is; Uvicorn would copy it twice."""
-        self.unused = 0
+        """Pass on a piece of a body. A body of one piece is not copied; Uvicorn would copy it twice."""
+        self.unparsed_bytes = 0
         if not (held := self.cycle.body):
-            self.cycle.body = b""  # type: ignore[assignment]  # to which adding copies nothing
+            self.cycle.body = b""  # type: ignore[assignment]  # b"" += body copies nothing
         elif isinstance(held, bytes):
             self.cycle.body = bytearray(held)
         super().on_body(body)
 
     def send_400_response(self, _msg: str) -> None:
-        """What came is not HTTP, or was refused by `on_headers_complete`."""
-        self.refuse(self.refusal)
+        """Respond to bytes that are not HTTP, or to a head that `on_headers_complete` rejected."""
+        self.reject(self.rejection)
 
-    def refuse(self, problem: Problem) -> None:
-        """Answer with a problem, if that can be the answer to what came last, and close.
+    def reject(self, problem: Problem) -> None:
+        """Respond with a problem if the client can take it as the response to its last request, and close.
 
-        What follows a request that is whole is the next one, which gets no answer; the whole one does first.
+        After a complete request the invalid bytes belong to the next one: the complete one gets its response, the
+        next one gets none.
         """
         cycle = self.cycle
-        under_way = cycle is not None and not cycle.response_complete
-        if under_way and not cycle.more_body:
-            cycle.keep_alive = False  # Uvicorn then closes behind its answer
+        is_pending = cycle is not None and not cycle.response_complete
+        if is_pending and not cycle.more_body:
+            cycle.keep_alive = False  # Uvicorn closes the connection after its response
             self.flow.pause_reading()
             return
-        if not (under_way and (cycle.response_started or self.pipeline)) and not self.transport.is_closing():
-            self.transport.write(b"".join(self._written(problem)))
+        if not (is_pending and (cycle.response_started or self.pipeline)) and not self.transport.is_closing():
+            response = ProblemResponse(problem)
+            headers = *self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")
+            lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+            self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[problem.status], lines, bytes(response.body)))
         self.transport.close()
 
-    def look(self) -> None:
-        """See whether this connection has come on since the last look, and end it if it has not for too long."""
-        self.timer = self.loop.call_later(self.between, self.look)
-        cycle, closing = self.cycle, self.transport.is_closing()
-        done = cycle is None or cycle.response_complete
-        patient = not done and not closing and SLOW_CLIENT_EXEMPT in cycle.scope
-        unread = self.transport.get_write_buffer_size()
-        self.stuck = self.stuck + 1 if unread and unread >= self.unread and not patient else 0
-        waits = done or (cycle.more_body and not patient)
-        self.waited = self.waited + 1 if waits and self.seen == (cycle, done) else 0
-        self.seen, self.unread = (cycle, done), unread
-        if self.stuck > LOOKS:
-            self.transport.abort()  # to close would be to wait for the client to read
-        elif self.waited >= LOOKS and (self.unused or not done):
-            self.refuse(LATE)
-        elif self.waited >= LOOKS:
-            self.transport.close()  # nothing was asked
+    def poll(self) -> None:
+        """Close the connection if its client has neither sent nor read anything for too long."""
+        self.timer = self.loop.call_later(self.poll_seconds, self.poll)
+        cycle = self.cycle
+        is_done = cycle is None or cycle.response_complete
+        is_exempt = not is_done and not self.transport.is_closing() and SLOW_CLIENT_EXEMPT in cycle.scope
+        unsent = self.transport.get_write_buffer_size()
+        is_blocked = unsent and unsent >= self.unsent_bytes and not is_exempt
+        is_idle = (is_done or (cycle.more_body and not is_exempt)) and self.polled_request == (cycle, is_done)
+        self.blocked_polls = self.blocked_polls + 1 if is_blocked else 0
+        self.idle_polls = self.idle_polls + 1 if is_idle else 0
+        self.polled_request, self.unsent_bytes = (cycle, is_done), unsent
+        if self.blocked_polls > MAX_IDLE_POLLS:
+            self.transport.abort()  # close() would wait for the client to read
+        elif self.idle_polls >= MAX_IDLE_POLLS and (self.unparsed_bytes or not is_done):
+            self.reject(SLOW_REQUEST)
+        elif self.idle_polls >= MAX_IDLE_POLLS:
+            self.transport.close()  # no request has begun, so none gets a response
 
     def _too_large(self) -> Problem:
-        if len(self.url) > URL:
-            return Problem(HTTPStatus.REQUEST_URI_TOO_LONG, f"The URL is longer than {URL} bytes.")
-        detail = f"The head of the request is larger than {self.most_head} bytes."
+        if len(self.url) > MAX_URL_BYTES:
+            return Problem(HTTPStatus.REQUEST_URI_TOO_LONG, f"The URL is longer than {MAX_URL_BYTES} bytes.")
+        detail = f"The head of the request is larger than {self.max_head_bytes} bytes."
         return Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
-    def _written(self, problem: Problem) -> Iterator[bytes]:
-        answer = ProblemResponse(problem)
-        yield STATUS_LINE[problem.status]
-        for name, value in (*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")):
-            yield b"%b: %b\r\n" % (name, value)
-        yield b"\r\n"
-        yield bytes(answer.body)
-
     def _unsupported_upgrade_warning(self) -> None:
-        """Whoever asks for another protocol is answered in this one, and that is nothing to be warned of."""
+        """Ignore Upgrade requests without a warning."""
 
 
-class _Dropped(list[tuple[bytes, bytes]]):
-    """Where trailers go. As headers they would slip past whoever has looked at those already."""
+class _DiscardingList(list[tuple[bytes, bytes]]):
+    """Drops trailers: appended to the headers, they would bypass what has checked those already."""
 
     def append(self, _header: tuple[bytes, bytes], /) -> None:
-        """Forget it."""
+        pass
 
 
-TRAILERS = _Dropped()
+TRAILERS = _DiscardingList()

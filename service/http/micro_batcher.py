@@ -38,14 +38,14 @@ class MicroBatcher:
         return future
 
     def is_full(self) -> bool:
-        """Whether the next record must be turned away; counts it as an overload."""
+        """Whether the next record must be rejected; if so, count it as an overload."""
         if len(self.waiting) < self.limit:
             return False
         self.metrics.record_overload()
         return True
 
     def _gather(self) -> None:
-        """Run a single record now; where several came in one turn of the loop, wait for those of the next turn."""
+        """Run a single record now; if several arrived in one iteration of the loop, wait for those of the next."""
         if len(self.waiting) > 1:
             self.metrics.set_gauge("records", len(self.waiting))
             self.loop.call_soon(self._run)
@@ -59,7 +59,7 @@ class MicroBatcher:
         try:
             model = self.model()  # once: no run mixes two models
             probabilities = model.predict_bytes(rows)
-        except Exception as error:  # every waiting request must learn of it, or it would wait forever
+        except Exception as error:  # passed on to every request that waits
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
@@ -67,7 +67,7 @@ class MicroBatcher:
         self.metrics.record_run("single", len(waiting))
         self.metrics.record_scored(model, rows, probabilities)
         for (_, future), probability in zip(waiting, probabilities, strict=True):
-            if future.done():  # its client may have left meanwhile
+            if future.done():  # its client has disconnected
                 continue
             if 0 <= probability <= 1:  # NaN is not
                 future.set_result((model, round(probability * SCALE) / SCALE))

@@ -1,4 +1,4 @@
-"""A file in a multipart/form-data body, as it comes."""
+"""Read the file of a multipart/form-data body while the body arrives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,42 +10,45 @@ from service.records.errors import TableError
 from service.tables.source import PIECE, Source
 
 
-class Upload:
-    """The one file of a form, as a source. Its name and type are known once it is made; that reads no further."""
+class FormFile:
+    """The only file of a form, as a source of bytes. Raises TableError.
+
+    The constructor reads no further than the file's headers.
+    """
 
     def __init__(self, source: Source, boundary: bytes) -> None:
-        self.source, self.found, self.rest = source, _Found(), b""
-        self.parser = MultipartParser(boundary, self.found.calls())  # type: ignore[arg-type]  # it asks for a TypedDict
-        while not self.found.begun and not self.found.ended:
-            self._more()
-        if not self.found.begun:
+        self.source, self.part, self.buffer = source, _Part(), b""
+        self.parser = MultipartParser(boundary, self.part.callbacks())  # type: ignore[arg-type]  # a TypedDict
+        while not self.part.has_headers and not self.part.is_form_complete:
+            self._parse_more()
+        if not self.part.has_headers:
             raise TableError("The form has no file.")
 
     @property
     def file_name(self) -> str:
-        """As the client gave it; empty if it gave none."""
-        _, options = parse_options_header(self.found.headers.get(b"content-disposition", b""))
+        """As the client sent it; empty if it sent none."""
+        _, options = parse_options_header(self.part.headers.get(b"content-disposition", b""))
         return options.get(b"filename", b"").decode(errors="replace")
 
     @property
     def media_type(self) -> str:
-        """The same."""
-        return self.found.headers.get(b"content-type", b"").decode("latin-1")
+        """As the client sent it; empty if it sent none."""
+        return self.part.headers.get(b"content-type", b"").decode("latin-1")
 
     def read(self, size: int, /) -> bytes:
-        """See Source. Raises TableError."""
-        parts = self.found.parts
-        while not self.rest:
-            if self.found.ended and not parts:
+        """Return up to `size` bytes as soon as there are any; none at the end. Raises TableError."""
+        parsed = self.part.content
+        while not self.buffer:
+            if self.part.is_form_complete and not parsed:
                 return b""
-            if not parts:
-                self._more()
-            self.rest = b"".join(parts)
-            parts.clear()
-        out, self.rest = self.rest[:size], self.rest[size:]
-        return out
+            if not parsed:
+                self._parse_more()
+            self.buffer = b"".join(parsed)
+            parsed.clear()
+        data, self.buffer = self.buffer[:size], self.buffer[size:]
+        return data
 
-    def _more(self) -> None:
+    def _parse_more(self) -> None:
         data = self.source.read(PIECE)
         try:
             if data:
@@ -53,47 +56,46 @@ class Upload:
                 return
         except FormParserError:
             raise TableError("The form is not multipart/form-data.") from None
-        if not self.found.ended:
+        if not self.part.is_form_complete:
             raise TableError("The form is cut off.")
 
 
-class _Found:
-    """What the parser comes upon. It knows neither parser nor source: all of an upload goes with its last user."""
+class _Part:
+    """What the parser has found. Refers to neither parser nor source: a cycle would keep them until a collection."""
 
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}
-        self.parts: list[bytes] = []
-        self.begun = self.ended = False
+        self.content: list[bytes] = []
+        self.has_headers = self.is_form_complete = False
         self._name = self._value = b""
 
-    def calls(self) -> dict[str, Callable[..., Any]]:
-        """What the parser calls."""
+    def callbacks(self) -> dict[str, Callable[..., Any]]:
         return {
-            "on_part_begin": self._part_begins,
-            "on_header_field": self._name_comes,
-            "on_header_value": self._value_comes,
-            "on_header_end": self._header_ends,
-            "on_headers_finished": self._headers_end,
-            "on_part_data": lambda data, start, end: self.parts.append(data[start:end]),
-            "on_end": self._ends,
+            "on_part_begin": self._begin_part,
+            "on_header_field": self._add_to_name,
+            "on_header_value": self._add_to_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": lambda data, start, end: self.content.append(data[start:end]),
+            "on_end": self._end_form,
         }
 
-    def _part_begins(self) -> None:
-        if self.begun:
-            raise TableError("The form has more than its file: options are query parameters.")
+    def _begin_part(self) -> None:
+        if self.has_headers:
+            raise TableError("The form has more than one file or field; options are query parameters.")
 
-    def _name_comes(self, data: bytes, start: int, end: int) -> None:
+    def _add_to_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
 
-    def _value_comes(self, data: bytes, start: int, end: int) -> None:
+    def _add_to_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
-    def _header_ends(self) -> None:
+    def _end_header(self) -> None:
         self.headers[self._name.lower()] = self._value
         self._name = self._value = b""
 
-    def _headers_end(self) -> None:
-        self.begun = True
+    def _end_headers(self) -> None:
+        self.has_headers = True
 
-    def _ends(self) -> None:
-        self.ended = True
+    def _end_form(self) -> None:
+        self.is_form_complete = True

@@ -140,9 +140,9 @@ class ProblemResponse(Response):
         await response(scope, receive, send)
 
 
-def busy(detail: str, headers: Mapping[str, str] | None = None) -> Problem:
-    """503 with Retry-After: the service cannot take this request now, and can soon."""
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1", **(headers or {})})
+def busy(detail: str) -> Problem:
+    """503 with Retry-After: the service cannot take this request now, but probably in a second."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
 
 
 def internal_error() -> Problem:

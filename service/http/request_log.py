@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.problems import ProblemResponse, internal_error
-from service.http.single_write import write
+from service.http.single_write import write_response
 from service.observe.log import AccessLog
 from service.observe.metrics import CUT, MAX_ROUTES, NO_ROUTE, OTHER, STATUS, Metrics
 from service.observe.request_context import CURRENT, RequestContext
@@ -72,7 +72,7 @@ class Exchange(RequestContext):
 
     def send_whole(self, body: bytes) -> bool:
         """Send 200 and JSON in a single write where that is possible; otherwise do nothing and return False."""
-        if not write(self.their_send, self.id, body):
+        if not write_response(self.their_send, self.id, body):
             return False
         self.status, self.bytes_out, self.ended = 200, len(body), True
         return True

@@ -1,6 +1,6 @@
-"""A record's answer in one write: head and body at once, past what Uvicorn asks of every header of every answer.
+"""Write a small JSON response in a single call, head and body together.
 
-Uvicorn takes an answer as two messages and looks at each header with two regular expressions: 7 us of some 60.
+Uvicorn takes a response as two ASGI messages and checks each header with two regular expressions: 7 us of about 60.
 """
 
 from functools import lru_cache
@@ -11,8 +11,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from service.http.security_headers import DATA_HEADERS, Headers
 
 
-def write(send: Send, request_id: bytes, body: bytes) -> bool:
-    """Answer with 200 and JSON, if `send` is Uvicorn's own and its connection is as it mostly is; else do nothing."""
+def write_response(send: Send, request_id: bytes, body: bytes) -> bool:
+    """Send 200 with JSON if `send` is Uvicorn's own and its connection is in its usual state; else return False."""
     cycle = getattr(send, "__self__", None)
     if type(cycle) is not RequestResponseCycle or cycle.response_started or cycle.disconnected:
         return False
@@ -28,8 +28,8 @@ def write(send: Send, request_id: bytes, body: bytes) -> bool:
 
 
 @lru_cache(2)
-def _head(default: Headers) -> bytes:
-    """All that stands before the length; `default` are the server's headers, such as the date."""
-    headers = (*default, (b"content-type", b"application/json"), *DATA_HEADERS)
+def _head(default_headers: Headers) -> bytes:
+    """The head up to the value of content-length. The server's default headers change once a second: the date."""
+    headers = (*default_headers, (b"content-type", b"application/json"), *DATA_HEADERS)
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"%b%bcontent-length: " % (STATUS_LINE[200], lines)

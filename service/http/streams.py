@@ -1,7 +1,7 @@
-"""A request's body and its answer, between the event loop and a thread that computes, with back-pressure both ways.
+"""Stream a request's body into a thread and its response out of it, with back-pressure in both directions.
 
-The thread reads the body as a file and makes the answer piece by piece. Neither side runs ahead of the other by more
-than HIGH bytes, so that memory does not grow with the body, and whoever is slower sets the pace.
+The thread reads the body like a file and produces the response piece by piece. The faster side waits once
+MAX_BUFFERED_BYTES lie between it and the slower one, so memory does not grow with the body.
 """
 
 import asyncio
@@ -21,60 +21,63 @@ from service.http.gates import Gate
 from service.http.problems import Problem
 from service.model.registry import lower_thread_priority
 
-HIGH = 2**21  # bytes that wait on either side
-LINGER_SECONDS = 5
-LINGER = 2**26  # bytes of a refused body that are read and dropped, so that its client comes to read the answer
+MAX_BUFFERED_BYTES = 2**21  # in each direction
+MAX_DISCARDED_BYTES = 2**26
+DISCARD_SECONDS = 5
 
 Buffer = bytes | memoryview
-Work = Callable[["Body"], Iterable[Buffer]]
+Work = Callable[["RequestStream"], Iterable[Buffer]]
 
 
 class ClientDisconnected(Exception):
-    """The client has left: whatever is under way for it ends."""
+    """The client has closed the connection: the work for it ends."""
 
 
-class Body:
-    """A request's body as a file to read from in a thread. `pump` fills it, in the event loop."""
+class RequestStream:
+    """A request's body, which the event loop fills and a thread reads like a file."""
 
-    def __init__(self, receive: Receive, stall: float, deadline: float) -> None:
-        self.receive, self.stall, self.deadline = receive, stall, deadline
+    def __init__(self, receive: Receive, stall_seconds: float, deadline: float) -> None:
+        self.receive, self.stall_seconds, self.deadline = receive, stall_seconds, deadline
         self.loop = asyncio.get_running_loop()
-        self.room = asyncio.Event()
+        self.has_room = asyncio.Event()
         self.changed = threading.Condition()
         self.pieces: deque[memoryview] = deque()
-        self.waiting = 0  # bytes
-        self.ended = self.gone = False
+        self.buffered_bytes = 0
+        self.is_complete = self.is_aborted = False
 
-    async def pump(self) -> None:
-        """Take in what the client sends, and then notice whether it leaves."""
-        while not self.gone:
+    async def fill(self) -> None:
+        """Receive the body, and then wait for the client to disconnect."""
+        while not self.is_aborted:
             message = await self.receive()
             data = message.get("body", b"")
             with self.changed:
-                self.gone |= message["type"] == "http.disconnect"
-                self.ended |= not message.get("more_body", False)
+                self.is_aborted |= message["type"] == "http.disconnect"
+                self.is_complete |= not message.get("more_body", False)
                 if data:
                     self.pieces.append(memoryview(data))
-                    self.waiting += len(data)
+                    self.buffered_bytes += len(data)
                 self.changed.notify_all()
-                full = self.waiting > HIGH
-                if full:
-                    self.room.clear()
-            if full:
-                await self.room.wait()
+                is_full = self.buffered_bytes > MAX_BUFFERED_BYTES
+                if is_full:
+                    self.has_room.clear()
+            if is_full:
+                await self.has_room.wait()
 
-    def leave(self) -> None:
-        """Make the thread's next step raise Gone."""
+    def abort(self) -> None:
+        """Make the thread's next read or write raise ClientDisconnected."""
         with self.changed:
-            self.gone = True
+            self.is_aborted = True
             self.changed.notify_all()
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes, as soon as there are any; none at the end. Raises Gone, and Problem 408."""
+        """Return up to `size` bytes as soon as there are any; none at the end.
+
+        Raises ClientDisconnected, and Problem 408 when the body stalls or its deadline has passed.
+        """
         return b"".join(self._take(size))
 
     def readinto(self, view: memoryview, /) -> int:
-        """The same into memory that is there already; returns how many bytes it were."""
+        """Read into existing memory, as `read` does; return the number of bytes."""
         done = 0
         for piece in self._take(len(view)):
             view[done : done + len(piece)] = piece
@@ -84,11 +87,7 @@ class Body:
     def _take(self, size: int) -> list[memoryview]:
         taken: list[memoryview] = []
         with self.changed:
-            ready = self.changed.wait_for(lambda: self.pieces or self.ended or self.gone, self._patience())
-            if self.gone:
-                raise ClientDisconnected
-            if not ready or time.monotonic() > self.deadline:
-                raise _late(self.deadline, "The body stopped coming.")
+            self.wait_for(lambda: bool(self.pieces) or self.is_complete, "The body stopped arriving.")
             left = size
             while self.pieces and left:
                 piece = self.pieces.popleft()
@@ -97,79 +96,80 @@ class Body:
                     piece = piece[:left]
                 taken.append(piece)
                 left -= len(piece)
-            was_full, self.waiting = self.waiting > HIGH, self.waiting - (size - left)
-            if was_full and self.waiting <= HIGH:
-                self.loop.call_soon_threadsafe(self.room.set)
+            was_full = self.buffered_bytes > MAX_BUFFERED_BYTES
+            self.buffered_bytes -= size - left
+            if was_full and self.buffered_bytes <= MAX_BUFFERED_BYTES:
+                self.loop.call_soon_threadsafe(self.has_room.set)
         return taken
 
-    def _patience(self) -> float:
-        return max(0.0, min(self.stall, self.deadline - time.monotonic()))
-
-
-def _late(deadline: float, stalled: str) -> Problem:
-    whole = time.monotonic() >= deadline
-    return Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long." if whole else stalled)
+    def wait_for(self, condition: Callable[[], bool], stalled: str) -> None:
+        """In the thread, holding `changed`: wait for a condition. Raises ClientDisconnected and Problem 408."""
+        seconds = max(0.0, min(self.stall_seconds, self.deadline - time.monotonic()))
+        is_met = self.changed.wait_for(lambda: self.is_aborted or condition(), seconds)
+        if self.is_aborted:
+            raise ClientDisconnected
+        is_late = time.monotonic() >= self.deadline
+        if is_late or not is_met:
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long." if is_late else stalled)
 
 
 class ResponseStream:
-    """Pieces that a thread makes and the event loop sends."""
+    """A response's body, which a thread produces and the event loop sends."""
 
-    def __init__(self, body: Body) -> None:
-        self.body = body
-        self.made = asyncio.Event()
-        self.changed = body.changed  # one condition for both: `leave` wakes the thread wherever it waits
+    def __init__(self, request: RequestStream) -> None:
+        self.request = request
+        self.has_news = asyncio.Event()
+        self.changed = request.changed  # shared, so that `abort` wakes the thread wherever it waits
         self.pieces: deque[Buffer] = deque()
-        self.waiting = 0
-        self.done = False
+        self.buffered_bytes = 0
+        self.is_complete = False
         self.failure: BaseException | None = None
 
-    def make(self, work: Work) -> None:
-        """In the thread: all of the answer."""
+    def produce(self, work: Work) -> None:
+        """In the thread: do all of the work."""
         try:
-            for piece in work(self.body):
+            for piece in work(self.request):
                 self._put(piece)
-        except BaseException as error:  # whoever reads gets it
+        except BaseException as error:  # raised again in the event loop
             self.failure = error
         with self.changed:
-            self.done = True
-        self._wake()
+            self.is_complete = True
+        self._notify()
 
     def _put(self, piece: Buffer) -> None:
         if not len(piece):
             return
         with self.changed:
-            room = self.changed.wait_for(lambda: self.waiting <= HIGH or self.body.gone, self.body._patience())
-            if self.body.gone:
-                raise ClientDisconnected
-            if not room or time.monotonic() > self.body.deadline:
-                raise _late(self.body.deadline, "Nobody reads the answer.")
+            self.request.wait_for(
+                lambda: self.buffered_bytes <= MAX_BUFFERED_BYTES, "The client does not read the response."
+            )
             self.pieces.append(piece)
-            self.waiting += len(piece)
-        self._wake()
+            self.buffered_bytes += len(piece)
+        self._notify()
 
-    def _wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody reads
-            self.body.loop.call_soon_threadsafe(self.made.set)
+    def _notify(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, and nobody reads
+            self.request.loop.call_soon_threadsafe(self.has_news.set)
 
     async def __aiter__(self) -> AsyncIterator[Buffer]:
         while True:
-            await self.made.wait()
-            self.made.clear()
+            await self.has_news.wait()
+            self.has_news.clear()
             while self.pieces:
                 with self.changed:
                     piece = self.pieces.popleft()
                 yield piece
-                with self.changed:  # only now: what is being sent takes memory as well
-                    self.waiting -= len(piece)
+                with self.changed:  # after the yield: a piece that is being sent takes memory as well
+                    self.buffered_bytes -= len(piece)
                     self.changed.notify_all()
-            if self.done and not self.pieces:
+            if self.is_complete and not self.pieces:
                 if self.failure:
                     raise self.failure
                 return
 
 
 class StreamPool:
-    """The threads in which streams are computed, as many as `gate` admits."""
+    """The threads that serve streams, as many as `gate` admits."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
@@ -177,46 +177,50 @@ class StreamPool:
         _keep_freed_memory()
 
     @contextlib.asynccontextmanager
-    async def run(self, work: Work, receive: Receive, stall: float, seconds: float) -> AsyncIterator[ResponseStream]:
-        """Yield the response that `work` makes of a request's body. Raises Problem 503 where all threads are busy.
+    async def run(
+        self, work: Work, receive: Receive, stall_seconds: float, max_seconds: float
+    ) -> AsyncIterator[ResponseStream]:
+        """Yield the response that `work` makes of a request's body. Raises Problem 503 when all threads are busy.
 
-        The work has ended when the context ends, whether all of the response was read or not.
+        The work has ended when the context ends, whether or not all of the response was read.
 
-        stall, seconds: how long either side may wait for the client, and how long all of it may take
+        stall_seconds: how long each side may wait for the client; max_seconds: how long all of it may take
         """
         with self.gate:
-            body = Body(receive, stall, time.monotonic() + seconds)
-            response = ResponseStream(body)
-            pump = asyncio.create_task(body.pump())
-            thread = body.loop.run_in_executor(self.threads, response.make, work)
+            request = RequestStream(receive, stall_seconds, time.monotonic() + max_seconds)
+            response = ResponseStream(request)
+            filling = asyncio.create_task(request.fill())
+            thread = request.loop.run_in_executor(self.threads, response.produce, work)
             try:
                 yield response
             finally:
-                body.leave()
-                pump.cancel()
+                request.abort()
+                filling.cancel()
                 try:
                     await asyncio.shield(thread)
                 finally:
                     response.failure = None  # its traceback refers back to this frame: the cycle would keep the stream
 
 
-async def linger(rest: Receive | None) -> None:
-    """Read and drop what is left of a body: to close on a client that still sends would take the answer from it."""
-    left = LINGER
+async def discard_body(receive: Receive) -> None:
+    """Read and drop the rest of a body: to close while a client still sends would destroy its response."""
+    left = MAX_DISCARDED_BYTES
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while rest and left > 0:
-                message = await rest()
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
                 left -= len(message.get("body", b""))
                 if not message.get("more_body", False):
                     break
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed, up to 64 MiB: to give back and take again each piece of a body costs more than all
-    else that HTTP does with it."""
+    """Let glibc keep up to 64 MiB of freed memory.
+
+    To return each piece of a body to the kernel and get it back costs more than the rest of HTTP's work on it.
+    """
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
-        mallopt(mmap_threshold, 2**25)  # the highest that it takes
+        mallopt(mmap_threshold, 2**25)  # the highest value it accepts
         mallopt(trim_threshold, 2**26)

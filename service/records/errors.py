@@ -83,7 +83,7 @@ class InvalidRows(RecordError):
     """Invalid rows in a batch that must have none. Raised when all rows have been counted."""
 
     def __init__(self, tally: Tally) -> None:
-        super().__init__(f"{tally.bad} of {tally.rows} rows {'is' if tally.bad == 1 else 'are'} invalid.")
+        super().__init__(f"{tally.bad} of {tally.rows} rows failed validation.")
         self.tally = tally
 
 

@@ -1,4 +1,4 @@
-"""The service as a process of its own, and clients that speak HTTP to it over real connections."""
+"""Start the service as a subprocess, and talk HTTP to it over real connections."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port that is not in use."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         number: int = free.getsockname()[1]
@@ -34,7 +34,7 @@ COMMAND = (sys.executable, "-m", "service", "--provider", "cpu", "--port", "{por
 def serving(
     *flags: str, command: tuple[str, ...] = COMMAND, log: int | IO[bytes] | None = None, folder: Path = ROOT
 ) -> Iterator[tuple[int, int]]:
-    """Port and process number of a service that is ready; it is stopped afterwards, and must stop cleanly.
+    """Yield port and process id of a service that is ready; then stop it, which must succeed.
 
     log: where its stderr goes; folder: its current folder
     """
@@ -45,7 +45,7 @@ def serving(
         wait_until_ready(port, server)
         yield port, server.pid
         os.killpg(server.pid, signal.SIGTERM)
-        assert server.wait(30) == 0 or command[0] == "make"  # which says that it was interrupted
+        assert server.wait(30) == 0 or command[0] == "make"  # make reports the signal
     finally:
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGKILL)
@@ -54,7 +54,7 @@ def serving(
 
 @contextmanager
 def acting(act: Callable[[socket.socket], None]) -> Iterator[str]:
-    """The URL of a socket that listens, and acts so in a thread until it is shut down."""
+    """Yield the URL of a listening socket on which `act` runs in a thread."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def run() -> None:
@@ -66,13 +66,13 @@ def acting(act: Callable[[socket.socket], None]) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
-            listening.shutdown(socket.SHUT_RDWR)  # which wakes who waits for a connection
+            listening.shutdown(socket.SHUT_RDWR)  # wakes `accept`
             thread.join()
 
 
 @contextmanager
 def answering(*answers: bytes, asked: list[bytes] | None = None) -> Iterator[str]:
-    """A server that gives one raw answer a connection, whatever it is asked, and hangs up; `asked` fills with that."""
+    """A server that sends one raw response per connection and closes it; requests are appended to `asked`."""
 
     def act(listening: socket.socket) -> None:
         for answer in answers:
@@ -85,14 +85,14 @@ def answering(*answers: bytes, asked: list[bytes] | None = None) -> Iterator[str
                 connection.shutdown(socket.SHUT_WR)
                 connection.settimeout(5)
                 while connection.recv(2**16):
-                    pass  # to hang up on what is still coming would take the answer back
+                    pass  # to close while data arrive would destroy the response
 
     with acting(act) as url:
         yield url
 
 
 def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Returns once /health/ready answers 200."""
+    """Wait until /health/ready responds with 200."""
     for _ in range(600):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready").close()
@@ -104,14 +104,14 @@ def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
 
 
 def get(port: int, path: str) -> str:
-    """The body of a GET, over a connection of its own."""
+    """The body of a GET over a new connection."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
         text: str = response.read().decode()
         return text
 
 
 def request(path: str, content: object) -> bytes:
-    """A POST of JSON as it goes over the wire."""
+    """The bytes of a POST with JSON."""
     body = json.dumps(content).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -120,28 +120,26 @@ def request(path: str, content: object) -> bytes:
 
 
 class Connection:
-    """One keep-alive connection."""
+    """A keep-alive connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
     @classmethod
     async def to(cls, port: int) -> "Connection":
-        """Open one."""
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def post(self, path: str, content: object) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and parsed body of one POST."""
+        """Status, headers and parsed body of the response to a POST."""
         self.writer.write(request(path, content))
         return await self.answer()
 
     async def answer(self) -> tuple[int, dict[str, str], Any]:
-        """The next answer on this connection."""
+        """The next response on this connection."""
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
         body = await self.reader.readexactly(int(headers["content-length"]))
         return int(head[0].split()[1]), headers, json.loads(body)
 
     def close(self) -> None:
-        """Leave at once."""
         self.writer.transport.abort()

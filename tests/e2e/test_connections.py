@@ -1,4 +1,4 @@
-"""Many real connections at once: everybody gets their own answer, and nobody pays for another."""
+"""Many real connections at once: each client gets its own results, and none waits for another."""
 
 import asyncio
 import http.client
@@ -18,20 +18,20 @@ CLIENTS, EACH = 48, 40
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """One service for all."""
+    """A service that all tests share."""
     with serving() as (number, _):
         yield number
 
 
 def probability(predictor: Predictor, age: float) -> float:
-    """Of the worked example at another age."""
+    """The probability for the worked example at another age."""
     row = np.array([[EXAMPLE[name] for name in FIELDS]], np.float32)
     row[0, 0] = age
     return float(predictor(row)[0])
 
 
 def rows_and_runs(port: int) -> tuple[float, float]:
-    """Single records served so far, and the runs that it took."""
+    """Single records scored so far, and the runs of the model that it took."""
     text = get(port, "/metrics")
     rows, runs = (re.search(rf'heart_{what}_total{{way="single"}} (\S+)', text) for what in ("rows", "runs"))
     assert rows
@@ -39,8 +39,8 @@ def rows_and_runs(port: int) -> tuple[float, float]:
     return float(rows[1]), float(runs[1])
 
 
-def test_everybody_gets_their_own_answer_though_they_share_runs(port: int, predictor: Predictor) -> None:
-    """Each client asks for ages of its own; between them come bad records, which get their own errors."""
+def test_each_client_gets_its_own_result_although_records_share_runs(port: int, predictor: Predictor) -> None:
+    """Each client sends ages of its own, and invalid records in between, which get their own errors."""
     before = rows_and_runs(port)
 
     async def client(number: int) -> int:
@@ -65,11 +65,11 @@ def test_everybody_gets_their_own_answer_though_they_share_runs(port: int, predi
     assert sum(asyncio.run(work())) > 100
     rows, runs = (after - earlier for after, earlier in zip(rows_and_runs(port), before, strict=True))
     assert rows == CLIENTS * EACH
-    assert runs < rows  # the counts show that runs were shared
+    assert runs < rows
 
 
-def test_clients_that_leave_in_the_middle_harm_nobody(port: int, predictor: Predictor) -> None:
-    """Half of them send and are gone, or send half; the rest are answered, and so is whoever comes later."""
+def test_clients_that_disconnect_midway_do_not_affect_others(port: int, predictor: Predictor) -> None:
+    """Half of the clients disconnect after a whole or half a request; all others get their results."""
 
     async def leaver(number: int) -> None:
         connection = await Connection.to(port)
@@ -96,7 +96,7 @@ def test_clients_that_leave_in_the_middle_harm_nobody(port: int, predictor: Pred
 
 
 def test_requests_in_one_packet_are_answered_in_order(port: int, predictor: Predictor) -> None:
-    """HTTP pipelining: the second request lies in the buffer while the first is worked on."""
+    """HTTP pipelining: later requests are in the buffer while the first is handled."""
 
     async def work() -> list[float]:
         connection = await Connection.to(port)
@@ -108,8 +108,8 @@ def test_requests_in_one_packet_are_answered_in_order(port: int, predictor: Pred
     assert asyncio.run(work()) == pytest.approx([probability(predictor, age) for age in range(20, 60)], abs=1e-6)
 
 
-def test_beyond_the_queue_requests_are_sent_away_and_the_rest_is_served() -> None:
-    """503 with Retry-After at once, and never a queue that grows; afterwards there is room again."""
+def test_beyond_the_queue_requests_get_503_and_the_others_are_served() -> None:
+    """At once, with Retry-After; the queue never grows beyond its limit."""
     with serving("--max-waiting", "2") as (port, _):
 
         async def client() -> list[int]:
@@ -137,7 +137,7 @@ def test_beyond_the_queue_requests_are_sent_away_and_the_rest_is_served() -> Non
 
 
 def test_probes_and_single_records_are_served_while_large_batches_run(port: int) -> None:
-    """Good batches and bad ones, four at a time: whoever asks meanwhile is answered before they are through."""
+    """Four batches at a time, valid and invalid: single records get their results before the batches end."""
     good = request("/predict/batch", [EXAMPLE] * 10_000)
     bad = request("/predict/batch", [{**EXAMPLE, "chol": "high"}] * 10_000)
 
@@ -163,8 +163,8 @@ def test_probes_and_single_records_are_served_while_large_batches_run(port: int)
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
-def test_an_answer_in_one_write_is_the_answer_that_uvicorn_would_write(port: int, path: str) -> None:
-    """Head and body, but for the header that closes the connection, which takes the long way."""
+def test_a_response_in_a_single_write_equals_the_one_that_uvicorn_writes(port: int, path: str) -> None:
+    """Head and body, except for `Connection: close`, which makes Uvicorn write the response."""
     body = json.dumps(EXAMPLE if path == "/predict" else [EXAMPLE]).encode()
     answers = []
     for connection in ("keep-alive", "close"):

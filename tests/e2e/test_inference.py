@@ -1,4 +1,4 @@
-"""tritonclient, as it comes, gets right answers from a service that runs, over JSON and binary, sync and asyncio."""
+"""The unmodified tritonclient gets right results over JSON and binary, sync and asyncio."""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ BINARY = [(True, True), (True, False), (True, None), (False, True), (False, Fals
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """A service of two processes."""
+    """A service with two workers."""
     with serving("--workers", "2") as (port, _):
         yield f"127.0.0.1:{port}"
 
@@ -46,12 +46,12 @@ def tensors(rows: Floats, binary: bool, by_field: bool = False) -> list[sync.Inf
 
 
 def outputs(binary: bool | None) -> list[sync.InferRequestedOutput] | None:
-    """The output asked for by name; None asks for none, and gets all."""
+    """A request for the output by name; None requests none, and gets all."""
     return None if binary is None else [sync.InferRequestedOutput("probability", binary_data=binary)]
 
 
 def test_it_finds_server_and_model(client: sync.InferenceServerClient, predictor: Predictor) -> None:
-    """Before the first inference a client asks who is there."""
+    """Health, metadata and index, which clients read before the first inference."""
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready(NAME)
@@ -68,7 +68,7 @@ def test_it_finds_server_and_model(client: sync.InferenceServerClient, predictor
 @pytest.mark.parametrize("by_field", [False, True])
 @pytest.mark.parametrize("coding", [None, "gzip", "deflate"])
 @pytest.mark.parametrize(("sent", "asked"), BINARY)
-def test_it_gets_the_models_answers(
+def test_it_gets_the_models_probabilities(
     client: sync.InferenceServerClient,
     predictor: Predictor,
     cleveland: Dataset,
@@ -77,7 +77,7 @@ def test_it_gets_the_models_answers(
     coding: str | None,
     by_field: bool,
 ) -> None:
-    """Gaps included, which its JSON writes as NaN."""
+    """Also with missing values, which its JSON writes as NaN."""
     for rows in (cleveland.rows[:1], cleveland.rows):
         answer: Any = client.infer(
             NAME,
@@ -98,14 +98,14 @@ def test_it_gets_the_models_answers(
 def test_a_hundred_thousand_patients_come_back_in_order(
     client: sync.InferenceServerClient, predictor: Predictor, cleveland: Dataset
 ) -> None:
-    """More than a JSON body may hold."""
+    """More than a JSON body may hold, as a binary tensor."""
     rows = np.resize(cleveland.rows, (100_000, 13))
     found: Any = client.infer(NAME, tensors(rows, True)).as_numpy("probability")
     assert found[:, 0] == pytest.approx(rounded(predictor(rows)), abs=1e-6)
 
 
-def test_its_exceptions_carry_our_words(client: sync.InferenceServerClient, cleveland: Dataset) -> None:
-    """Small and large, and the connection is good for the next request."""
+def test_its_exceptions_have_the_services_error_texts(client: sync.InferenceServerClient, cleveland: Dataset) -> None:
+    """For small and large requests, and the connection stays usable."""
     for count in (1, 100_000):
         rows = np.resize(cleveland.rows, (count, 13)).copy()
         rows[0, FIELDS.index("chol")] = 12345
@@ -119,7 +119,7 @@ def test_its_exceptions_carry_our_words(client: sync.InferenceServerClient, clev
 
 
 def test_the_asyncio_client_gets_the_same(url: str, predictor: Predictor, cleveland: Dataset) -> None:
-    """Many at once, of one row and of many."""
+    """Many requests at once, of one row and of many."""
 
     async def ask() -> list[Floats]:
         async with aio.InferenceServerClient(url) as client:

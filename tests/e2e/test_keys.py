@@ -1,4 +1,4 @@
-"""Keys on a running service: changed without a restart, in every worker, and sent by our own client."""
+"""API keys on a running service: changed without a restart, in every worker, and sent by the command."""
 
 import asyncio
 import json
@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from patient.record import EXAMPLE, FIELDS
-from service.http.api_keys import new
+from service.http.api_keys import new_key
 from tests.conftest import ROOT
 from tests.e2e.serving import Connection, free_port, request, serving
 
 
 def statuses(port: int, key: str, connections: int = 12) -> set[int]:
-    """What a key is answered, over connections enough to meet every worker."""
+    """The statuses that a key gets, over enough connections to reach every worker."""
     head, _, body = request("/predict", EXAMPLE).partition(b"\r\n\r\n")
     asked = head + f"\r\nX-API-Key: {key}\r\n\r\n".encode() + body
 
@@ -34,7 +34,7 @@ def statuses(port: int, key: str, connections: int = 12) -> set[int]:
 
 
 def until(port: int, key: str, status: int) -> None:
-    """Returns once every worker answers a key so."""
+    """Wait until every worker responds to a key with this status."""
     for _ in range(100):
         if statuses(port, key) == {status}:
             return
@@ -42,9 +42,9 @@ def until(port: int, key: str, status: int) -> None:
     raise AssertionError(f"never {status}")
 
 
-def test_keys_come_and_go_while_two_workers_serve(tmp_path: Path) -> None:
-    """Within seconds, without a restart; a file that is broken meanwhile changes nothing."""
-    (old, first), (young, second) = new("ward-7"), new("ward-7")
+def test_two_workers_apply_changes_of_the_key_file(tmp_path: Path) -> None:
+    """Within seconds, without a restart; an invalid file changes nothing."""
+    (old, first), (young, second) = new_key("ward-7"), new_key("ward-7")
     file = tmp_path / "keys"
     file.write_text(first)
     with serving("--workers", "2", "--keys", str(file)) as (port, _):
@@ -54,7 +54,7 @@ def test_keys_come_and_go_while_two_workers_serve(tmp_path: Path) -> None:
         until(port, young, 200)
         assert statuses(port, old) == {200}
         file.write_text("half a li")
-        time.sleep(1.5)  # a look at the file lies in it
+        time.sleep(1.5)  # longer than the time between two checks of the file
         assert statuses(port, old) == {200}
         (tmp_path / "next").write_text(second)
         (tmp_path / "next").rename(file)
@@ -62,9 +62,9 @@ def test_keys_come_and_go_while_two_workers_serve(tmp_path: Path) -> None:
         assert statuses(port, young) == {200}
 
 
-def test_files_are_scored_through_a_service_that_asks_for_keys(tmp_path: Path) -> None:
-    """The key is in the environment; without it, or with a wrong one, the command says what is missing, not the key."""
-    key, line = new("nightly")
+def test_files_are_scored_by_a_service_that_requires_keys(tmp_path: Path) -> None:
+    """The key is in the environment; without a valid one the command names the status, never the key."""
+    key, line = new_key("nightly")
     (tmp_path / "keys").write_text(line)
     (tmp_path / "in.csv").write_text(",".join(FIELDS) + "\n" + ",".join(str(EXAMPLE[name]) for name in FIELDS) + "\n")
     with serving("--keys", str(tmp_path / "keys")) as (port, _):
@@ -86,8 +86,8 @@ def test_files_are_scored_through_a_service_that_asks_for_keys(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("flags", [["--host", "0.0.0.0"], ["--keys", "/nowhere/keys"]])
-def test_a_service_that_would_not_be_safe_does_not_start(flags: list[str]) -> None:
-    """One line, and no traceback."""
+def test_a_service_with_unsafe_settings_does_not_start(flags: list[str]) -> None:
+    """The error is one line, without a traceback."""
     command = [sys.executable, "-m", "service", "--port", str(free_port()), *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1

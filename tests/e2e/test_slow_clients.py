@@ -1,4 +1,4 @@
-"""Clients that are slow, silent or endless are ended in time, and meanwhile nobody else waits for them."""
+"""Clients that are slow, silent or endless are disconnected in time, and no other client waits for them."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ LINE = json.dumps(EXAMPLE).encode() + b"\n"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[int, int]]:
-    """Port and process of a service that gives a request little time, so that the tests take little too."""
+    """Port and process id of a service with short time limits, so that the tests are short too."""
     with serving("--max-arrival", "2", "--max-requests", "50", "--max-stall", "4") as found:
         yield found
 
@@ -34,12 +34,12 @@ def memory(process: int) -> float:
 
 
 def open_files(process: int) -> int:
-    """Connections among them."""
+    """The number of open files, connections included."""
     return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
 def ended(connection: socket.socket) -> bytes:
-    """All that comes until the server ends the connection. Raises TimeoutError if it does not."""
+    """All data until the server closes the connection. Raises TimeoutError if it does not."""
     connection.settimeout(20)
     got = b""
     try:
@@ -51,7 +51,7 @@ def ended(connection: socket.socket) -> bytes:
 
 
 def refused(answer: bytes, status: int) -> None:
-    """Whether an answer is one problem+json of this status, with the headers that go with every answer."""
+    """Assert that a response is a problem+json with this status and the usual headers."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status), answer
     assert b"content-type: application/problem+json" in head
@@ -70,8 +70,8 @@ SLOW = [
 ]
 
 
-def test_a_thousand_slow_clients_are_ended_and_nobody_waits_for_them(server: tuple[int, int]) -> None:
-    """Slowloris: each sends a byte now and then, for ever; of each kind are more than may be worked on at once."""
+def test_a_thousand_slow_clients_are_disconnected_and_others_do_not_wait(server: tuple[int, int]) -> None:
+    """Slowloris: each sends a byte now and then; of each kind there are more than max_requests."""
     port, _ = server
 
     async def slow(begun: bytes, goes_on: bytes) -> bytes:
@@ -101,22 +101,22 @@ def test_a_thousand_slow_clients_are_ended_and_nobody_waits_for_them(server: tup
         told = [answer for answer in await slow_ones if answer]
         for answer in told:
             refused(answer, 408)
-        assert len(told) > CLIENTS / 2  # of some, the answer is lost to what they still sent
+        assert len(told) > CLIENTS / 2  # some lose the response because they were still sending
         return answered
 
     assert asyncio.run(work()) > 5
 
 
-def test_a_connection_that_asks_nothing_is_closed_without_a_word(server: tuple[int, int]) -> None:
-    """Whoever only opened one has asked for no answer; nor is an answer due to one that has been given it."""
+def test_an_idle_connection_is_closed_without_a_response(server: tuple[int, int]) -> None:
+    """A new one as well as one whose last request has had its response."""
     for before in (b"", b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", server[0])) as silent:
             silent.sendall(before)
             assert ended(silent).count(b"HTTP/1.1") == bool(before)
 
 
-def test_empty_lines_do_not_keep_a_connection(server: tuple[int, int]) -> None:
-    """A parser skips them before a request, and Uvicorn would wait for it for ever."""
+def test_empty_lines_do_not_keep_a_connection_open(server: tuple[int, int]) -> None:
+    """The parser skips them before a request, and Uvicorn would wait forever."""
     with socket.create_connection(("127.0.0.1", server[0])) as connection:
         connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
@@ -136,10 +136,10 @@ def test_empty_lines_do_not_keep_a_connection(server: tuple[int, int]) -> None:
     ],
     ids=["URL", "header", "headers", "empty lines", "trailer", "chunk extension"],
 )
-def test_a_head_without_end_is_refused_and_takes_no_memory(
+def test_an_endless_head_is_rejected_and_takes_no_memory(
     server: tuple[int, int], begun: bytes, goes_on: bytes, status: int
 ) -> None:
-    """30 MB of it, wherever HTTP lets them stand."""
+    """30 MB, in each place where HTTP allows them."""
     port, process = server
     before = memory(process)
     with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -153,8 +153,8 @@ def test_a_head_without_end_is_refused_and_takes_no_memory(
     assert memory(process) - before < 15
 
 
-def test_a_head_at_the_limit_is_taken_and_one_above_it_is_not(server: tuple[int, int]) -> None:
-    """However it is cut into packets, and when it comes as a whole."""
+def test_a_head_below_the_limit_is_accepted_and_one_above_it_is_not(server: tuple[int, int]) -> None:
+    """In one packet and in many."""
     for size, status in ((31_000, 200), (33_000, 431)):
         head = b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX: %b\r\n\r\n" % (b"a" * size)
         for step in (len(head), 1000):
@@ -164,18 +164,18 @@ def test_a_head_at_the_limit_is_taken_and_one_above_it_is_not(server: tuple[int,
                 assert ended(connection).startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_a_client_that_never_reads_is_cut_off(server: tuple[int, int]) -> None:
-    """Its answers lie in memory for as long as it is there, and closing would wait for it to take them."""
+def test_a_client_that_never_reads_is_disconnected(server: tuple[int, int]) -> None:
+    """Its responses stay in memory while it is connected, and closing would wait for it to read them."""
     port, process = server
     get(port, "/health/live")
-    time.sleep(0.5)  # for the connection of that one to be closed
+    time.sleep(0.5)  # until its connection is closed
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(10)
         before = open_files(process)
         connection.connect(("127.0.0.1", port))
         with contextlib.suppress(TimeoutError, ConnectionError):
-            for _ in range(10):  # more than the kernel keeps for it
+            for _ in range(10):  # more than the kernel buffers
                 connection.sendall(request("/predict/batch", [EXAMPLE] * 10_000))
                 assert open_files(process) > before
         for _ in range(200):
@@ -186,7 +186,7 @@ def test_a_client_that_never_reads_is_cut_off(server: tuple[int, int]) -> None:
 
 
 def test_a_table_may_take_its_time(server: tuple[int, int]) -> None:
-    """It has limits of its own: here it comes for twice as long as JSON may, and the answers keep pace."""
+    """Tables have limits of their own: this one arrives for twice as long as JSON may."""
     with socket.create_connection(("127.0.0.1", server[0])) as connection:
         connection.settimeout(20)
         connection.sendall(TABLE + CHUNKED)
@@ -209,8 +209,8 @@ def test_a_table_may_take_its_time(server: tuple[int, int]) -> None:
     assert b'"bad": 0' in got
 
 
-def test_trailers_are_no_headers(server: tuple[int, int]) -> None:
-    """What comes behind a body cannot change what its head has said."""
+def test_trailers_are_not_headers(server: tuple[int, int]) -> None:
+    """Fields after a body cannot change the meaning of its head."""
     with socket.create_connection(("127.0.0.1", server[0])) as connection:
         body = json.dumps(EXAMPLE).encode()
         head = b"POST /predict HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -219,8 +219,8 @@ def test_trailers_are_no_headers(server: tuple[int, int]) -> None:
         assert ended(connection).startswith(b"HTTP/1.1 415 ")
 
 
-def test_what_is_no_http_is_400_and_what_came_before_it_is_answered(server: tuple[int, int]) -> None:
-    """The whole request gets its own answer, not the refusal of what follows it."""
+def test_invalid_http_is_400_and_a_request_before_it_gets_its_response(server: tuple[int, int]) -> None:
+    """A complete request gets its own response, not the error of what follows it."""
     with socket.create_connection(("127.0.0.1", server[0])) as connection:
         connection.sendall(b"\x16\x03\x01 a TLS greeting, say\r\n\r\n")
         refused(ended(connection), 400)
@@ -232,8 +232,8 @@ def test_what_is_no_http_is_400_and_what_came_before_it_is_answered(server: tupl
         assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_one_connection_too_many_is_told_so() -> None:
-    """Those that are there are served on, and there is room again when one leaves."""
+def test_a_connection_beyond_the_limit_gets_503() -> None:
+    """The others are still served, and there is room again when one closes."""
     with serving("--max-connections", "3") as (port, _):
         there = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
         for connection in there:  # each is known to be accepted
@@ -252,7 +252,7 @@ def test_one_connection_too_many_is_told_so() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_client_that_vanished_is_noticed(server: tuple[int, int]) -> None:
-    """Half-open: whoever lost its network says nothing, so the kernel asks from time to time."""
+    """A half-open connection is silent, so the kernel sends keep-alive probes."""
     with socket.create_connection(("127.0.0.1", server[0])) as connection:
         connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
         assert connection.recv(4096)

@@ -1,4 +1,4 @@
-"""Several worker processes are one service. What becomes of one that is killed: tests/faults/test_processes.py."""
+"""Several worker processes act as one service. Killed workers: tests/faults/test_processes.py."""
 
 import asyncio
 import json
@@ -11,20 +11,20 @@ from tests.e2e.serving import Connection, get, serving
 
 
 def metric(port: int, name: str) -> float:
-    """A sample of /metrics."""
+    """The value of a sample of /metrics."""
     found = re.search(rf"^{re.escape(name)} (\S+)$", get(port, "/metrics"), re.MULTILINE)
     assert found, name
     return float(found[1])
 
 
 def workers(supervisor: int) -> list[int]:
-    """The processes that serve."""
+    """The ids of the worker processes."""
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def until_both_serve(port: int) -> None:
-    """As readiness tells it."""
+    """Wait until /health/ready counts two workers."""
     for _ in range(200):
         if json.loads(get(port, "/health/ready"))["workers"] == 2:
             return
@@ -32,8 +32,8 @@ def until_both_serve(port: int) -> None:
     raise AssertionError("the second worker did not come")
 
 
-def test_every_worker_tells_the_same() -> None:
-    """Whichever of them is asked, the counts are those of all."""
+def test_every_worker_reports_the_counts_of_all() -> None:
+    """Whichever worker responds, /metrics counts the requests of all."""
     with serving("--workers", "2") as (port, _):
 
         async def work() -> None:
@@ -43,5 +43,5 @@ def test_every_worker_tells_the_same() -> None:
                 connection.close()
 
         asyncio.run(work())
-        told = {metric(port, 'heart_rows_total{way="single"}') for _ in range(20)}
-        assert told == {16.0}
+        counts = {metric(port, 'heart_rows_total{way="single"}') for _ in range(20)}
+        assert counts == {16.0}

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it: tensors in, tensors out."""
+"""The Open Inference Protocol v2, which KServe, Triton and MLServer use: tensors in, tensors out."""
 
 from service.api.v2.routes import router
 

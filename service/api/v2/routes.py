@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2: what its clients ask, in its own paths, words and errors."""
+"""The routes of the Open Inference Protocol v2, and their OpenAPI models."""
 
 from http import HTTPStatus
 from typing import Any
@@ -12,30 +12,29 @@ from patient.record import EXAMPLE, FIELDS
 from service.api import health
 from service.api.predict import json_body
 from service.api.state import AppState
-from service.api.v2.job import Job, asked
-from service.api.v2.responses import NAME
-from service.api.v2.tensors import DATATYPE
+from service.api.v2.inference import Inference, parse_headers
+from service.api.v2.messages import DATATYPE, MODEL_NAME
 from service.http.body import read_body
 from service.http.connection import SLOW_CLIENT_EXEMPT
 from service.http.problems import OPEN_INFERENCE, Problem
-from service.http.streams import ClientDisconnected, linger
+from service.http.streams import ClientDisconnected, discard_body
 from service.model.predictor import Predictor
 from service.observe.request_context import record_scored
 from service.records.errors import RecordError
 
-MODEL = f"{OPEN_INFERENCE}/models/{NAME}"
-ANY = OPEN_INFERENCE + "/models/{model}"  # the same and wrong ones, which are told what there is
-VERSION = ANY + "/versions/{version}"
+MODEL = f"{OPEN_INFERENCE}/models/{MODEL_NAME}"
+ANY_MODEL = OPEN_INFERENCE + "/models/{model}"  # so that wrong names and versions get an error that says what is served
+ANY_VERSION = ANY_MODEL + "/versions/{version}"
 
 
 class OpenInferenceError(BaseModel):
-    """What is wrong, in one string."""
+    """An error, in one string."""
 
     error: str
 
 
 class ServerMetadata(BaseModel):
-    """What speaks here."""
+    """The server and the protocol's extensions that it supports."""
 
     name: str = "heart"
     version: str
@@ -43,21 +42,21 @@ class ServerMetadata(BaseModel):
 
 
 class ServerLive(BaseModel):
-    """The process answers."""
+    """The process runs."""
 
     live: bool = True
 
 
 class ServerReady(BaseModel):
-    """It can answer for patients."""
+    """The service can score records."""
 
     ready: bool = True
 
 
 class ModelReady(ServerReady):
-    """The model can."""
+    """The model can score records."""
 
-    name: str = NAME
+    name: str = MODEL_NAME
 
 
 class TensorMetadata(BaseModel):
@@ -69,19 +68,19 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """The model, and its tensors."""
+    """The model and its tensors."""
 
-    name: str = NAME
-    versions: list[str] = Field(description="the one that serves", examples=[["1"]])
+    name: str = MODEL_NAME
+    versions: list[str] = Field(description="the version that serves", examples=[["1"]])
     platform: str = "onnxruntime_onnx"
     inputs: list[TensorMetadata] = [TensorMetadata(name=INPUT, shape=[-1, len(FIELDS)])]
     outputs: list[TensorMetadata] = [TensorMetadata(name=OUTPUT, shape=[-1, 1])]
 
 
 class RepositoryIndex(BaseModel):
-    """A version, and whether it serves."""
+    """A model version and its state."""
 
-    name: str = NAME
+    name: str = MODEL_NAME
     version: str
     state: str = "READY"
     reason: str = ""
@@ -98,28 +97,28 @@ class InferenceResponse(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    model_name: str = NAME
+    model_name: str = MODEL_NAME
     model_version: str
-    id: str | None = Field(None, description="that of the request, if it had one")
+    id: str | None = Field(None, description="the request's id, if it had one")
     outputs: list[ResponseOutput]
 
 
-def failing(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can fail in these ways, for OpenAPI."""
+def error_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI `responses` for a route that can fail with these statuses."""
     return {int(status): {"description": status.phrase, "model": OpenInferenceError} for status in statuses}
 
 
-NOT_READY = failing(HTTPStatus.SERVICE_UNAVAILABLE)
-NOT_FOUND = failing(HTTPStatus.NOT_FOUND) | NOT_READY
-FAILURES = NOT_FOUND | failing(
+NOT_READY = error_responses(HTTPStatus.SERVICE_UNAVAILABLE)
+NOT_FOUND = error_responses(HTTPStatus.NOT_FOUND) | NOT_READY
+FAILURES = NOT_FOUND | error_responses(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.INTERNAL_SERVER_ERROR,
 )
-BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
-REQUEST = {
+BINARY_RESPONSE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
+EXAMPLE_REQUEST = {
     "inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [1, len(FIELDS)], "data": [[*EXAMPLE.values()]]}],
 }
 TENSOR = {
@@ -129,18 +128,21 @@ TENSOR = {
         "name": {"type": "string", "enum": [INPUT, *FIELDS]},
         "datatype": {"type": "string", "const": DATATYPE},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2},
-        "data": {"type": "array", "description": "row-major, flat or nested; null: not taken; absent where binary"},
+        "data": {
+            "type": "array",
+            "description": "row-major, flat or nested; null: not taken; absent for a binary tensor",
+        },
     },
 }
 INPUTS = {"type": "array", "items": TENSOR, "minItems": 1}
-TAKES = json_body({"type": "object", "required": ["inputs"], "properties": {"inputs": INPUTS}}, REQUEST)
+REQUEST_BODY = json_body({"type": "object", "required": ["inputs"], "properties": {"inputs": INPUTS}}, EXAMPLE_REQUEST)
 router = APIRouter(tags=["Open Inference Protocol v2"])
 unlisted = APIRouter(include_in_schema=False)
 
 
 @router.get(OPEN_INFERENCE)
-async def server(request: Request) -> ServerMetadata:
-    """What speaks here, and which extensions of the protocol."""
+async def server_metadata(request: Request) -> ServerMetadata:
+    """The server's name and version, and the protocol's extensions that it supports."""
     return ServerMetadata(version=request.app.version)
 
 
@@ -152,77 +154,89 @@ async def live() -> ServerLive:
 
 @router.get(OPEN_INFERENCE + "/health/ready", responses=NOT_READY)
 async def ready(request: Request) -> ServerReady:
-    """Whether the service can answer, as /health/ready judges it."""
+    """Whether the service can score records, by the same checks as /health/ready."""
     await health.ready(request)
     return ServerReady()
 
 
 @router.post(OPEN_INFERENCE + "/repository/index", responses=NOT_READY)
-async def index(request: Request) -> list[RepositoryIndex]:
-    """The version that serves, as Triton lists its models."""
+async def repository_index(request: Request) -> list[RepositoryIndex]:
+    """The version that serves, in the form in which Triton lists its models."""
     return [RepositoryIndex(version=AppState.of(request).ready_model().version)]
 
 
 @router.get(MODEL, responses=NOT_FOUND)
-@unlisted.get(ANY)
-@unlisted.get(VERSION)
-async def described(request: Request) -> ModelMetadata:
-    """The model's version and tensors. Instead of `patient`, 13 tensors named as the fields are taken too.
+@unlisted.get(ANY_MODEL)
+@unlisted.get(ANY_VERSION)
+async def model_metadata(request: Request) -> ModelMetadata:
+    """The model's version and tensors. Instead of `patient`, 13 tensors named after the fields are accepted too.
 
-    This path and those below it also exist with `/versions/{version}` behind the model.
+    This path and those below it also exist with `/versions/{version}` after the model.
     """
     return ModelMetadata(versions=[_model(request).version])
 
 
 @router.get(MODEL + "/ready", responses=NOT_FOUND)
-@unlisted.get(ANY + "/ready")
-@unlisted.get(VERSION + "/ready")
+@unlisted.get(ANY_MODEL + "/ready")
+@unlisted.get(ANY_VERSION + "/ready")
 async def model_ready(request: Request) -> ModelReady:
-    """Whether the model can answer."""
+    """Whether the model can score records."""
     _model(request)
     await health.ready(request)
     return ModelReady()
 
 
-@router.post(MODEL + "/infer", response_model=InferenceResponse, responses=FAILURES | BINARY, openapi_extra=TAKES)
-@unlisted.post(ANY + "/infer")
-@unlisted.post(VERSION + "/infer")
+@router.post(
+    MODEL + "/infer",
+    response_model=InferenceResponse,
+    responses=FAILURES | BINARY_RESPONSE,
+    openapi_extra=REQUEST_BODY,
+)
+@unlisted.post(ANY_MODEL + "/infer")
+@unlisted.post(ANY_VERSION + "/infer")
 async def infer(request: Request) -> Response:
-    """The probabilities for N patients: `patient` FP32 [N,13], fields in the record's order, to `probability` [N,1].
+    """The probabilities of heart disease for N patients: input `patient` FP32 [N,13], output `probability` FP32 [N,1].
 
-    What was not taken is null, or NaN in bytes. Tensors are JSON or binary (extension `binary_tensor_data`).
+    The columns of `patient` are the record's fields in their order. A measurement that was not taken is null in JSON
+    and NaN in binary tensors. Tensors are JSON or binary (extension `binary_tensor_data`).
     """
     state = AppState.of(request)
     _model(request)
-    job = Job(asked(request.headers), state)
-    if not job.asked.in_thread(state.settings):
-        response = await job.in_loop(await read_body(request.scope, request.receive, state.settings.max_body))
-        record_scored(job.rows, job.model.version)
-        return response
-    settings = state.settings
-    answer = None
+    inference = Inference(parse_headers(request.headers), state)
+    if inference.headers.need_thread(state.settings):
+        response = await _infer_in_thread(request, inference, state)
+    else:
+        body = await read_body(request.scope, request.receive, state.settings.max_body)
+        response = await inference.run_in_loop(body)
+    record_scored(inference.scored_rows, inference.model.version)
+    return response
+
+
+async def _infer_in_thread(request: Request, inference: Inference, state: AppState) -> Response:
+    settings, stream = state.settings, None
     request.scope[SLOW_CLIENT_EXEMPT] = True
+    work = state.streams.run(inference.run_in_thread, request.receive, settings.max_stall, settings.max_seconds)
     try:
-        async with state.streams.run(job.work, request.receive, settings.max_stall, settings.max_seconds) as answer:
-            async for _ in answer:
+        async with work as stream:
+            async for _ in stream:
                 pass
     except ClientDisconnected:
         raise ClientDisconnect from None
     except (Problem, RecordError):
-        await linger(request.receive if answer and not answer.body.ended else None)
+        if not (stream and stream.request.is_complete):
+            await discard_body(request.receive)
         raise
-    assert job.response
-    record_scored(job.rows, job.model.version)
-    return job.response
+    assert inference.response
+    return inference.response
 
 
 def _model(request: Request) -> Predictor:
-    """The model that this path names. Raises Problem 404 and 503."""
+    """The model, if the path names the one that serves. Raises Problem 404 and 503."""
     model = AppState.of(request).ready_model()
-    asked = request.path_params
-    if asked.get("model", NAME) != NAME:
-        raise Problem(HTTPStatus.NOT_FOUND, f"There is no such model; {NAME} is served.")
-    if asked.get("version", model.version) != model.version:
+    wanted = request.path_params
+    if wanted.get("model", MODEL_NAME) != MODEL_NAME:
+        raise Problem(HTTPStatus.NOT_FOUND, f"There is no such model; {MODEL_NAME} is served.")
+    if wanted.get("version", model.version) != model.version:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is no such version; version {model.version} serves.")
     return model
 

@@ -1,60 +1,64 @@
-"""The tensors of a request -> patients, a row each: `patient` [N,13], or one tensor for each of the 13 fields."""
+"""Assemble patients from a request's tensors: `patient` [N,13], or one tensor for each of the 13 fields."""
 
 from collections.abc import Sequence
-from http import HTTPStatus
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patient.artefact import INPUT
 from patient.record import FIELDS
-from service.api.v2.requests import Data, Inference, Tensor, refused
+from service.api.v2.messages import DATATYPE, FP32, Data, Tensor, bad_request, too_large
 from service.settings import Settings
 
-DATATYPE = "FP32"
-LITTLE = np.dtype("<f4")  # FP32 as it is on the wire
 Rows = NDArray[np.float32 | np.float64]  # [N,13] in the record's order, NaN = missing
+Binary = bytes | bytearray | memoryview
 
 
-class Source(Protocol):
-    """What a body is read from. It may have a `readinto`, which spares a copy."""
+def rows_of(inputs: Sequence[Tensor], binary: Binary, settings: Settings) -> Rows:
+    """Return unchecked values, float[N,13]; `binary` holds the bytes of the binary tensors one after the other.
 
-    def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes, as soon as there are any; none at the end."""
-
-
-def rows(request: Inference, source: Source, settings: Settings) -> Rows:
-    """float[N,13], values not judged yet. Binary tensors are read from `source`, of which nothing may be left.
-
-    JSON values are float64, as they were written; binary ones float32. Raises Problem 400, and 413 above the limits of
-    JSON batches and of binary tables.
+    Values of JSON tensors are float64, as they were written; those of binary ones float32, a view that may be
+    unaligned. Raises Problem 400, and 413 above the limits of JSON batches and of binary tables.
     """
-    tensors = {tensor.name: tensor for tensor in request.inputs}
-    if len(tensors) < len(request.inputs):
-        raise refused("An input is given twice.")
-    whole = tensors.keys() == {INPUT}
-    if not whole and tensors.keys() != {*FIELDS}:
-        raise refused(f"The inputs are {INPUT} alone, or all of {', '.join(FIELDS)}.")
-    width = len(FIELDS) if whole else 1
-    count = _count(request.inputs, width)
-    most = settings.max_rows if any(tensor.data for tensor in request.inputs) else settings.max_table_rows
-    if count > most:
-        raise refused(f"Up to {most} rows may come at once.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    for tensor in request.inputs:
-        _check_size(tensor, LITTLE.itemsize * count * width)
-    if sum(tensor.size or 0 for tensor in request.inputs) > settings.max_part:
-        detail = f"The binary tensors are larger than {settings.max_part} bytes."
-        raise refused(detail, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    if whole:
-        found = _values(tensors[INPUT], count, width, source)
-    else:
-        found = np.empty((count, len(FIELDS)), order="F")
-        for tensor in request.inputs:  # the order in which their bytes lie
-            found[:, FIELDS.index(tensor.name)] = _values(tensor, count, width, source)[:, 0]
-    if source.read(1):
-        raise refused("The body is longer than its JSON and the binary_data_size of its inputs say.")
-    return found
+    tensors = {tensor.name: tensor for tensor in inputs}
+    if len(tensors) < len(inputs):
+        raise bad_request("An input is given twice.")
+    is_whole = tensors.keys() == {INPUT}
+    if not is_whole and tensors.keys() != {*FIELDS}:
+        raise bad_request(f"The inputs must be {INPUT} alone, or all of {', '.join(FIELDS)}.")
+    width = len(FIELDS) if is_whole else 1
+    count = _count(inputs, width)
+    max_rows = settings.max_rows if any(tensor.data for tensor in inputs) else settings.max_table_rows
+    if count > max_rows:
+        raise too_large(f"A request may hold up to {max_rows} rows.")
+    for tensor in inputs:
+        _check_size(tensor, FP32.itemsize * count * width)
+    if sum(tensor.binary_bytes or 0 for tensor in inputs) > settings.max_part:
+        raise too_large(f"The binary tensors are larger than {settings.max_part} bytes.")
+    columns = _columns(inputs, count, width, binary)
+    if is_whole:
+        return columns[INPUT]
+    rows = np.empty((count, len(FIELDS)), order="F")
+    for i, name in enumerate(FIELDS):
+        rows[:, i] = columns[name][:, 0]
+    return rows
+
+
+def _columns(inputs: Sequence[Tensor], count: int, width: int, binary: Binary) -> dict[str, Rows]:
+    """float[count,width] of each input."""
+    columns: dict[str, Rows] = {}
+    start, size = 0, FP32.itemsize * count * width
+    for tensor in inputs:  # in the order in which their bytes were sent
+        if tensor.data is not None:
+            columns[tensor.name] = _from_json(tensor, tensor.data, count, width)
+            continue
+        if start + size > len(binary):
+            raise bad_request(f"The body ends before {tensor.name} does.")
+        columns[tensor.name] = np.frombuffer(binary, FP32, count * width, start).reshape(count, width)
+        start += size
+    if start < len(binary):
+        raise bad_request("The body is longer than its JSON and the binary_data_size of its inputs say.")
+    return columns
 
 
 def _count(tensors: Sequence[Tensor], width: int) -> int:
@@ -62,61 +66,34 @@ def _count(tensors: Sequence[Tensor], width: int) -> int:
     counts = set()
     for tensor in tensors:
         if tensor.datatype != DATATYPE:
-            raise refused(f"{tensor.name} must have the datatype {DATATYPE}.")
+            raise bad_request(f"{tensor.name} must have the datatype {DATATYPE}.")
         allowed = [[width]] if width > 1 else [[], [1]]
         if not tensor.shape or tensor.shape[1:] not in allowed:
-            raise refused(f"{tensor.name} must have the shape {'[N,13]' if width > 1 else '[N] or [N,1]'}.")
+            raise bad_request(f"{tensor.name} must have the shape {'[N,13]' if width > 1 else '[N] or [N,1]'}.")
         counts.add(tensor.shape[0])
     if len(counts) > 1:
-        raise refused("The inputs must have the same number of rows.")
+        raise bad_request("The inputs must have the same number of rows.")
     (count,) = counts
     if count < 1:
-        raise refused("The batch is empty: send at least one row.")
+        raise bad_request("The batch is empty: send at least one row.")
     return count
 
 
 def _check_size(tensor: Tensor, size: int) -> None:
     if tensor.parameters and tensor.parameters.shared_memory_region is not None:
-        raise refused("Shared memory is not read here: send the values.")
-    if (tensor.data is None) == (tensor.size is None):
-        raise refused(f"{tensor.name} must have either data or the parameter binary_data_size.")
-    if tensor.size not in (None, size):
-        raise refused(f"{tensor.name} must have a binary_data_size of {size} for its shape: 4 bytes a value.")
+        raise bad_request("Shared memory is not supported: send the values.")
+    if (tensor.data is None) == (tensor.binary_bytes is None):
+        raise bad_request(f"{tensor.name} must have either data or the parameter binary_data_size.")
+    if tensor.binary_bytes not in (None, size):
+        raise bad_request(f"{tensor.name} must have a binary_data_size of {size} for its shape: 4 bytes a value.")
 
 
-def _values(tensor: Tensor, count: int, width: int, source: Source) -> Rows:
-    """float[count,width]."""
-    if tensor.data is not None:
-        return _numbers(tensor, tensor.data, count, width)
-    values = np.empty((count, width), LITTLE)
-    if _fill(source, values.reshape(-1).view(np.uint8).data) < values.nbytes:
-        raise refused(f"The body ends before {tensor.name} does.")
-    return values
-
-
-def _numbers(tensor: Tensor, data: Data, count: int, width: int) -> Rows:
-    """float64[count,width] of data that are flat, or nested as the shape says."""
+def _from_json(tensor: Tensor, data: Data, count: int, width: int) -> NDArray[np.float64]:
+    """float64[count,width] from data that are flat, or nested as the shape says."""
     try:
-        found = np.array(data, np.float64)
+        values = np.array(data, np.float64)
     except (ValueError, TypeError):  # ragged
-        found = np.empty(0)
-    if list(found.shape) not in ([count * width], tensor.shape):
-        raise refused(f"The data of {tensor.name} do not fill its shape, flat or nested.")
-    return found.reshape(count, width)
-
-
-def _fill(source: Source, view: memoryview) -> int:
-    """Read as many bytes as a view holds into it, fewer only at the end; returns how many."""
-    done = 0
-    readinto = getattr(source, "readinto", None)
-    while done < len(view):
-        if readinto:
-            size = readinto(view[done:])
-        else:
-            data = source.read(len(view) - done)
-            size = len(data)
-            view[done : done + size] = data
-        if not size:
-            break
-        done += size
-    return done
+        values = np.empty(0)
+    if list(values.shape) not in ([count * width], tensor.shape):
+        raise bad_request(f"The data of {tensor.name} do not fill its shape, flat or nested.")
+    return values.reshape(count, width)

@@ -26,28 +26,26 @@ each = pytest.mark.parametrize("format_", FORMATS, ids=lambda f: f.media_type.rp
 
 
 def body(format_: Format, records: list[dict[str, Any]]) -> bytes:
-    """Records in this format."""
+    """Encode records in this format."""
     return packed(format_, pa.Table.from_pylist(records))
 
 
 def post(client: TestClient, format_: Format, content: Any, query: str = "", **headers: str) -> Any:
-    """POST them as their type."""
+    """POST a table with its media type."""
     sent = {"Content-Type": format_.media_type} | {name.replace("_", "-"): value for name, value in headers.items()}
     return client.post(f"/predict/batch{query}", content=content, headers=sent)
 
 
 def answers(response: Any, format_: Format) -> list[dict[str, Any]]:
-    """The rows of a good answer, without NDJSON's summary."""
+    """The rows of a successful response, without the summary of NDJSON."""
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].partition(";")[0] == format_.media_type
     return [row for row in unpacked(format_, response.content) if "summary" not in row]
 
 
 @each
-def test_a_table_is_answered_in_the_format_it_came_in(
-    client: TestClient, predictor: Predictor, format_: Format
-) -> None:
-    """With what single requests would have been told, and with what answered."""
+def test_a_response_has_the_format_of_the_table(client: TestClient, predictor: Predictor, format_: Format) -> None:
+    """With the results of single requests; headers name the model version and threshold."""
     response = post(client, format_, body(format_, RECORDS), "?on_error=refuse")
     rows = answers(response, format_)
     for record, row in zip(RECORDS, rows, strict=True):
@@ -61,8 +59,8 @@ def test_a_table_is_answered_in_the_format_it_came_in(
 
 @each
 @pytest.mark.parametrize("answer", FORMATS, ids=lambda f: f.media_type.rpartition("/")[2])
-def test_accept_chooses_the_format_of_the_answer(client: TestClient, format_: Format, answer: Format) -> None:
-    """From any format into any other."""
+def test_accept_selects_the_format_of_the_response(client: TestClient, format_: Format, answer: Format) -> None:
+    """From any format to any other."""
     response = post(client, format_, body(format_, RECORDS), Accept=answer.media_type)
     assert [row["missing"] for row in answers(response, answer)] == [[], ["ca"], ["chol"]]
 
@@ -79,20 +77,20 @@ def test_accept_chooses_the_format_of_the_answer(client: TestClient, format_: Fo
         ("application/vnd.apache.parquet;q=nonsense, text/csv", CSV),
     ],
 )
-def test_accept_is_read_as_http_says(client: TestClient, accept: str, answer: Format) -> None:
-    """Weights, ranges, and what came in where it is as good as others."""
+def test_accept_follows_http(client: TestClient, accept: str, answer: Format) -> None:
+    """Weights and ranges; among equals the format of the body is preferred."""
     answers(post(client, CSV, body(CSV, RECORDS), Accept=accept), answer)
 
 
-def test_an_answer_that_nobody_can_give_is_406(client: TestClient) -> None:
-    """And says what there is."""
+def test_an_unsupported_accept_is_406(client: TestClient) -> None:
+    """The error names the supported types."""
     assert "text/csv" in problem(post(client, CSV, body(CSV, RECORDS), Accept="text/html"), 406).detail
     problem(post(client, JSON, body(JSON, RECORDS), Accept="application/*;q=0"), 406)
 
 
 @each
-def test_a_table_with_bad_rows_is_refused_and_they_are_named(client: TestClient, format_: Format) -> None:
-    """Row, column and reason, before any of the answer."""
+def test_a_table_with_invalid_rows_is_rejected_and_they_are_listed(client: TestClient, format_: Format) -> None:
+    """With row, column and reason."""
     details = problem(post(client, format_, body(format_, BAD), "?on_error=refuse"), 422)
     thal, age = (next(field.expected for field in measurements() if field.name == name) for name in ("thal", "age"))
     found = [(error.pointer, error.detail) for error in details.errors or []]
@@ -101,8 +99,8 @@ def test_a_table_with_bad_rows_is_refused_and_they_are_named(client: TestClient,
 
 
 @each
-def test_a_table_with_bad_rows_is_reported_row_for_row(client: TestClient, format_: Format) -> None:
-    """The good ones are scored, the others answered in place, with what is wrong."""
+def test_with_report_invalid_rows_get_an_error_in_place(client: TestClient, format_: Format) -> None:
+    """The valid rows are scored."""
     rows = answers(post(client, format_, body(format_, BAD), "?on_error=report"), format_)
     good = client.post("/predict", json=EXAMPLE).json()["probability"]
     null = "" if format_ is CSV else None
@@ -117,8 +115,8 @@ def test_a_table_with_bad_rows_is_reported_row_for_row(client: TestClient, forma
     assert rows[1]["error"].startswith(f"chol: {CHOL} | thal: ")
 
 
-def test_ndjson_reports_by_default_and_sums_up_in_its_last_line(client: TestClient, predictor: Predictor) -> None:
-    """It streams: what is wrong is said in place."""
+def test_ndjson_reports_by_default_and_ends_with_a_summary(client: TestClient, predictor: Predictor) -> None:
+    """It streams, so errors are reported in place."""
     lines = post(client, NDJSON, body(NDJSON, BAD)).text.splitlines()
     assert len(lines) == 5
     assert json.loads(lines[-1]) == {
@@ -127,13 +125,13 @@ def test_ndjson_reports_by_default_and_sums_up_in_its_last_line(client: TestClie
 
 
 @pytest.mark.parametrize("format_", [JSON, CSV, ARROW, PARQUET], ids=lambda f: f.media_type.rpartition("/")[2])
-def test_every_other_format_refuses_by_default(client: TestClient, format_: Format) -> None:
-    """An answer that looks whole is whole."""
+def test_every_other_format_rejects_invalid_rows_by_default(client: TestClient, format_: Format) -> None:
+    """A response that looks complete is complete."""
     problem(post(client, format_, body(format_, BAD)), 422)
 
 
-def test_a_hundred_faults_are_listed_and_all_are_counted(client: TestClient) -> None:
-    """An answer stays small, whatever was sent."""
+def test_a_hundred_errors_are_listed_and_all_are_counted(client: TestClient) -> None:
+    """A response stays small, whatever was sent."""
     details = problem(post(client, CSV, body(CSV, [EXAMPLE | {"age": 400, "chol": 0}] * 30_000)), 422)
     assert details.errors is not None
     assert (len(details.errors), details.total) == (100, 60_000)
@@ -142,7 +140,7 @@ def test_a_hundred_faults_are_listed_and_all_are_counted(client: TestClient) -> 
 
 @each
 def test_named_columns_pass_through(client: TestClient, format_: Format) -> None:
-    """By name, all of them, or not at all."""
+    """By name, or all with `*`."""
     records = [record | {"mrn": f"m,{i}", "visit": f"{i}"} for i, record in enumerate(RECORDS)]
     content = body(format_, records)
     for query, kept in (
@@ -161,8 +159,8 @@ def test_named_columns_pass_through(client: TestClient, format_: Format) -> None
 @pytest.mark.parametrize(
     "query", ["?keep=age", "?keep=error", "?on_error=ignore", "?on_error=report&on_error=refuse", "?on_eror=report"]
 )
-def test_a_query_that_means_nothing_is_refused(client: TestClient, query: str) -> None:
-    """A misspelt option is not left out in silence."""
+def test_an_unknown_or_invalid_query_is_rejected(client: TestClient, query: str) -> None:
+    """A misspelt option is not silently ignored."""
     for format_ in (JSON, CSV):
         problem(post(client, format_, body(format_, RECORDS), query), 422)
 
@@ -170,7 +168,7 @@ def test_a_query_that_means_nothing_is_refused(client: TestClient, query: str) -
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
 @each
 def test_a_compressed_body(client: TestClient, format_: Format, packing: str) -> None:
-    """By Content-Encoding; cut off it is refused."""
+    """By Content-Encoding; a body that is cut off is rejected."""
     small = pa.compress(body(format_, RECORDS), packing, asbytes=True)
     response = post(client, format_, small, "?on_error=refuse", Content_Encoding=packing)
     assert len(answers(response, format_)) == 3
@@ -179,15 +177,15 @@ def test_a_compressed_body(client: TestClient, format_: Format, packing: str) ->
 
 @pytest.mark.parametrize("packing", ["br", "gzip, gzip", "nonsense"])
 def test_another_encoding_is_415(client: TestClient, packing: str) -> None:
-    """And the answer names those there are."""
+    """The error names the supported ones."""
     assert "zstd" in problem(post(client, CSV, b"", Content_Encoding=packing), 415).detail
 
 
 @pytest.mark.parametrize(
     "content_type", ["", "text/plain", "text/csv; charset=latin-1", "application/xml", "multipart/mixed; boundary=x"]
 )
-def test_another_type_is_415_and_says_which_there_are(client: TestClient, content_type: str) -> None:
-    """In a header too."""
+def test_another_type_is_415_and_names_the_supported_ones(client: TestClient, content_type: str) -> None:
+    """Also in the header Accept-Post."""
     response = client.post("/predict/batch", content=b"x", headers={"Content-Type": content_type})
     problem(response, 415)
     assert "charset" in content_type or "text/csv" in response.headers["accept-post"]
@@ -196,20 +194,20 @@ def test_another_type_is_415_and_says_which_there_are(client: TestClient, conten
 @each
 @pytest.mark.parametrize("named", [True, False])
 def test_a_file_in_a_form(client: TestClient, format_: Format, named: bool) -> None:
-    """Its format is that of its name, or of its type; the answer has the same."""
+    """Its name or its type gives the format; the response has the same."""
     name, kind = (f"t{format_.suffixes[0]}", "application/octet-stream") if named else ("blob", format_.media_type)
     response = client.post("/predict/batch?on_error=refuse", files={"file": (name, body(format_, RECORDS), kind)})
     assert len(answers(response, format_)) == 3
 
 
-def test_a_packed_file_in_a_form(client: TestClient) -> None:
-    """By its name."""
+def test_a_compressed_file_in_a_form(client: TestClient) -> None:
+    """Its name gives the compression."""
     files = {"file": ("t.csv.gz", gzip.compress(body(CSV, RECORDS)), "application/gzip")}
     assert len(answers(client.post("/predict/batch", files=files), CSV)) == 3
 
 
-def test_a_form_that_is_not_one_file_is_refused(client: TestClient) -> None:
-    """More files, fields beside it, an unknown kind, no file, a form that is cut off."""
+def test_a_form_without_exactly_one_file_is_rejected(client: TestClient) -> None:
+    """Two files, other fields, an unknown type, no file, a form that is cut off."""
     content = body(CSV, RECORDS)
     problem(client.post("/predict/batch", files=[("a", ("a.csv", content)), ("b", ("b.csv", content))]), 400)
     problem(client.post("/predict/batch", files={"a": ("a.csv", content)}, data={"keep": "mrn"}), 400)
@@ -227,8 +225,8 @@ def test_a_form_that_is_not_one_file_is_refused(client: TestClient) -> None:
 
 @each
 @pytest.mark.parametrize("option", ["refuse", "report"])
-def test_a_table_without_rows_is_refused(client: TestClient, format_: Format, option: str) -> None:
-    """Nothing at all, and a header alone."""
+def test_a_table_without_rows_is_rejected(client: TestClient, format_: Format, option: str) -> None:
+    """An empty body, and a header alone."""
     assert post(client, format_, b"", f"?on_error={option}").status_code in (400, 422)
     if format_ not in (JSON, NDJSON):
         empty = packed(format_, pa.Table.from_pylist(RECORDS).slice(0, 0))
@@ -238,7 +236,7 @@ def test_a_table_without_rows_is_refused(client: TestClient, format_: Format, op
 
 @each
 def test_limits_are_413_and_named(predictor: Predictor, format_: Format) -> None:
-    """Bytes as sent, bytes unpacked, rows, and what is set aside."""
+    """Compressed and decompressed bytes, rows, and bytes on disk."""
     content = body(format_, RECORDS)
     small = pa.compress(content, "gzip", asbytes=True)
     most = {"max_table": len(content) - 1, "max_body": len(content) - 1}
@@ -256,14 +254,14 @@ def test_limits_are_413_and_named(predictor: Predictor, format_: Format) -> None
             problem(post(client, format_, content, "?on_error=refuse"), 413)
 
 
-def test_a_bomb_is_413(client: TestClient) -> None:
-    """A few kilobytes that are hundreds of megabytes."""
+def test_a_decompression_bomb_is_413(client: TestClient) -> None:
+    """A few kilobytes that decompress to hundreds of megabytes."""
     bomb = pa.compress(",".join(FIELDS).encode() + b"\n" * 300_000_000, "zstd", asbytes=True)
     assert "200 times" in problem(post(client, CSV, bomb, Content_Encoding="zstd"), 413).detail
 
 
-def test_no_value_of_a_table_is_in_an_answer_or_a_log(client: TestClient, caplog: Any) -> None:
-    """Whatever is wrong with it."""
+def test_no_value_of_a_table_is_in_a_response_or_a_log(client: TestClient, caplog: Any) -> None:
+    """Whatever is wrong with the table."""
     for format_ in FORMATS:
         content = body(format_, [EXAMPLE | {"chol": 98765.4321}])
         for sent in (content, content[:-3], content[5:]):
@@ -275,8 +273,8 @@ def test_no_value_of_a_table_is_in_an_answer_or_a_log(client: TestClient, caplog
     assert "98765" not in caplog.text
 
 
-def test_a_bug_of_ours_is_a_500_without_details(monkeypatch: pytest.MonkeyPatch, client: TestClient) -> None:
-    """Also where a thread computes."""
+def test_an_unexpected_exception_is_a_500_without_details(monkeypatch: pytest.MonkeyPatch, client: TestClient) -> None:
+    """Also in a thread."""
 
     def bug(*_: object) -> None:
         raise RuntimeError("secret detail")
@@ -288,13 +286,13 @@ def test_a_bug_of_ours_is_a_500_without_details(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_without_a_model_a_table_is_503() -> None:
-    """As everything that needs one."""
+    """Like every request that needs one."""
     waiting = TestClient(create_app(Settings()))  # not entered: its lifespan has not begun
     problem(post(waiting, CSV, body(CSV, RECORDS)), 503)
 
 
-def test_a_body_that_comes_in_pieces(client: TestClient) -> None:
-    """Without a length, as a pipe sends it."""
+def test_a_body_may_arrive_in_pieces(client: TestClient) -> None:
+    """Without a length, as curl sends a pipe."""
 
     def pieces() -> Iterator[bytes]:
         content = body(CSV, RECORDS * 1000)
@@ -304,8 +302,8 @@ def test_a_body_that_comes_in_pieces(client: TestClient) -> None:
     assert len(answers(post(client, CSV, pieces()), CSV)) == 3000
 
 
-def test_types_of_an_answer_in_columns(client: TestClient) -> None:
-    """Arrow and Parquet say what they are, and which model answered."""
+def test_columnar_responses_have_types_and_metadata(client: TestClient) -> None:
+    """Arrow and Parquet have typed columns, model version and threshold."""
     for format_ in (ARROW, PARQUET):
         content = post(client, format_, body(format_, RECORDS), "?on_error=report").content
         table = (

@@ -1,4 +1,4 @@
-"""POST /explain: the answer of /predict, with reasons that add up to it, in words that people read."""
+"""POST /explain: the result of /predict, with contributions that add up to it and readable labels."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from patient.artefact import FILE, INPUT
 from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS, PatientRecord
-from service.api.explain import MAX_BODY, MAX_RECORDS
+from service.api.explain import MAX_BODY_BYTES, MAX_RECORDS
 from service.api.state import AppState
 from service.app import create_app
 from service.explain.explanation import explain, log_odds
@@ -42,7 +42,7 @@ def reasons(predictor: Predictor) -> Iterator[TestClient]:
 
 
 def state_of(client: TestClient) -> AppState:
-    """What its app shares among requests."""
+    """The state of its app."""
     assert isinstance(client.app, FastAPI)
     state: AppState = client.app.state.heart
     return state
@@ -50,7 +50,7 @@ def state_of(client: TestClient) -> AppState:
 
 @settings(deadline=None, max_examples=25)
 @given(patients())
-def test_the_reasons_add_up_to_what_predict_says(predictor: Predictor, values: Values) -> None:
+def test_contributions_add_up_to_the_prediction(predictor: Predictor, values: Values) -> None:
     """Base value and contributions to the log-odds, the log-odds to the probability."""
     told = explain(predictor, values)
     total = told.base_value + sum(one.contribution for one in told.contributions)
@@ -61,8 +61,8 @@ def test_the_reasons_add_up_to_what_predict_says(predictor: Predictor, values: V
     assert told.heart_disease == (told.probability >= told.threshold)
 
 
-def test_the_answer_is_that_of_predict_with_all_thirteen_reasons(client: TestClient) -> None:
-    """The same numbers; each measurement once, the weightiest first."""
+def test_an_explanation_has_the_prediction_and_thirteen_contributions(client: TestClient) -> None:
+    """The same numbers as /predict; each measurement once, the largest first."""
     for record in (EXAMPLE, GAPS, ODDLY):
         told = client.post("/explain", json=record).json()
         Explanation.model_validate(told)
@@ -74,8 +74,8 @@ def test_the_answer_is_that_of_predict_with_all_thirteen_reasons(client: TestCli
         assert sizes == sorted(sizes, reverse=True)
 
 
-def test_a_reason_reads_as_people_say_it(client: TestClient) -> None:
-    """A unit for a number, a word for a code, and what was not taken."""
+def test_labels_are_readable(client: TestClient) -> None:
+    """A number with its unit, a word for a code, and a note for a missing value."""
     labels = {one["feature"]: one["label"] for one in client.post("/explain", json=GAPS).json()["contributions"]}
     assert labels["thalach"] == "Maximum heart rate 150 beats/min"
     assert labels["oldpeak"] == "ST depression 2.3 mm"
@@ -83,8 +83,8 @@ def test_a_reason_reads_as_people_say_it(client: TestClient) -> None:
     assert labels["thal"] == "Thallium scan not taken"
 
 
-def test_a_change_said_to_turn_the_answer_turns_predicts(client: TestClient) -> None:
-    """Put the value into the record, ask again, and the other answer comes."""
+def test_a_counterfactual_value_changes_the_prediction(client: TestClient) -> None:
+    """/predict gives the opposite result for the record with that value."""
     for record in (EXAMPLE, GAPS, {**EXAMPLE, "exang": 1}):
         told = client.post("/explain", json=record).json()
         turned = [change for change in told["changes"] if change["to"] is not None]
@@ -98,8 +98,8 @@ def test_a_change_said_to_turn_the_answer_turns_predicts(client: TestClient) -> 
         assert "not advice" in told["note"]
 
 
-def test_an_array_is_answered_by_an_array_in_its_order(client: TestClient) -> None:
-    """As each alone would be."""
+def test_an_array_gets_an_array_of_explanations_in_order(client: TestClient) -> None:
+    """Each is the same as for a single record."""
     records = [EXAMPLE | {"age": 40 + i} for i in range(MAX_RECORDS - 1)] + [GAPS]
     answers = client.post("/explain", json=records).json()
     assert answers == [client.post("/explain", json=record).json() for record in records]
@@ -125,34 +125,36 @@ def test_an_array_is_answered_by_an_array_in_its_order(client: TestClient) -> No
         (" \n" + json.dumps(EXAMPLE) + "]", 400, []),
     ],
 )
-def test_what_is_no_record_is_refused_by_name(
+def test_an_invalid_body_gets_the_errors_of_predict(
     client: TestClient, content: str, status: int, pointers: list[str]
 ) -> None:
-    """As /predict and /predict/batch refuse it."""
+    """The same status and texts as /predict and /predict/batch."""
     response = client.post("/explain", content=content, headers={"Content-Type": "application/json"})
     assert [error.pointer for error in problem(response, status).errors or []] == pointers
 
 
-def test_more_than_sixteen_records_are_413_and_so_is_a_body_that_no_sixteen_need(client: TestClient) -> None:
+def test_more_than_sixteen_records_or_a_larger_body_is_413(client: TestClient) -> None:
     """An explanation costs a thousand predictions."""
     assert (
         "the limit of a JSON array is 16. Send the others"
         in problem(client.post("/explain", json=[EXAMPLE] * (MAX_RECORDS + 1)), 413).detail
     )
-    problem(client.post("/explain", content=b" " * MAX_BODY + b"1", headers={"Content-Type": "application/json"}), 413)
+    problem(
+        client.post("/explain", content=b" " * MAX_BODY_BYTES + b"1", headers={"Content-Type": "application/json"}), 413
+    )
     problem(client.post("/explain", content="age=63"), 415)
 
 
 def test_a_model_without_background_says_so(predictor: Predictor) -> None:
-    """A version trained before there was one predicts on, and does not explain."""
+    """A version without background patients predicts, but gets 409 here."""
     metadata = predictor.metadata.model_copy(update={"background": [], "version": "1"})
     with TestClient(create_app(Settings(), replace(predictor, metadata=metadata))) as client:
         assert "version 1 has no background" in problem(client.post("/explain", json=EXAMPLE), 409).detail
         assert client.post("/predict", json=EXAMPLE).status_code == 200
 
 
-def test_when_too_many_wait_the_next_is_sent_away_and_told_when_to_return(reasons: TestClient) -> None:
-    """The queue is a setting."""
+def test_beyond_the_queue_explanations_get_503_with_retry_after(reasons: TestClient) -> None:
+    """The length of the queue is a setting."""
     queue = state_of(reasons).explanations.queue
     assert queue.limit == Settings().max_explanations
     queue.inside = queue.limit
@@ -164,8 +166,8 @@ def test_when_too_many_wait_the_next_is_sent_away_and_told_when_to_return(reason
     assert reasons.post("/explain", json=EXAMPLE).status_code == 200
 
 
-def test_the_loop_serves_others_while_an_explanation_is_made(reasons: TestClient, monkeypatch: Any) -> None:
-    """It works in a thread, and one at a time: the second waits, a prediction does not."""
+def test_other_requests_are_served_while_an_explanation_is_computed(reasons: TestClient, monkeypatch: Any) -> None:
+    """It runs in a thread, one at a time: a second explanation waits, a prediction does not."""
     state = state_of(reasons)
     seen: list[bool] = []
 
@@ -184,7 +186,7 @@ def test_the_loop_serves_others_while_an_explanation_is_made(reasons: TestClient
 
 
 def test_log_odds_are_those_of_the_network_within_1e_4(predictor: Predictor, cleveland: Any) -> None:
-    """Of what the network gives its sigmoid, up to 6 either way: no finer are the digits that are told beyond."""
+    """Within -6 to 6; beyond, the digits of the rounded probability are too coarse."""
     file = onnx.load(MODELS / predictor.version / FILE)
     sigmoid = next(node for node in file.graph.node if node.op_type == "Sigmoid")
     file.graph.output.append(onnx.helper.make_empty_tensor_value_info(sigmoid.input[0]))
@@ -197,14 +199,14 @@ def test_log_odds_are_those_of_the_network_within_1e_4(predictor: Predictor, cle
     assert np.abs(log_odds(predictor, rows) - exact)[within].max() < 1e-4
 
 
-def test_a_probability_told_as_0_or_1_still_has_log_odds() -> None:
-    """They end at half the last digit that is told; nothing is infinite."""
+def test_a_probability_rounded_to_0_or_1_has_finite_log_odds() -> None:
+    """They end at half the last digit of a probability."""
     found = log_odds(lambda rows: rows[:, 0], np.array([[0], [1e-30], [1]], np.float32))
     assert found == pytest.approx([-16.8, -16.8, 16.8], abs=0.1)
 
 
-def test_the_records_own_words_are_the_documented_ones(client: TestClient) -> None:
-    """The schema says which measurements another day may change, and within what."""
+def test_the_schema_says_which_measurements_can_change(client: TestClient) -> None:
+    """And within which range."""
     properties = client.get("/openapi.json").json()["components"]["schemas"]["PatientRecord"]["properties"]
     assert not properties["age"]["modifiable"]
     assert properties["oldpeak"]["plausible"] == {"minimum": 0, "maximum": 6.5, "step": 0.1}
@@ -212,8 +214,8 @@ def test_the_records_own_words_are_the_documented_ones(client: TestClient) -> No
     assert set(PatientRecord.model_fields) == set(properties)
 
 
-def test_a_client_that_leaves_ends_the_work(reasons: TestClient, monkeypatch: Any) -> None:
-    """The records that are left are not explained."""
+def test_a_client_that_disconnects_stops_the_work(reasons: TestClient, monkeypatch: Any) -> None:
+    """Its remaining records are not explained."""
     made: list[Values] = []
     monkeypatch.setattr("service.api.explain.explain", lambda _model, values: made.append(values))
     body, app = json.dumps([EXAMPLE] * 3).encode(), reasons.app

@@ -1,4 +1,4 @@
-"""Probes and metadata say what serves."""
+"""Probes and metadata name the model that serves."""
 
 import subprocess
 import sys
@@ -19,12 +19,12 @@ from tests.conftest import ROOT
 
 
 def test_live(client: TestClient) -> None:
-    """The process answers."""
+    """The process runs."""
     assert client.get("/health/live").json() == {"status": "live"}
 
 
 def test_ready_names_version_and_provider(client: TestClient, predictor: Predictor) -> None:
-    """Whoever looks knows what answers, and on what."""
+    """An operator sees which model runs, and on which device."""
     assert client.get("/health/ready").json() == {
         "status": "ready",
         "model_version": predictor.version,
@@ -35,18 +35,22 @@ def test_ready_names_version_and_provider(client: TestClient, predictor: Predict
     }
 
 
-def test_a_worker_that_cannot_answer_makes_the_service_unready(predictor: Predictor, tmp_path: Path) -> None:
-    """Whichever worker gets the probe; a worker that has ended no longer counts."""
+def test_a_worker_that_is_not_ready_makes_the_service_unready(predictor: Predictor, tmp_path: Path) -> None:
+    """Whichever worker the probe reaches; a worker that has ended no longer counts."""
     metrics = Metrics(tmp_path)
     with TestClient(create_app(Settings(), predictor, metrics)) as client:
         assert client.get("/health/ready").json()["workers"] == 1
         code = "import sys; from pathlib import Path; from service.observe.metrics import Metrics\n"
-        code += "metrics = Metrics(Path(sys.argv[1])); metrics.set_ready(False); print('told', flush=True); sys.stdin.read()"
+        code += "metrics = Metrics(Path(sys.argv[1])); metrics.set_ready(False); print('told', flush=True)\n"
+        code += "sys.stdin.read()"
         with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=PIPE, stdout=PIPE) as other:
             assert other.stdout
             other.stdout.readline()
             refused = client.get("/health/ready")
-            assert (refused.status_code, refused.json()["detail"]) == (503, "1 of 2 worker processes cannot answer.")
+            assert (refused.status_code, refused.json()["detail"]) == (
+                503,
+                "Only 1 of 2 worker processes can score records.",
+            )
             other.kill()
         assert client.get("/health/ready").json()["workers"] == 1
 
@@ -68,8 +72,8 @@ def parse(client: TestClient) -> list[Metric]:
     return list(text_string_to_metric_families(client.get("/metrics").text))
 
 
-def test_model_tells_what_made_it(client: TestClient) -> None:
-    """The metadata of the file, whole."""
+def test_model_returns_the_whole_metadata(client: TestClient) -> None:
+    """As the model file holds it."""
     told = client.get("/model").json()
     assert told["fingerprint"] == fingerprint()
     assert told["data"]["rows"] == 303

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from patient.encoding import as_rows
 from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
-from service.api.json_batch import predict_array
+from service.api.json_batch import invalid_rows_problem, predict_array
 from service.api.state import AppState
 from service.http.problems import Problem, as_problem
 from service.model.predictor import Predictor
@@ -74,9 +74,15 @@ def outcome(content: bytes, predictor: Predictor) -> Any:
     state.model = predictor
     try:
         return json.loads(asyncio.run(predict_array(state, content)))
-    except RecordError as error:
-        problem = as_problem(error)
-        return problem.status, problem.detail, problem.errors, problem.total
+    except (RecordError, Problem) as error:
+        return details(error)
+
+
+def details(error: RecordError | Problem) -> Any:
+    """An error as HTTP reports it."""
+    if isinstance(error, RecordError):
+        error = invalid_rows_problem(error) if isinstance(error, InvalidRows) else as_problem(error)
+    return error.status, error.detail, error.errors, error.total
 
 
 def expected(content: bytes, predictor: Predictor) -> Any:
@@ -84,8 +90,7 @@ def expected(content: bytes, predictor: Predictor) -> Any:
     try:
         records = by_pydantic(content)
     except RecordError as error:
-        problem = as_problem(error)
-        return problem.status, problem.detail, problem.errors, problem.total
+        return details(error)
     probabilities = np.round(predictor(as_rows(records)).astype(np.float64), 7).tolist()
     return {
         "model_version": predictor.version,
@@ -134,14 +139,14 @@ def arrays(draw: st.DrawFn) -> bytes:
 @example(b"[" * 100_000)
 @example(json.dumps([EXAMPLE] * 3).encode())
 @example(json.dumps([{**EXAMPLE, "sex": 1.0, "ca": None}]).encode())
-def test_decoding_changes_neither_verdict_nor_words_nor_numbers(predictor: Predictor, content: bytes) -> None:
-    """Booleans, strings, huge integers, 1.0, doubled, lacking and unknown keys, and what is no JSON at all."""
+def test_the_fast_decoder_agrees_with_pydantic_on_results_and_errors(predictor: Predictor, content: bytes) -> None:
+    """Booleans, strings, huge integers, 1.0, duplicate, missing and unknown keys, and invalid JSON."""
     assert outcome(content, predictor) == expected(content, predictor)
 
 
 @pytest.mark.parametrize("rows", [1, PART_ROWS - 1, PART_ROWS, PART_ROWS + 1, 2 * PART_ROWS + 7])
 def test_an_array_of_any_length_is_answered_in_order(predictor: Predictor, rows: int) -> None:
-    """Across the borders of the parts that it is worked on in."""
+    """Across the boundaries of the parts that are scored together."""
     records = [EXAMPLE | {"age": 18 + row % 100, "ca": None if row % 3 else 1} for row in range(rows)]
     content = json.dumps(records).encode()
     assert outcome(content, predictor) == expected(content, predictor)
@@ -155,10 +160,10 @@ def test_every_bad_row_counts_and_the_first_hundred_are_listed(predictor: Predic
     assert [errors[0].pointer, errors[1].pointer, errors[99].pointer] == ["/1/sex", "/1/chol", "/99/chol"]
 
 
-def test_the_event_loop_gets_its_turn_between_the_parts(predictor: Predictor) -> None:
-    """A probe or a single record that comes meanwhile waits for a part, never for a whole array, good or bad."""
+def test_the_event_loop_runs_between_the_parts_of_an_array(predictor: Predictor) -> None:
+    """A probe or a single record waits for a part at most, never for a whole array, valid or invalid."""
     records = [EXAMPLE] * 5000
-    for content, turns in ((json.dumps(records), 5), (json.dumps([*records, 0]), 50)):
+    for content, min_yields in ((json.dumps(records), 5), (json.dumps([*records, 0]), 50)):
         state = AppState(Settings(), Metrics())
         state.model = predictor
 
@@ -171,11 +176,11 @@ def test_the_event_loop_gets_its_turn_between_the_parts(predictor: Predictor) ->
             await asyncio.gather(batch, return_exceptions=True)
             return count
 
-        assert asyncio.run(work()) >= turns
+        assert asyncio.run(work()) >= min_yields
 
 
-def test_batches_take_turns_and_beyond_the_queue_they_are_sent_away(predictor: Predictor) -> None:
-    """One works, `max_batches` wait, the next gets 503 and when to come back; who leaves gives up the place."""
+def test_one_batch_runs_at_a_time_and_beyond_the_queue_batches_get_503(predictor: Predictor) -> None:
+    """One runs, `max_batches` wait, the next gets Retry-After; a cancelled batch frees its place in the queue."""
     state = AppState(Settings(max_batches=2), Metrics())
     state.model = predictor
     content = json.dumps([EXAMPLE] * 3000).encode()

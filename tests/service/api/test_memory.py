@@ -1,4 +1,4 @@
-"""What a request held goes with its answer: at once, and whatever was wrong with it."""
+"""A request's memory is freed with its response, whatever was wrong with the request."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from tests.fuzz.bodies import Request, request
 
 
 async def status(app: Any, wanted: Request) -> int:
-    """Of its answer, by ASGI itself: a client would leave cycles of its own."""
+    """The response's status, by plain ASGI: a client would leave cycles of its own."""
     path, _, query = wanted.path.partition("?")
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in wanted.headers.items()]
     scope = {
@@ -47,7 +47,7 @@ async def status(app: Any, wanted: Request) -> int:
 
 
 def test_no_request_leaves_cycles(predictor: Predictor) -> None:
-    """The collector runs seldom: what it had to find would keep bodies, threads' work and files until then."""
+    """The garbage collector runs rarely: until then a cycle would keep bodies and files."""
     requests = [request(random.Random(seed)) for seed in range(400)]
 
     async def work() -> None:
@@ -72,8 +72,8 @@ def test_no_request_leaves_cycles(predictor: Predictor) -> None:
 
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate", "zstd"])
-def test_damaged_compressed_data_leave_nothing(packing: str) -> None:
-    """Nor does what fails underneath: the cut falls into the middle."""
+def test_damaged_compressed_data_leak_no_memory(packing: str) -> None:
+    """Data that are cut off in the middle."""
     whole = pa.compress(random.Random(0).randbytes(PIECE), "gzip" if packing == "deflate" else packing, asbytes=True)
 
     def fail() -> None:

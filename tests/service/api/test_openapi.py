@@ -1,4 +1,4 @@
-"""The API's description is complete enough to write a client from."""
+"""The OpenAPI document is complete enough to generate a client from."""
 
 import json
 import re
@@ -6,12 +6,12 @@ import re
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE, FIELDS
-from service.api.table_request import QUERY
+from service.api.table_request import PARAMETERS
 from service.tables.formats import FORMATS
 
 
-def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> None:
-    """What can come back stands in the schema."""
+def test_every_path_declares_its_responses_and_errors(client: TestClient) -> None:
+    """With their schemas."""
     paths = client.get("/openapi.json").json()["paths"]
     statuses = {path: sorted(next(iter(operations.values()))["responses"]) for path, operations in paths.items()}
     taking = ["200", "400", "408", "413", "415", "422", "500", "503"]
@@ -47,14 +47,14 @@ def test_every_path_declares_its_answers_and_every_error(client: TestClient) -> 
 
 
 def test_a_table_is_described_with_its_formats_and_its_options(client: TestClient) -> None:
-    """What may be sent, and which query goes with it."""
+    """Media types and query parameters."""
     batch = client.get("/openapi.json").json()["paths"]["/predict/batch"]["post"]
     assert {*batch["requestBody"]["content"]} == {*(format_.media_type for format_ in FORMATS), "multipart/form-data"}
-    assert {parameter["name"] for parameter in batch["parameters"]} == {*QUERY}
+    assert {parameter["name"] for parameter in batch["parameters"]} == {*PARAMETERS}
 
 
 def test_the_record_is_a_component_with_units_labels_and_the_worked_example(client: TestClient) -> None:
-    """A form can be made from it."""
+    """A form can be generated from it."""
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     record = schemas["PatientRecord"]
     assert list(record["properties"]) == list(FIELDS)
@@ -64,22 +64,22 @@ def test_the_record_is_a_component_with_units_labels_and_the_worked_example(clie
     assert list(record["examples"][0]) == list(FIELDS)
 
 
-def test_every_reference_leads_somewhere(client: TestClient) -> None:
-    """A schema with a dead reference cannot be used by a generator."""
+def test_every_reference_resolves(client: TestClient) -> None:
+    """Generators reject a schema with a broken reference."""
     text = client.get("/openapi.json").text
     schemas = json.loads(text)["components"]["schemas"]
     assert set(re.findall(r'"#/components/schemas/(\w+)"', text)) <= set(schemas)
 
 
-def test_the_documented_examples_are_answered(client: TestClient) -> None:
-    """Whoever presses "Execute" in /docs gets a prediction."""
+def test_the_documented_examples_are_valid_requests(client: TestClient) -> None:
+    """ "Execute" in /docs gives a prediction."""
     for path in ("/predict", "/predict/batch", "/explain", "/v2/models/heart_disease/infer"):
         body = client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]
         assert client.post(path, json=body["content"]["application/json"]["example"]).status_code == 200
 
 
-def test_the_documentation_loads_nothing_from_elsewhere(client: TestClient) -> None:
-    """A page that takes patients' data runs this service's code alone."""
+def test_the_documentation_loads_nothing_from_other_hosts(client: TestClient) -> None:
+    """A page that handles patient data runs only this service's code."""
     page = client.get("/docs").text
     sources = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert sources

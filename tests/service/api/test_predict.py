@@ -1,4 +1,4 @@
-"""POST /predict and /predict/batch: every valid record is answered, in order, and no other is."""
+"""POST /predict and /predict/batch: every valid record gets a result, in order, and no invalid one does."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ NAMES = {field.name: field for field in measurements()}
 
 
 def valid(field: Measurement) -> st.SearchStrategy[Any]:
-    """Any value that the field takes, codes also as floats."""
+    """Any valid value of the field, codes also as floats."""
     values: st.SearchStrategy[Any]
     if field.codes:
         values = st.sampled_from([kind(code) for code in field.codes for kind in (int, float)])
@@ -27,7 +27,7 @@ def valid(field: Measurement) -> st.SearchStrategy[Any]:
 
 
 def invalid(field: Measurement) -> st.SearchStrategy[Any]:
-    """JSON values that the field does not take."""
+    """Invalid values of the field."""
     outside = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**40), 10**40)
     wrong = outside.filter(lambda x: x not in field.codes if field.codes else not field.low <= x <= field.high)
     others = [st.text(), st.booleans(), st.lists(st.none()), st.dictionaries(st.text(), st.none())]
@@ -47,7 +47,7 @@ def scored(client: TestClient, records: list[dict[str, Any]]) -> list[dict[str, 
 
 
 def test_one_patient(client: TestClient, predictor: Predictor) -> None:
-    """The answer has the documented shape, and names what was missing and the version."""
+    """The result has the documented shape, and names the missing fields and the model version."""
     response = client.post("/predict", json=EXAMPLE | {"ca": None, "chol": None})
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
@@ -59,7 +59,7 @@ def test_one_patient(client: TestClient, predictor: Predictor) -> None:
 
 
 def test_a_batch(client: TestClient) -> None:
-    """One answer a record, with model and threshold said once."""
+    """One result per record; model version and threshold once."""
     response = client.post("/predict/batch", json=[EXAMPLE, EXAMPLE | {"thal": None}])
     answer = BatchPrediction.model_validate_json(response.content, strict=True)
     assert [p.missing for p in answer.predictions] == [[], ["thal"]]
@@ -67,8 +67,8 @@ def test_a_batch(client: TestClient) -> None:
 
 @given(RECORDS)
 @settings(deadline=None)
-def test_a_valid_record_is_always_answered(client: TestClient, record: dict[str, Any]) -> None:
-    """Never a 4xx, and always a probability."""
+def test_every_valid_record_gets_a_probability(client: TestClient, record: dict[str, Any]) -> None:
+    """Never a 4xx."""
     response = client.post("/predict", json=record)
     assert response.status_code == 200, response.text
     assert 0 <= response.json()["probability"] <= 1
@@ -77,10 +77,10 @@ def test_a_valid_record_is_always_answered(client: TestClient, record: dict[str,
 
 @given(RECORDS, st.sampled_from(list(NAMES)).flatmap(lambda name: st.tuples(st.just(name), invalid(NAMES[name]))))
 @settings(deadline=None)
-def test_an_invalid_field_is_always_refused_by_name(
+def test_an_invalid_field_is_always_rejected_by_name(
     client: TestClient, record: dict[str, Any], change: tuple[str, Any]
 ) -> None:
-    """Always a 422, and the pointer leads to that field and to no other."""
+    """422, with a pointer to that field and to no other."""
     name, value = change
     response = client.post("/predict", json=record | {name: value})
     assert response.status_code == 422
@@ -89,8 +89,8 @@ def test_an_invalid_field_is_always_refused_by_name(
 
 @given(st.lists(RECORDS, min_size=1, max_size=20).flatmap(lambda rs: st.tuples(st.just(rs), st.permutations(rs))))
 @settings(deadline=None, max_examples=50)
-def test_permuting_a_batch_permutes_its_answers(client: TestClient, lists: tuple[list[Any], list[Any]]) -> None:
-    """An answer depends on its record alone."""
+def test_permuting_a_batch_permutes_its_results(client: TestClient, lists: tuple[list[Any], list[Any]]) -> None:
+    """A result depends only on its record."""
     records, permuted = lists
     by_record = {json.dumps(r): a for r, a in zip(records, scored(client, records), strict=True)}
     for record, answer in zip(permuted, scored(client, permuted), strict=True):
@@ -100,8 +100,8 @@ def test_permuting_a_batch_permutes_its_answers(client: TestClient, lists: tuple
 
 @given(st.lists(RECORDS, min_size=1, max_size=5))
 @settings(deadline=None, max_examples=50)
-def test_a_batch_answers_as_the_records_would_one_by_one(client: TestClient, records: list[dict[str, Any]]) -> None:
-    """Whoever sends one by one gets the same numbers."""
+def test_a_batch_gives_the_results_of_single_requests(client: TestClient, records: list[dict[str, Any]]) -> None:
+    """To the last digit that rounding leaves."""
     for record, answer in zip(records, scored(client, records), strict=True):
         single = client.post("/predict", json=record).json()
         assert answer["probability"] == pytest.approx(single["probability"], abs=2e-7)
@@ -109,7 +109,7 @@ def test_a_batch_answers_as_the_records_would_one_by_one(client: TestClient, rec
 
 
 def test_a_large_batch_keeps_its_order(client: TestClient, predictor: Predictor) -> None:
-    """More rows than go through the model in one run."""
+    """With more rows than one run of the model takes."""
     ages = np.linspace(18, 120, 9000)
     answers = scored(client, [EXAMPLE | {"age": age} for age in ages])
     row = np.array([EXAMPLE[name] for name in FIELDS], np.float32)
@@ -119,12 +119,12 @@ def test_a_large_batch_keeps_its_order(client: TestClient, predictor: Predictor)
 
 
 def test_the_order_of_keys_does_not_matter(client: TestClient) -> None:
-    """A JSON object has none."""
+    """A JSON object is unordered."""
     shuffled = dict(sorted(EXAMPLE.items(), reverse=True))
     assert client.post("/predict", json=shuffled).json() == client.post("/predict", json=EXAMPLE).json()
 
 
-def test_a_charset_in_the_content_type_is_fine(client: TestClient) -> None:
-    """Clients add it, though JSON has only one."""
+def test_a_charset_in_the_content_type_is_accepted(client: TestClient) -> None:
+    """Clients send it, although JSON is always UTF-8."""
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
     assert client.post("/predict", content=json.dumps(EXAMPLE), headers=headers).status_code == 200

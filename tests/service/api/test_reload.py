@@ -1,4 +1,4 @@
-"""A model that changes in the midst of requests: each is answered by one, and says by which."""
+"""When the model is replaced during requests, each response comes from one version and names it."""
 
 import asyncio
 import json
@@ -34,8 +34,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Predictor, Predictor
     return found[0], found[1]
 
 
-def test_an_array_that_is_worked_on_in_parts_keeps_its_model(pair: tuple[Predictor, Predictor]) -> None:
-    """Also where the model changes between two parts; who comes meanwhile gets the new one."""
+def test_an_array_is_scored_by_one_version_in_all_its_parts(pair: tuple[Predictor, Predictor]) -> None:
+    """Also when the model changes between two parts; requests that arrive meanwhile get the new one."""
 
     async def work() -> None:
         state = AppState(Settings(), Metrics())
@@ -55,8 +55,8 @@ def test_an_array_that_is_worked_on_in_parts_keeps_its_model(pair: tuple[Predict
     asyncio.run(work())
 
 
-def test_records_that_wait_are_answered_by_whoever_serves_when_they_run(pair: tuple[Predictor, Predictor]) -> None:
-    """All of a run by the same, which each answer names."""
+def test_waiting_records_are_scored_by_the_version_that_serves_when_they_run(pair: tuple[Predictor, Predictor]) -> None:
+    """All records of a run by the same version, which each result names."""
 
     async def work() -> None:
         state = AppState(Settings(), Metrics())
@@ -71,7 +71,7 @@ def test_records_that_wait_are_answered_by_whoever_serves_when_they_run(pair: tu
 
 @pytest.fixture
 def watching(tmp_path: Path) -> Iterator[tuple[TestClient, Path]]:
-    """An app that looks at its models all the time, and their folder, with version 1."""
+    """An app that polls its model folder all the time, and that folder, with version 1."""
     make(tmp_path, 1)
     with TestClient(with_middleware(create_app(Settings(models=tmp_path, provider="cpu", watch=0.01)))) as client:
         yield client, tmp_path
@@ -86,8 +86,8 @@ def until(client: TestClient, version: str) -> None:
     raise AssertionError(f"version {version} did not come")
 
 
-def test_every_way_in_tells_the_version_that_serves_now(watching: tuple[TestClient, Path]) -> None:
-    """Answers, probe, metadata and metrics."""
+def test_every_endpoint_names_the_version_that_serves(watching: tuple[TestClient, Path]) -> None:
+    """Results, probe, metadata and metrics."""
     client, models = watching
     for version in ("1", "2"):
         if version == "2":
@@ -103,8 +103,8 @@ def test_every_way_in_tells_the_version_that_serves_now(watching: tuple[TestClie
         assert {f'version="{version}"', 'provider="CPUExecutionProvider"'} <= set(re.split("[{},]", info))
 
 
-def test_the_metrics_tell_what_became_of_new_versions(watching: tuple[TestClient, Path]) -> None:
-    """Taken, and refused."""
+def test_metrics_count_loaded_and_rejected_versions(watching: tuple[TestClient, Path]) -> None:
+    """By outcome."""
     client, models = watching
     make(models, 2)
     until(client, "2")
@@ -119,10 +119,8 @@ def test_the_metrics_tell_what_became_of_new_versions(watching: tuple[TestClient
     assert client.get("/health/ready").json()["model_version"] == "2"
 
 
-def test_a_predictor_that_was_given_serves_whatever_lies_in_the_folder(
-    pair: tuple[Predictor, Predictor], tmp_path: Path
-) -> None:
-    """Nobody looks for another."""
+def test_a_predictor_passed_to_create_app_is_never_replaced(pair: tuple[Predictor, Predictor], tmp_path: Path) -> None:
+    """Whatever versions are in the folder."""
     make(tmp_path, 9)
     with TestClient(create_app(Settings(models=tmp_path, provider="cpu", watch=0.001), pair[0])) as client:
         for _ in range(20):

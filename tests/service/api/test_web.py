@@ -1,4 +1,4 @@
-"""The files of the page: which there are, how they are sent, and that they ask nobody else for anything."""
+"""The web page's files: types, headers, caching, and no requests to other hosts."""
 
 import re
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ FILES = {path: WEB / name for path, name in PAGES.items()} | {FOLDER + file.name
 
 @pytest.fixture(scope="module")
 def served(predictor: Predictor) -> Iterator[TestClient]:
-    """The service as it ships."""
+    """The service with the default settings."""
     with TestClient(with_middleware(create_app(Settings(), predictor)), raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_each_file_has_its_type_its_policy_and_an_etag(served: TestClient, path: str) -> None:
-    """A browser runs no module of another type; a client that has the file already gets 304 and no body."""
+    """A browser runs no module of another type; a client that has the current file gets 304."""
     found = served.get(path)
     assert found.content == FILES[path].read_bytes()
     assert found.headers["content-type"] == f"{TYPES[FILES[path].suffix]}; charset=utf-8"
@@ -53,12 +53,12 @@ def test_the_whole_page_is_small_enough_to_be_read() -> None:
      "/web/MAIN.js", "//etc/passwd", "/web//etc/passwd", "/web/%2fetc/passwd", "/docs/clinicians.md"],
 )  # fmt: skip
 def test_nothing_else_is_served(client: TestClient, path: str) -> None:
-    """Neither by another spelling, nor from another folder."""
+    """By no spelling of a path, and from no other folder."""
     assert client.get(path).status_code == 404
 
 
 def test_the_files_name_no_other_host_and_set_no_markup() -> None:
-    """A page that takes patients' data runs its own code alone, and shows what is sent as text."""
+    """A page that handles patient data runs only its own code, and shows responses as text."""
     for file in FILES.values():
         if file.suffix == ".md":
             continue
@@ -71,13 +71,13 @@ def test_the_files_name_no_other_host_and_set_no_markup() -> None:
         assert not re.search(r"<script>|\son\w+=|\sstyle=", text), file
 
 
-def test_the_page_is_no_part_of_the_api(client: TestClient) -> None:
-    """A client that is generated from the schema has no use for it."""
+def test_the_page_is_not_in_the_openapi_document(client: TestClient) -> None:
+    """A generated client has no use for it."""
     assert not {*FILES} & {*client.get("/openapi.json").json()["paths"]}
 
 
 def test_the_model_card_is_that_of_the_version_that_serves(client: TestClient) -> None:
-    """As it lies beside the model file."""
+    """The file beside the model."""
     card = client.get("/model/card")
     version = client.get("/model").json()["version"]
     assert card.headers["content-type"] == "text/markdown; charset=utf-8"
@@ -85,8 +85,8 @@ def test_the_model_card_is_that_of_the_version_that_serves(client: TestClient) -
 
 
 def test_a_version_without_a_card_says_so(predictor: Predictor, tmp_path: Path) -> None:
-    """404, as a problem: a model file may have come here alone."""
+    """404 as a problem: a model file may be deployed without its card."""
     with TestClient(create_app(Settings(models=tmp_path), predictor)) as client:
         refused = client.get("/model/card")
         assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
-        assert "No model card" in refused.json()["detail"]
+        assert "no model card" in refused.json()["detail"]

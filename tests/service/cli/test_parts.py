@@ -133,7 +133,7 @@ def test_a_refused_part_is_not_there_and_the_others_are(folder: Path, tmp_path: 
     assert score(folder, out, *KEEP) == 0
     write(folder / "a.csv", spoiled(patients(300), chol={5: 4321.5}))
     assert score(folder, out, *KEEP) == 1
-    assert "a.csv: 1 of 300 rows is invalid." in score.said
+    assert "a.csv: 1 of 300 rows failed validation." in score.said
     assert "in 3 of 4 parts" in score.said
     assert names(out) == ["2026/c.ndjson", "2026/d.csv.gz", "b.parquet"]
     write(folder / "a.csv", patients(300))

@@ -45,7 +45,7 @@ def test_bad_rows_refuse_the_table_and_are_listed(tmp_path: Path, score: Command
     """Row, column and reason, but no value; nothing is written, and the status says so."""
     table = spoiled(patients(500), chol={7: 1234.5}, age={9: None, 400: 17.0})
     assert score(write(tmp_path / "in.parquet", table), tmp_path / "out.csv", *KEEP) == 1
-    assert "3 of 500 rows are invalid" in score.said
+    assert "3 of 500 rows failed validation" in score.said
     assert "row 7, chol: Serum cholesterol must be a number from 50 to 1000 mg/dl" in score.said
     assert "row 9, age: " in score.said
     assert "1234" not in score.said

@@ -1,4 +1,4 @@
-"""A file of keys is read again when it changes, and never believed when it is broken."""
+"""The key file is re-read when it changes, and ignored while it is invalid."""
 
 import logging
 import os
@@ -7,18 +7,17 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
-from service.http.api_keys import ApiKeys, ApiKeysError, new
+from service.http.api_keys import ApiKeys, ApiKeysError, new_key
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the keys will be."""
     return tmp_path / "keys"
 
 
-def test_a_new_key_is_good_once_its_line_is_in_the_file(file: Path) -> None:
-    """The line does not hold the key; another key is not good, nor is what stands in the file."""
-    (key, line), (other, _) = new("ward-7"), new("ward-7")
+def test_a_new_key_is_valid_once_its_line_is_in_the_file(file: Path) -> None:
+    """The line does not contain the key; other keys, and the digest itself, are invalid."""
+    (key, line), (other, _) = new_key("ward-7"), new_key("ward-7")
     assert key not in line
     file.write_text(f"# the wards\n\n{line}  # since today\n")
     keys = ApiKeys(file)
@@ -30,17 +29,17 @@ def test_a_new_key_is_good_once_its_line_is_in_the_file(file: Path) -> None:
         assert keys.find(wrong.encode()) is None
 
 
-def test_a_name_may_have_two_keys_while_one_takes_over(file: Path) -> None:
-    """Clients change to the new one in their own time."""
-    (old, first), (young, second) = new("ward-7"), new("ward-7", "metrics")
+def test_a_name_may_have_two_keys_during_a_rotation(file: Path) -> None:
+    """Each client switches to the new key when it can."""
+    (old, first), (young, second) = new_key("ward-7"), new_key("ward-7", "metrics")
     file.write_text(f"{first}\n{second}\n")
     assert [found.scope for key in (old, young) if (found := ApiKeys(file).find(key.encode()))] == ["all", "metrics"]
 
 
 @pytest.mark.parametrize("how", ["written", "renamed", "linked"])
 def test_a_changed_file_is_read_again(file: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Written in place, renamed over, or behind a link as Kubernetes swaps secrets; a removed key is good no more."""
-    (old, first), (young, second) = new("old"), new("young")
+    """Written in place, renamed over, or behind a link, as Kubernetes replaces secrets; a removed key is invalid."""
+    (old, first), (young, second) = new_key("old"), new_key("young")
     if how == "linked":
         for folder, line in (("1", first), ("2", second)):
             (file.parent / folder).mkdir()
@@ -63,17 +62,17 @@ def test_a_changed_file_is_read_again(file: Path, how: str, caplog: pytest.LogCa
     keys.refresh()
     assert not keys.find(old.encode())
     assert keys.find(young.encode())
-    assert "good are now those of young" in caplog.text
+    assert "valid names: young" in caplog.text
     for secret in (old, young, second.split()[1]):
         assert secret not in caplog.text
 
 
 @pytest.mark.parametrize("broken", ["ward-7 abc", "ward-7", "secret-key-itself", "\0" * 100, "a b c d", None])
-def test_a_broken_file_leaves_the_keys_as_they_were_and_says_so_once(
+def test_an_invalid_file_leaves_the_keys_unchanged_and_is_logged_once(
     file: Path, broken: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Half a line, a key put there itself, no file any more; and what stood in it is not repeated."""
-    key, line = new("ward-7")
+    """Half a line, a key instead of its digest, a deleted file; the log does not repeat the content."""
+    key, line = new_key("ward-7")
     file.write_text(line)
     keys = ApiKeys(file)
     if broken is None:
@@ -90,9 +89,9 @@ def test_a_broken_file_leaves_the_keys_as_they_were_and_says_so_once(
     assert keys.find(key.encode())
 
 
-def test_who_removes_the_last_key_lets_nobody_in(file: Path) -> None:
-    """A key that leaked must not stay good for being the only one."""
-    key, line = new("ward-7")
+def test_removing_the_last_key_rejects_all_requests(file: Path) -> None:
+    """A leaked key must not stay valid because it was the only one."""
+    key, line = new_key("ward-7")
     file.write_text(line)
     keys = ApiKeys(file)
     file.write_text(f"# {line}")
@@ -103,8 +102,8 @@ def test_who_removes_the_last_key_lets_nobody_in(file: Path) -> None:
 @pytest.mark.parametrize(
     "content", [None, "", "# nobody yet", "ward-7 abc", "x" * (2**20 + 1), "a " + "0" * 64 + "\n" * 2]
 )
-def test_there_must_be_keys_to_begin_with(file: Path, content: str | None) -> None:
-    """In one line that names the file; a file with one good line is enough."""
+def test_a_file_needs_a_key_at_start_up(file: Path, content: str | None) -> None:
+    """The error is one line that names the file; one valid key is enough."""
     if content is not None:
         file.write_text(content)
     if content and content.startswith("a "):
@@ -116,23 +115,25 @@ def test_there_must_be_keys_to_begin_with(file: Path, content: str | None) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_a_pipe_in_place_of_a_file_does_not_stop_the_service(file: Path) -> None:
-    """To open one waits for a writer."""
+def test_a_pipe_instead_of_a_file_does_not_block_the_service(file: Path) -> None:
+    """Opening a pipe waits for a writer."""
     os.mkfifo(file)
     with pytest.raises(ApiKeysError):
         ApiKeys(file)
 
 
-def test_the_same_key_twice_is_refused(file: Path) -> None:
-    """Whose would it be?"""
-    line = new("ward-7")[1]
+def test_a_key_that_is_listed_twice_is_rejected(file: Path) -> None:
+    """It would be unclear whose key it is."""
+    line = new_key("ward-7")[1]
     file.write_text(f"{line}\n{line.replace('ward-7', 'ward-8')}")
-    with pytest.raises(ApiKeysError, match="the same key twice"):
+    with pytest.raises(ApiKeysError, match="the same key is listed twice"):
         ApiKeys(file)
 
 
-def test_the_command_prints_line_and_key_apart(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """So that >> appends the line to the file, and the key is seen this once."""
+def test_the_command_prints_the_line_to_stdout_and_the_key_to_stderr(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So >> appends the line to the file, and the key is shown only this once."""
     assert main(["key", "prometheus", "metrics"]) == 0
     out, err = capsys.readouterr()
     file.write_text(out)
@@ -142,9 +143,9 @@ def test_the_command_prints_line_and_key_apart(file: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("arguments", [[], ["two words"], ["a", "root"], ["a", "all", "b"], ["--help"], ["#"], [""]])
-def test_the_command_refuses_what_the_file_could_not_hold(
+def test_the_command_rejects_names_and_scopes_that_are_invalid_in_the_file(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And prints no key then."""
+    """And prints no key."""
     assert isinstance(main(["key", *arguments]), str)
     assert capsys.readouterr() == ("", "")

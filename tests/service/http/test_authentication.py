@@ -1,4 +1,4 @@
-"""Without a key there is no way in, however the request is written."""
+"""No request passes without a valid key, however it is written."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from patient.record import EXAMPLE
 from service.api.health import PROBES
 from service.app import create_app, with_middleware
-from service.http.api_keys import new
+from service.http.api_keys import new_key
 from service.model.predictor import Predictor
 from service.settings import Settings
 
@@ -20,30 +20,30 @@ NEEDED = [("POST", "/predict"), ("POST", "/predict/batch"), ("GET", "/metrics"),
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A key for each scope, and the file that makes them good."""
+    """A key for each scope, and their file."""
     file = tmp_path_factory.mktemp("secrets") / "keys"
-    made = {scope: new(f"for-{scope}", scope) for scope in ("all", "metrics")}
+    made = {scope: new_key(f"for-{scope}", scope) for scope in ("all", "metrics")}
     file.write_text("\n".join(line for _, line in made.values()))
     return {scope: key for scope, (key, _) in made.items()} | {"file": str(file)}
 
 
 @pytest.fixture(scope="module")
 def locked(predictor: Predictor, keys: dict[str, str]) -> Iterator[TestClient]:
-    """A service that asks for keys."""
+    """A service that requires keys."""
     with TestClient(with_middleware(create_app(Settings(keys=Path(keys["file"])), predictor))) as client:
         yield client
 
 
 def ask(client: TestClient, method: str, path: str, headers: Any = None) -> Any:
-    """One request; POST brings the worked example."""
+    """One request; POST sends the worked example."""
     content = json.dumps([EXAMPLE] if "batch" in path else EXAMPLE) if method == "POST" else None
     sent = [("Content-Type", "application/json"), *(headers.items() if isinstance(headers, dict) else headers or ())]
     return client.request(method, path, content=content, headers=sent)
 
 
 @pytest.mark.parametrize(("method", "path"), NEEDED)
-def test_nobody_gets_through_without_a_key(locked: TestClient, method: str, path: str) -> None:
-    """401 as problem+json, which says how to send one."""
+def test_a_request_without_a_valid_key_gets_401(locked: TestClient, method: str, path: str) -> None:
+    """As problem+json with WWW-Authenticate."""
     for headers in ({}, {"Authorization": ""}, {"X-API-Key": ""}, {"Authorization": "Bearer"}, {"X-API-Key": "heart_"}):
         response = ask(locked, method, path, headers)
         assert response.status_code == 401
@@ -53,7 +53,9 @@ def test_nobody_gets_through_without_a_key(locked: TestClient, method: str, path
 
 
 @pytest.mark.parametrize(("method", "path"), NEEDED)
-def test_a_good_key_opens_everything(locked: TestClient, keys: dict[str, str], method: str, path: str) -> None:
+def test_a_valid_key_gives_access_to_every_path(
+    locked: TestClient, keys: dict[str, str], method: str, path: str
+) -> None:
     """In either header; the word Bearer in any case."""
     expected = 404 if path == "/nowhere" else 200
     for header in (
@@ -64,14 +66,14 @@ def test_a_good_key_opens_everything(locked: TestClient, keys: dict[str, str], m
         assert ask(locked, method, path, header).status_code == expected
 
 
-def test_probes_and_the_description_are_open(locked: TestClient) -> None:
-    """An orchestrator has no key, and a form to try it out asks for one itself."""
+def test_probes_and_documentation_need_no_key(locked: TestClient) -> None:
+    """An orchestrator has no key, and /docs asks for one itself."""
     for path in ("/health/live", "/health/ready", "/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css"):
         assert locked.get(path).status_code == 200
 
 
-def test_a_key_for_metrics_reads_nothing_else(locked: TestClient, keys: dict[str, str]) -> None:
-    """403: the key is known, and may not."""
+def test_a_key_for_metrics_gets_403_elsewhere(locked: TestClient, keys: dict[str, str]) -> None:
+    """The error names the path that the key may read."""
     header = {"Authorization": f"Bearer {keys['metrics']}"}
     assert ask(locked, "GET", "/metrics", header).status_code == 200
     for method, path in NEEDED:
@@ -81,8 +83,8 @@ def test_a_key_for_metrics_reads_nothing_else(locked: TestClient, keys: dict[str
             assert "/metrics" in response.json()["detail"]
 
 
-def test_two_keys_are_no_key(locked: TestClient, keys: dict[str, str]) -> None:
-    """Whoever stands in between may have looked at the other one."""
+def test_a_request_with_two_keys_is_rejected(locked: TestClient, keys: dict[str, str]) -> None:
+    """A proxy in front may have checked the other one."""
     bearer, other = ("Authorization", f"Bearer {keys['all']}"), ("X-API-Key", keys["all"])
     for headers in ([bearer, bearer], [bearer, other], [other, ("X-API-Key", "x")]):
         assert ask(locked, "POST", "/predict", headers).status_code == 401
@@ -106,14 +108,14 @@ def test_two_keys_are_no_key(locked: TestClient, keys: dict[str, str]) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "TRACE", "PUT"])
-def test_no_spelling_of_a_path_leads_past_the_keys(locked: TestClient, method: str, path: str) -> None:
-    """Whatever is not open by its very name is closed."""
+def test_no_spelling_of_a_path_bypasses_authentication(locked: TestClient, method: str, path: str) -> None:
+    """Only the exact open paths need no key."""
     locked.base_url = locked.base_url.copy_with(raw_path=b"/")
     assert ask(locked, method, f"http://testserver{path}").status_code in (401, 404)
 
 
-def test_the_description_says_which_requests_need_a_key(locked: TestClient, client: TestClient) -> None:
-    """And nothing of keys where none are asked for."""
+def test_openapi_says_which_requests_need_a_key(locked: TestClient, client: TestClient) -> None:
+    """And mentions no keys when none are required."""
     document = locked.get("/openapi.json").json()
     assert {*document["components"]["securitySchemes"]} == {"bearer", "header"}
     for path, operations in document["paths"].items():
@@ -124,8 +126,7 @@ def test_the_description_says_which_requests_need_a_key(locked: TestClient, clie
     assert "security" not in client.get("/openapi.json").text
 
 
-def test_no_refusal_repeats_the_key(locked: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither to whoever sent it nor in a log."""
+def test_no_error_and_no_log_line_repeats_the_key(locked: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     response = ask(locked, "POST", "/predict", {"X-API-Key": "heart_almost-right"})
     assert "almost-right" not in response.text + str(response.headers) + caplog.text

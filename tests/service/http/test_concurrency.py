@@ -1,4 +1,4 @@
-"""So many requests at once and no more, counted as those that cost something."""
+"""The number of requests that are worked on at once is bounded."""
 
 import asyncio
 from typing import Any
@@ -13,12 +13,12 @@ MOST = 3
 
 
 def request(path: str) -> dict[str, Any]:
-    """The scope of one."""
+    """The scope of a POST."""
     return {"type": "http", "method": "POST", "path": path, "headers": [(b"content-type", b"application/json")]}
 
 
 class Client:
-    """Sends what it is told to, and keeps the answer."""
+    """Sends messages from a queue, and keeps the response."""
 
     def __init__(self) -> None:
         self.sends: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -26,12 +26,11 @@ class Client:
         self.task: asyncio.Future[None]  # its request
 
     async def send(self, message: Any) -> None:
-        """The way back."""
         self.got.append(message)
 
 
-def test_the_limit_counts_work_and_not_those_who_are_slow_to_send() -> None:
-    """Many may be waited for; of those that are worked on, one too many gets 503 and is told when to come again."""
+def test_requests_that_are_still_arriving_do_not_count() -> None:
+    """Any number may be arriving; of those that are worked on, one too many gets 503 with Retry-After."""
 
     async def work() -> None:
         go, metrics = asyncio.Event(), Metrics()
@@ -60,7 +59,7 @@ def test_the_limit_counts_work_and_not_those_who_are_slow_to_send() -> None:
         assert (b"retry-after", b"1") in away.got[0]["headers"]
         assert metrics.snapshot().total(OVERLOADS) == 1
         for path in PROBES:
-            assert not (await asks(path)).got  # waited for: let through
+            assert not (await asks(path)).got  # waits for the body: it was admitted
         go.set()
         for client in slow:
             client.sends.put_nowait({"type": "http.request"})
@@ -71,8 +70,8 @@ def test_the_limit_counts_work_and_not_those_who_are_slow_to_send() -> None:
     asyncio.run(work())
 
 
-def test_a_client_that_leaves_frees_its_place() -> None:
-    """However it ends: a fault, a cancellation while it was waited for."""
+def test_a_request_that_ends_early_frees_its_place() -> None:
+    """By an exception, or by a cancellation while its body arrives."""
 
     async def work() -> None:
         async def fails(*_: Any) -> None:
@@ -94,8 +93,8 @@ def test_a_client_that_leaves_frees_its_place() -> None:
     asyncio.run(work())
 
 
-def test_bodies_that_are_coming_share_a_bound() -> None:
-    """However many clients send large ones at once, they do not take all memory; each gives back what it took."""
+def test_bodies_that_are_arriving_share_a_limit() -> None:
+    """Many large bodies at once do not exhaust memory; a body that ends gives back its share."""
 
     async def work() -> None:
         piece = {"type": "http.request", "body": b" " * 2**22, "more_body": True}

@@ -1,4 +1,4 @@
-"""Concurrent records share a run; none waits for a timer, harms another, or gets another's answer."""
+"""Concurrent records share a run of the model; none waits for a timer, and each gets its own result."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -21,12 +21,11 @@ def patient(age: float) -> Values:
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """In a fresh event loop."""
     return asyncio.run(work)
 
 
-def test_records_of_one_moment_share_a_run_and_keep_their_order(predictor: Predictor) -> None:
-    """Twenty records, one run, everybody's own answer."""
+def test_records_that_wait_together_share_a_run_in_order(predictor: Predictor) -> None:
+    """Twenty records, one run, twenty results."""
     ages = np.linspace(20, 90, 20)
     row = np.array([EXAMPLE[name] for name in FIELDS], np.float32)
     row[FIELDS.index("ca")] = np.nan
@@ -34,18 +33,18 @@ def test_records_of_one_moment_share_a_run_and_keep_their_order(predictor: Predi
     rows[:, 0] = ages
 
     async def work() -> tuple[MicroBatcher, list[Any]]:
-        runs = MicroBatcher(lambda: predictor, 100, Metrics())
-        return runs, await asyncio.gather(*(runs.submit(patient(age)) for age in ages))
+        batcher = MicroBatcher(lambda: predictor, 100, Metrics())
+        return batcher, await asyncio.gather(*(batcher.submit(patient(age)) for age in ages))
 
-    runs, answers = run(work())
-    now = runs.metrics.snapshot()
+    batcher, answers = run(work())
+    now = batcher.metrics.snapshot()
     assert (now.total(RUNS, "single"), now.total(ROWS, "single")) == (1, 20)
     assert [probability for _, probability in answers] == pytest.approx(predictor(rows), abs=1e-7)
     assert all(model is predictor for model, _ in answers)
 
 
-def test_a_lone_record_runs_at_once(predictor: Predictor) -> None:
-    """In the very next turn of the event loop."""
+def test_a_single_record_runs_at_once(predictor: Predictor) -> None:
+    """In the next iteration of the event loop."""
 
     async def work() -> bool:
         future = MicroBatcher(lambda: predictor, 100, Metrics()).submit(patient(50))
@@ -55,35 +54,35 @@ def test_a_lone_record_runs_at_once(predictor: Predictor) -> None:
     assert run(work())
 
 
-def test_beyond_its_limit_the_queue_refuses(predictor: Predictor) -> None:
-    """With 503 and when to come back; those who wait already are served, and the next turn has room again."""
+def test_a_full_queue_rejects_the_next_record(predictor: Predictor) -> None:
+    """With 503 and Retry-After; waiting records are served, and then there is room again."""
 
     async def work() -> None:
-        runs = MicroBatcher(lambda: predictor, 3, Metrics())
-        waiting = [runs.submit(patient(50)) for _ in range(3)]
+        batcher = MicroBatcher(lambda: predictor, 3, Metrics())
+        waiting = [batcher.submit(patient(50)) for _ in range(3)]
         with pytest.raises(Problem) as caught:
-            runs.submit(patient(50))
+            batcher.submit(patient(50))
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
         await asyncio.gather(*waiting)
-        await runs.submit(patient(50))
+        await batcher.submit(patient(50))
 
     run(work())
 
 
-def test_a_client_that_has_gone_harms_nobody(predictor: Predictor) -> None:
-    """Its answer is dropped; the others get theirs."""
+def test_a_cancelled_record_does_not_affect_the_others(predictor: Predictor) -> None:
+    """The other records of its run get their results."""
 
     async def work() -> Any:
-        runs = MicroBatcher(lambda: predictor, 10, Metrics())
-        first, gone, last = (runs.submit(patient(50)) for _ in range(3))
+        batcher = MicroBatcher(lambda: predictor, 10, Metrics())
+        first, gone, last = (batcher.submit(patient(50)) for _ in range(3))
         gone.cancel()
         return await asyncio.gather(first, last)
 
     assert len(run(work())) == 2
 
 
-def test_a_run_that_fails_tells_everybody_who_waits(predictor: Predictor) -> None:
-    """Nobody hangs, and the next run is unharmed."""
+def test_a_run_that_fails_fails_every_record_in_it(predictor: Predictor) -> None:
+    """No request hangs, and the next run succeeds."""
     broken = [True]
 
     class Model:
@@ -93,14 +92,14 @@ def test_a_run_that_fails_tells_everybody_who_waits(predictor: Predictor) -> Non
             return predictor.predict_bytes(rows)
 
     async def work() -> None:
-        runs = MicroBatcher(lambda: cast(Predictor, Model()), 10, Metrics())  # as much of one as a run needs
-        waiting = [runs.submit(patient(50)) for _ in range(2)]
+        batcher = MicroBatcher(lambda: cast(Predictor, Model()), 10, Metrics())
+        waiting = [batcher.submit(patient(50)) for _ in range(2)]
         waiting[1].cancel()
         with pytest.raises(RuntimeError, match="device lost"):
             await waiting[0]
         broken.append(False)
-        await runs.submit(patient(50))
-        now = runs.metrics.snapshot()
+        await batcher.submit(patient(50))
+        now = batcher.metrics.snapshot()
         assert (now.total(RUNS, "single"), now.total(ROWS, "single")) == (1, 1)
 
     run(work())

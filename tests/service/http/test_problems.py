@@ -1,4 +1,4 @@
-"""Every failure is a problem+json of the documented status, says what to do, and repeats no value."""
+"""Every failure is a problem+json with the documented status and advice, and repeats no value."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ GOOD = json.dumps(EXAMPLE)
 
 
 def problem(response: Any, status: int) -> ProblemDetails:
-    """The problem in an answer, once its form is right."""
+    """The problem in a response, after a check of its form."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     details = ProblemDetails.model_validate_json(response.content)
@@ -65,15 +65,17 @@ def post(client: TestClient, content: str | bytes, path: str = "/predict") -> An
         (b"[null]", 422),
     ],
 )
-def test_a_body_that_is_no_record_is_a_client_error(client: TestClient, path: str, content: bytes, status: int) -> None:
-    """Malformed JSON is 400, JSON that is no record 422, and nothing is a fault of ours."""
+def test_a_body_that_is_not_a_record_is_a_client_error(
+    client: TestClient, path: str, content: bytes, status: int
+) -> None:
+    """Malformed JSON is 400, JSON that is not a record is 422, and nothing is 500."""
     problem(post(client, content, path), status)
     if status == 422 and path.endswith("batch"):
         problem(post(client, b"[" + content + b"]", path), status)
 
 
-def test_all_that_is_wrong_is_named_at_once(client: TestClient) -> None:
-    """Wrong, absent and unknown fields in one answer, each with its pointer and what was expected."""
+def test_every_error_of_a_record_is_listed(client: TestClient) -> None:
+    """Invalid, missing and unknown fields in one response, each with its pointer and what was expected."""
     record = {**EXAMPLE, "chol": 0, "thal": "fixed", "a/b~c": 1}
     del record["age"]
     details = problem(post(client, json.dumps(record)), 422)
@@ -87,7 +89,7 @@ def test_all_that_is_wrong_is_named_at_once(client: TestClient) -> None:
     assert details.total == 4
 
 
-def test_one_bad_row_refuses_the_batch_and_names_row_and_field(client: TestClient) -> None:
+def test_one_invalid_row_rejects_the_batch_and_is_named_with_its_field(client: TestClient) -> None:
     """The pointer starts with the row, counted from 0."""
     batch = [EXAMPLE, EXAMPLE, EXAMPLE, EXAMPLE | {"chol": 0}]
     details = problem(post(client, json.dumps(batch), "/predict/batch"), 422)
@@ -96,7 +98,7 @@ def test_one_bad_row_refuses_the_batch_and_names_row_and_field(client: TestClien
 
 
 def test_a_hundred_errors_are_listed_and_all_are_counted(client: TestClient) -> None:
-    """An answer stays small, whatever was sent."""
+    """A response stays small, whatever was sent."""
     batch = [EXAMPLE | {"age": 400, "sex": None}] * 150
     details = problem(post(client, json.dumps(batch), "/predict/batch"), 422)
     assert details.errors is not None
@@ -104,8 +106,8 @@ def test_a_hundred_errors_are_listed_and_all_are_counted(client: TestClient) -> 
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
-def test_a_doubled_key_is_refused_by_name(client: TestClient, path: str) -> None:
-    """A JSON parser would take the last in silence: which of two ages is the patient's?"""
+def test_a_duplicate_key_is_rejected_by_name(client: TestClient, path: str) -> None:
+    """JSON parsers silently take the last one, and it is unclear which is the patient's."""
     doubled = GOOD[:-1] + ', "age": 64, "\\u0063hol": 200}'
     content, row = (f"[{GOOD}, {doubled}]", "/1") if path.endswith("batch") else (doubled, "")
     details = problem(post(client, content, path), 422)
@@ -113,15 +115,15 @@ def test_a_doubled_key_is_refused_by_name(client: TestClient, path: str) -> None
     assert found == {(f"{row}/age", "Age is given twice"), (f"{row}/chol", "Serum cholesterol is given twice")}
 
 
-def test_an_unknown_name_is_repeated_only_in_part(client: TestClient) -> None:
-    """An answer does not grow with what was sent."""
+def test_an_unknown_name_is_truncated_in_the_error(client: TestClient) -> None:
+    """A response does not grow with what was sent."""
     details = problem(post(client, json.dumps(EXAMPLE | {"x" * 10_000: 1})), 422)
     assert details.errors == [FieldError(detail="Not a field of a patient record", pointer="/" + "x" * 64)]
 
 
 @pytest.mark.parametrize("media_type", [None, "", "text/plain", "application/x-www-form-urlencoded", "json"])
 def test_another_content_type_is_415(client: TestClient, media_type: str | None) -> None:
-    """And the answer says which one to send."""
+    """And the error names the right one."""
     headers = {} if media_type is None else {"Content-Type": media_type}
     response = client.post("/predict", content=GOOD, headers=headers)
     assert "application/json" in problem(response, 415).detail
@@ -129,7 +131,7 @@ def test_another_content_type_is_415(client: TestClient, media_type: str | None)
 
 
 def test_an_unknown_path_is_404(client: TestClient) -> None:
-    """With a hint where to look; a trailing slash is no redirect."""
+    """With a hint at /docs; a trailing slash is not redirected."""
     assert "/docs" in problem(client.get("/nowhere"), 404).detail
     problem(client.post("/predict/", json=EXAMPLE, follow_redirects=False), 404)
 
@@ -142,8 +144,8 @@ def test_a_wrong_method_is_405_and_names_the_right_one(client: TestClient, metho
     assert response.headers["allow"] in {"GET", "POST"}
 
 
-def test_a_body_over_the_limit_is_413_announced_or_not(predictor: Predictor) -> None:
-    """By its Content-Length before it is read, and by its bytes where none is announced."""
+def test_a_body_over_the_limit_is_413_with_and_without_content_length(predictor: Predictor) -> None:
+    """By its Content-Length before it is read, or else by the bytes that arrive."""
 
     def chunks() -> Iterator[bytes]:
         for _ in range(100):
@@ -156,7 +158,7 @@ def test_a_body_over_the_limit_is_413_announced_or_not(predictor: Predictor) -> 
 
 
 def test_a_batch_over_the_limit_of_rows_is_413(predictor: Predictor) -> None:
-    """The limit is a setting, and named."""
+    """The error names the limit, which is a setting."""
     with TestClient(create_app(Settings(max_rows=2), predictor)) as client:
         assert post(client, f"[{GOOD},{GOOD}]", "/predict/batch").status_code == 200
         assert (
@@ -166,7 +168,7 @@ def test_a_batch_over_the_limit_of_rows_is_413(predictor: Predictor) -> None:
 
 
 def test_before_a_model_is_loaded_everything_that_needs_one_is_503() -> None:
-    """The process lives, is not ready, and says why and when to come back."""
+    """The process is live but not ready, and says why, with Retry-After."""
     waiting = TestClient(create_app(Settings()))  # not entered: its lifespan has not begun
     assert waiting.get("/health/live").status_code == 200
     gets, posts = ("/health/ready", "/model"), ("/predict", "/predict/batch", "/explain")
@@ -177,8 +179,8 @@ def test_before_a_model_is_loaded_everything_that_needs_one_is_503() -> None:
         assert response.headers["retry-after"] == "1"
 
 
-def test_a_bug_of_ours_is_a_500_without_details(monkeypatch: pytest.MonkeyPatch, client: TestClient) -> None:
-    """The traceback is for the log alone."""
+def test_an_unexpected_exception_is_a_500_without_details(monkeypatch: pytest.MonkeyPatch, client: TestClient) -> None:
+    """Only the log has the traceback."""
 
     def bug(*_: object) -> None:
         raise RuntimeError("secret detail")
@@ -189,8 +191,8 @@ def test_a_bug_of_ours_is_a_500_without_details(monkeypatch: pytest.MonkeyPatch,
     assert "secret" not in response.text
 
 
-def test_a_client_that_leaves_midway_is_no_fault_of_ours(predictor: Predictor, caplog: Any) -> None:
-    """Nothing is logged as an error when a connection ends before its body."""
+def test_a_client_that_disconnects_midway_is_not_logged_as_an_error(predictor: Predictor, caplog: Any) -> None:
+    """A connection that ends before its body is the client's failure."""
     app = create_app(Settings(), predictor)
     app.state.heart.model = predictor
     scope = {
@@ -214,8 +216,8 @@ def test_a_client_that_leaves_midway_is_no_fault_of_ours(predictor: Predictor, c
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_no_value_that_was_sent_is_in_an_answer_or_a_log(client: TestClient, caplog: Any) -> None:
-    """Whatever is wrong with a record, its measurements stay with whoever sent them."""
+def test_no_value_that_was_sent_is_in_a_response_or_a_log(client: TestClient, caplog: Any) -> None:
+    """Whatever is wrong with a record: its measurements belong to a patient."""
     marks = ["98765.4321", '"Jane Doe"', "123456789", '["Jane Doe"]', '{"Jane Doe": 98765.4321}', "-98765.4321"]
     caplog.set_level(logging.DEBUG)
     for mark in marks:
@@ -230,8 +232,8 @@ def test_no_value_that_was_sent_is_in_an_answer_or_a_log(client: TestClient, cap
                     assert secret not in caplog.text
 
 
-def test_the_table_on_top_of_the_module_is_complete(client: TestClient) -> None:
-    """Every status that the API documents is explained there, and the other way round."""
+def test_the_table_in_the_module_docstring_is_complete(client: TestClient) -> None:
+    """It lists the statuses that OpenAPI documents, and no other."""
     schema = client.get("/openapi.json").json()
     documented = {status for path in schema["paths"].values() for op in path.values() for status in op["responses"]}
     table = {line[54:57] for line in (errors.__doc__ or "").splitlines() if line[54:57].isdigit()}

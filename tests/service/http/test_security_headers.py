@@ -1,4 +1,4 @@
-"""Every answer tells a browser what not to do with it, and no other origin may read it unless it is named."""
+"""Every response has security headers, and other origins may read it only if the settings name them."""
 
 from collections.abc import Iterator
 
@@ -15,14 +15,14 @@ HERE, ELSEWHERE = "https://ward.example", "https://elsewhere.example"
 
 @pytest.fixture(scope="module")
 def served(predictor: Predictor) -> Iterator[TestClient]:
-    """The service as it ships."""
+    """The service with the default settings."""
     with TestClient(with_middleware(create_app(Settings(), predictor)), raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def shared(predictor: Predictor) -> Iterator[TestClient]:
-    """The same, for a page of one other origin."""
+    """The service with one allowed origin."""
     with TestClient(with_middleware(create_app(Settings(cors_origins=[HERE]), predictor))) as client:
         yield client
 
@@ -41,10 +41,8 @@ def shared(predictor: Predictor) -> Iterator[TestClient]:
         ("GET", "/static-offline-docs/swagger-ui.css", 200),
     ],
 )
-def test_every_answer_is_kept_by_nobody_and_taken_for_what_it_is(
-    served: TestClient, method: str, path: str, status: int
-) -> None:
-    """Each header once; where a browser shows what it gets, nobody may frame it either. No word on what serves."""
+def test_every_response_has_its_security_headers_once(served: TestClient, method: str, path: str, status: int) -> None:
+    """No cache and no sniffing; HTML may not be framed; nothing names the server."""
     response = served.request(method, path, json=EXAMPLE if method == "POST" else None)
     assert response.status_code == status
     assert response.headers.get_list("cache-control") == ["no-store"]
@@ -55,8 +53,8 @@ def test_every_answer_is_kept_by_nobody_and_taken_for_what_it_is(
         assert response.headers["referrer-policy"] == "no-referrer"
 
 
-def test_the_documentation_runs_its_own_scripts_and_no_others(served: TestClient) -> None:
-    """The inline one by its hash."""
+def test_the_documentation_may_run_only_its_own_scripts(served: TestClient) -> None:
+    """The CSP allows the inline script by its hash."""
     policy = dict(part.split(" ", 1) for part in served.get("/docs").headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["script-src"].startswith("'self' 'sha256-")
@@ -64,8 +62,8 @@ def test_the_documentation_runs_its_own_scripts_and_no_others(served: TestClient
     assert policy["connect-src"] == "'self'"
 
 
-def test_no_other_origin_may_read_answers(served: TestClient) -> None:
-    """By default no origin is told that it may."""
+def test_by_default_no_other_origin_may_read_responses(served: TestClient) -> None:
+    """Responses have no CORS headers."""
     for response in (
         served.post("/predict", json=EXAMPLE, headers={"Origin": HERE}),
         served.options("/predict", headers={"Origin": HERE, "Access-Control-Request-Method": "POST"}),
@@ -73,8 +71,8 @@ def test_no_other_origin_may_read_answers(served: TestClient) -> None:
         assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
-def test_an_origin_that_is_named_may_read_answers(shared: TestClient) -> None:
-    """Of the short way too, with the headers that it asks for; another one may not."""
+def test_an_allowed_origin_may_read_responses(shared: TestClient) -> None:
+    """Also those of the fast path; another origin may not."""
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,authorization"}
     assert shared.options("/predict", headers={"Origin": HERE} | asked).status_code == 200
     assert shared.options("/predict", headers={"Origin": ELSEWHERE} | asked).status_code == 400

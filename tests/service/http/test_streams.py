@@ -1,4 +1,4 @@
-"""Tables over real connections: answers begin before the body has ended, and neither side runs ahead of the other."""
+"""Tables over real connections: responses begin before the body has ended, with back-pressure in both directions."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ import uvicorn
 
 from patient.record import EXAMPLE, FIELDS
 from service.app import create_app, with_middleware
-from service.http.streams import HIGH, StreamPool
+from service.http.streams import MAX_BUFFERED_BYTES, StreamPool
 from service.model.predictor import Predictor
 from service.settings import Settings
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
@@ -41,7 +41,7 @@ class Served:
         self.port: int = self.server.servers[0].sockets[0].getsockname()[1]
 
     def open(self, format_: Format, query: str = "") -> socket.socket:
-        """A connection on which a chunked body of this format is about to come."""
+        """A connection that has sent the head of a request with a chunked body."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         head = f"POST /predict/batch{query} HTTP/1.1\r\nHost: x\r\nContent-Type: {format_.media_type}\r\n"
         connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
@@ -56,19 +56,19 @@ class Served:
 
 
 def chunk(content: bytes) -> bytes:
-    """A piece of a chunked body; none ends it."""
+    """A piece of a chunked body; an empty one ends it."""
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
 def answer(connection: socket.socket) -> HTTPResponse:
-    """Status and headers of the answer, as soon as they are there."""
+    """The response, once its head has arrived."""
     response = HTTPResponse(connection, method="POST")
     response.begin()
     return response
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for it."""
+    """Wait for a condition."""
     for _ in range(1000):
         if condition():
             return
@@ -95,7 +95,7 @@ def served(predictor: Predictor) -> Iterator[Served]:
         yield served
 
 
-def test_the_first_answers_come_before_the_body_has_ended(served: Served) -> None:
+def test_the_first_results_arrive_before_the_body_has_ended(served: Served) -> None:
     """In every format that streams."""
     table = pa.Table.from_pylist([EXAMPLE] * 3)
     for format_, marker in ((NDJSON, b'"probability"'), (CSV, b"0."), (ARROW, b"probability")):
@@ -113,8 +113,8 @@ def test_the_first_answers_come_before_the_body_has_ended(served: Served) -> Non
             assert len(rows) == 3
 
 
-def test_a_client_that_does_not_read_is_not_read_from(served: Served) -> None:
-    """What waits for it stays small, and once it reads it gets everything."""
+def test_a_client_that_does_not_read_the_response_cannot_send_more(served: Served) -> None:
+    """Buffers stay small, and once it reads it gets everything."""
     lines = 200_000
     sent = [0]
     with served.open(NDJSON) as connection:
@@ -132,7 +132,7 @@ def test_a_client_that_does_not_read_is_not_read_from(served: Served) -> None:
             seen = sent[0]
             time.sleep(0.5)
         assert 0 < seen < lines
-        assert seen * len(LINE) < 4 * HIGH + 16 * 2**20  # ours, and the sockets' own buffers
+        assert seen * len(LINE) < 4 * MAX_BUFFERED_BYTES + 16 * 2**20  # ours, and the sockets' own buffers
         found = answer(connection).read().splitlines()
         thread.join()
     assert len(found) == lines + 1
@@ -140,8 +140,8 @@ def test_a_client_that_does_not_read_is_not_read_from(served: Served) -> None:
 
 
 @pytest.mark.parametrize("option", ["report", "refuse"])
-def test_a_client_that_leaves_stops_the_work(served: Served, option: str) -> None:
-    """Whether it was sending or waiting: its thread is free again."""
+def test_a_client_that_disconnects_stops_the_work(served: Served, option: str) -> None:
+    """Its thread is free again, whether the client was sending or waiting."""
     connection = served.open(CSV, f"?on_error={option}")
     connection.sendall(chunk(HEADER + ROW * 10))
     until(lambda: served.streams.gate.inside == 1)
@@ -154,8 +154,8 @@ def test_a_client_that_leaves_stops_the_work(served: Served, option: str) -> Non
     until(lambda: served.streams.gate.inside == 0)
 
 
-def test_a_damaged_stream_is_cut_off_and_not_ended(served: Served) -> None:
-    """A client that has got half an answer cannot take it for a whole one; in NDJSON the last line says why."""
+def test_the_response_to_a_damaged_stream_is_cut_off_without_an_end(served: Served) -> None:
+    """A client cannot take half a response for a whole one; the last line of NDJSON says why."""
     for format_, good, bad in (
         (CSV, HEADER.strip() + b",mrn\n" + (ROW.strip() + b",m\n") * 10, ROW.strip() + b',"never closed\n'),
         (NDJSON, LINE * 10, b'{"' + b"x" * 2_000_000),
@@ -174,16 +174,16 @@ def test_a_damaged_stream_is_cut_off_and_not_ended(served: Served) -> None:
             assert "longer than" in json.loads(whole.splitlines()[-1])["summary"]["cut"]
 
 
-def test_a_refusal_reaches_a_client_that_still_sends(served: Served) -> None:
-    """Its body is read to the end, or it would see no more than a broken connection."""
+def test_an_error_reaches_a_client_that_still_sends(served: Served) -> None:
+    """Its body is read to the end, or it would only see a broken connection."""
     body = b"age,name\n" + b"63,x\n" * 2_000_000
     status, content = served.post("/predict/batch", body, "text/csv")
     assert status == 422
     assert {error["pointer"] for error in json.loads(content)["errors"]} >= {"/name", "/sex"}
 
 
-def test_a_client_that_stalls_is_408(predictor: Predictor) -> None:
-    """A table does not keep its thread for ever; and neither does one that comes in drops."""
+def test_a_body_that_stalls_gets_408(predictor: Predictor) -> None:
+    """Nor does a body that arrives in small pieces keep its thread forever."""
     with serving(predictor, max_stall=0.2) as served, served.open(CSV) as connection:
         connection.sendall(chunk(HEADER))
         assert answer(connection).status == 408
@@ -205,7 +205,7 @@ def test_a_client_that_stalls_is_408(predictor: Predictor) -> None:
 
 
 def test_a_client_that_stops_reading_is_cut_off(predictor: Predictor) -> None:
-    """After the same time."""
+    """After the time that a body may stall."""
     with serving(predictor, max_stall=0.3) as served, served.open(NDJSON) as connection:
 
         def send() -> None:
@@ -223,8 +223,8 @@ def test_a_client_that_stops_reading_is_cut_off(predictor: Predictor) -> None:
         thread.join()
 
 
-def test_beyond_the_limit_of_streams_the_next_is_503(predictor: Predictor) -> None:
-    """With when to come back; single records are served all the same."""
+def test_a_table_beyond_the_limit_of_streams_gets_503(predictor: Predictor) -> None:
+    """With Retry-After; single records are still served."""
     with serving(predictor, max_streams=1) as served, served.open(CSV) as connection:
         connection.sendall(chunk(HEADER))
         until(lambda: served.streams.gate.inside == 1)
@@ -238,7 +238,7 @@ def test_beyond_the_limit_of_streams_the_next_is_503(predictor: Predictor) -> No
 
 
 def test_several_formats_at_once_do_not_mix(served: Served, predictor: Predictor) -> None:
-    """Everybody's own rows, in everybody's own format."""
+    """Each client gets its own rows in its own format."""
     ages = np.arange(20, 110)
     rows = np.tile(np.array([EXAMPLE[name] for name in FIELDS], np.float32), (len(ages), 1))
     rows[:, 0] = ages

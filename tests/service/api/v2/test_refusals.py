@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2: its own error, 400, to everything that it does not allow."""
+"""The Open Inference Protocol v2: every invalid request gets 400 or 413 in the protocol's error shape."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS
-from service.api.v2.responses import HEADER
+from service.api.v2.messages import JSON_LENGTH_HEADER as HEADER
 from tests.service.api.v2.v2 import INFER, binary, error, probabilities, tensor
 
 ROW = np.array([[*EXAMPLE.values()]], np.float32)
@@ -34,10 +34,10 @@ BYTES = {"name": "patient", "shape": [1, 13], "datatype": "FP32", "parameters": 
         ([ONE | {"shape": [1, 13, 1]}], "[N,13]"),
         ([ONE | {"shape": [0, 13], "data": []}], "empty"),
         ([ONE | {"shape": [-1, 13]}], "empty"),
-        ([ONE | {"shape": [2**64, 13]}], "rows may come"),
-        ([BYTES | {"shape": [2**62, 13], "parameters": {"binary_data_size": 52}}], "rows may come"),
+        ([ONE | {"shape": [2**64, 13]}], "A request may hold up to"),
+        ([BYTES | {"shape": [2**62, 13], "parameters": {"binary_data_size": 52}}], "A request may hold up to"),
         ([BYTES | {"shape": [2, 13], "parameters": {"binary_data_size": 52}}], "binary_data_size of 104"),
-        ([BYTES | {"shape": [10**400, 13]}], "rows may come"),
+        ([BYTES | {"shape": [10**400, 13]}], "A request may hold up to"),
         ([ONE | {"shape": [1.5, 13]}], "int"),
         ([ONE | {"shape": "1,13"}], "array"),
         ([ONE | {"datatype": "BYTES"}], "FP32"),
@@ -65,10 +65,10 @@ BYTES = {"name": "patient", "shape": [1, 13], "datatype": "FP32", "parameters": 
         (None, "array"),
     ],
 )
-def test_a_wrong_input_is_refused_with_what_it_should_be(client: TestClient, inputs: object, words: str) -> None:
-    """Whatever a client gets wrong, it reads what is right, and nothing of its own."""
+def test_an_invalid_input_is_rejected_with_what_was_expected(client: TestClient, inputs: object, words: str) -> None:
+    """The error names what is valid, and repeats nothing that was sent."""
     said = client.post(INFER, json={"inputs": inputs})
-    assert words in error(said, 413 if words == "rows may come" else 400)
+    assert words in error(said, 413 if words == "A request may hold up to" else 400)
     assert "Jane" not in said.text
 
 
@@ -78,30 +78,30 @@ def test_a_wrong_input_is_refused_with_what_it_should_be(client: TestClient, inp
         ({"outputs": [{"name": "Jane Doe"}]}, "only output"),
         ({"outputs": [{"name": "probability"}] * 2}, "only output"),
         ({"outputs": [{"name": "probability", "parameters": {"binary_data": 1}}]}, "bool"),
-        ({"outputs": [{"name": "probability", "parameters": {"classification": 2}}]}, "classified"),
+        ({"outputs": [{"name": "probability", "parameters": {"classification": 2}}]}, "Classification"),
         ({"outputs": "probability"}, "array"),
         ({"parameters": {"binary_data_output": "yes"}}, "bool"),
         ({"parameters": []}, "object"),
         ({"id": 7}, "str"),
     ],
 )
-def test_a_wrong_request_is_refused(client: TestClient, request_: dict[str, Any], words: str) -> None:
-    """What is asked for is checked like what is sent."""
+def test_an_invalid_request_is_rejected(client: TestClient, request_: dict[str, Any], words: str) -> None:
+    """Outputs, parameters and the id are checked like inputs."""
     said = client.post(INFER, json={"inputs": [ONE]} | request_)
     assert words in error(said)
     assert "Jane" not in said.text
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "1e3", "", " ", "+5", "0x10", "9" * 30, b"\xb2", b"\xff", "1000000"])
-def test_a_length_that_is_none_is_refused(client: TestClient, value: str | bytes) -> None:
-    """Superscript two is a digit to Python, and no number."""
+def test_an_invalid_json_length_is_rejected(client: TestClient, value: str | bytes) -> None:
+    """To Python, superscript two is a digit but not a number."""
     headers: Any = {HEADER.encode(): value if isinstance(value, bytes) else value.encode()}
     content = json.dumps({"inputs": [ONE]})
     assert HEADER in error(client.post(INFER, content=content, headers=headers))
 
 
-def test_a_body_that_is_longer_or_shorter_than_it_says_is_refused(client: TestClient) -> None:
-    """A byte too many might be a tensor of another patient."""
+def test_a_body_that_is_longer_or_shorter_than_announced_is_rejected(client: TestClient) -> None:
+    """An extra byte might belong to another patient's tensor."""
     content, headers = binary(("patient", ROW))
     assert client.post(INFER, content=content, headers=headers).status_code == 200
     assert "ends before" in error(client.post(INFER, content=content[:-1], headers=headers))
@@ -132,14 +132,14 @@ def test_a_body_that_is_longer_or_shorter_than_it_says_is_refused(client: TestCl
         json.dumps({"inputs": [BYTES | {"shape": [7, 13]}]}).encode().replace(b"[7", b"[7" + b"0" * 4290),
     ],
 )
-def test_a_body_that_is_no_request_is_refused(client: TestClient, content: bytes) -> None:
-    """However deep, long or broken it is."""
+def test_a_body_that_is_not_a_request_is_rejected(client: TestClient, content: bytes) -> None:
+    """However deep, long or damaged it is."""
     response = client.post(INFER, content=content)
     assert len(error(response, response.status_code if response.status_code == 413 else 400)) < 2000
 
 
 def mutated(draw: st.DrawFn, value: Any) -> Any:
-    """JSON like this value, with something in it exchanged, dropped or doubled."""
+    """This JSON value with something in it replaced, removed or duplicated."""
     invalid_probabilities: st.SearchStrategy[Any] = st.sampled_from(
         [None, True, 0, -1, 13, 52, 2**63, 1.5, "", "FP32", "patient", "INT64", [], [1, 13], {}, [[]]]
     )
@@ -158,7 +158,7 @@ def mutated(draw: st.DrawFn, value: Any) -> Any:
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[bytes, dict[str, str]]:
-    """Requests near right ones: JSON exchanged in places, tails and lengths that lie."""
+    """Almost valid requests: mutated JSON, wrong tails and lengths."""
     outputs = [{"name": "probability", "parameters": {"binary_data": True}}]
     base = draw(st.sampled_from([[ONE], [BYTES], BY_FIELD]))
     request: Any = {"inputs": base, "outputs": outputs, "id": "7", "parameters": {"binary_data_output": False}}
@@ -176,10 +176,10 @@ def requests(draw: st.DrawFn) -> tuple[bytes, dict[str, str]]:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests())
-def test_whatever_comes_is_answered_rightly_or_refused(
+def test_every_request_gets_probabilities_or_a_client_error(
     client: TestClient, request_: tuple[bytes, dict[str, str]]
 ) -> None:
-    """Never a fault of ours, and never an answer to something else."""
+    """Never 500."""
     content, headers = request_
     response = client.post(INFER, content=content, headers=headers)
     if response.status_code == 200:
@@ -190,7 +190,7 @@ def test_whatever_comes_is_answered_rightly_or_refused(
 
 
 def test_no_value_that_was_sent_is_in_an_error_or_a_log(client: TestClient, caplog: Any) -> None:
-    """Whatever is wrong with a request, its measurements stay with whoever sent them."""
+    """Whatever is wrong with a request: its measurements belong to a patient."""
     caplog.set_level("DEBUG")
     marks = ["98765.4321", '"Jane Doe"', '["Jane Doe"]', '{"Jane Doe": 98765.4321}', "98765432100000000000000"]
     good = json.dumps({"inputs": [ONE], "outputs": [{"name": "probability"}]})

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2: right answers to all that it allows."""
+"""The Open Inference Protocol v2: right results for every valid request."""
 
 import gzip
 import json
@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE, FIELDS, measurements
-from service.api.v2.responses import HEADER
+from service.api.v2.messages import JSON_LENGTH_HEADER as HEADER
 from service.app import create_app
 from service.model.predictor import Predictor
 from service.observe.metrics import ROWS
@@ -23,7 +23,7 @@ from trainer.dataset import Dataset
 
 @pytest.fixture(scope="module")
 def expected(predictor: Predictor, cleveland: Dataset) -> list[float]:
-    """The model's own answers to the 303 records."""
+    """The model's own probabilities for the 303 records."""
     found: list[float] = rounded(predictor(cleveland.rows)).tolist()
     return found
 
@@ -48,10 +48,10 @@ def test_the_server_and_its_model_are_described(client: TestClient, predictor: P
 
 @pytest.mark.parametrize("count", [1, 2, 303])
 @pytest.mark.parametrize("out", [{}, {"parameters": {"binary_data_output": True}}])
-def test_json_and_binary_flat_and_nested_whole_and_by_field_give_the_models_answers(
+def test_json_and_binary_flat_and_nested_whole_and_by_field_give_the_same_results(
     client: TestClient, predictor: Predictor, cleveland: Dataset, expected: list[float], count: int, out: dict[str, Any]
 ) -> None:
-    """Every way to say the same; gaps are null in JSON and NaN in bytes."""
+    """Every form of a request; missing values are null in JSON and NaN in bytes."""
     rows = cleveland.rows[:count]
     flat = tensor(rows)
     nested = flat | {"data": [flat["data"][i : i + 13] for i in range(0, len(flat["data"]), 13)]}
@@ -76,8 +76,8 @@ def test_json_and_binary_flat_and_nested_whole_and_by_field_give_the_models_answ
     assert found == pytest.approx(expected[:count], abs=1e-6)
 
 
-def test_what_an_output_says_of_itself_goes_before_what_the_request_says(client: TestClient) -> None:
-    """And an id comes back only if there was one; what means nothing here is passed over."""
+def test_the_parameters_of_an_output_override_those_of_the_request(client: TestClient) -> None:
+    """An id is returned only if there was one; unknown parameters are ignored."""
     one = tensor(np.array([[*EXAMPLE.values()]], np.float32))
     for whole, own, came in [(True, False, False), (False, True, True), (True, None, True), (None, None, False)]:
         output = {"name": "probability", "parameters": None if own is None else {"binary_data": own, "x": 1}}
@@ -91,8 +91,8 @@ def test_what_an_output_says_of_itself_goes_before_what_the_request_says(client:
         assert "id" not in client.post(INFER, json={"inputs": [one]} | nothing).json()
 
 
-def test_nan_is_taken_for_null_as_tritonclient_writes_it(client: TestClient) -> None:
-    """It is no JSON, but its JSON mode has no other word for a gap; infinity stays refused."""
+def test_nan_in_json_means_null_as_tritonclient_writes_it(client: TestClient) -> None:
+    """NaN is not valid JSON, but tritonclient writes missing values so; infinity is rejected."""
     row = EXAMPLE | {"ca": None}
     content = json.dumps({"inputs": [tensor(np.array([[np.nan if v is None else v for v in row.values()]]))]})
     null = probabilities(client.post(INFER, content=content))
@@ -106,7 +106,7 @@ def test_nan_is_taken_for_null_as_tritonclient_writes_it(client: TestClient) -> 
 def test_both_sides_may_compress(
     client: TestClient, expected: list[float], cleveland: Dataset, coding: str, count: int
 ) -> None:
-    """As HTTP says it; the length of the JSON is that of the plain one. A list of codings is no wish."""
+    """The announced length of the JSON is uncompressed. A list in Accept-Encoding is ignored."""
     pack = gzip.compress if coding == "gzip" else zlib.compress
     content, headers = binary(
         ("patient", np.resize(cleveland.rows, (count, 13))), parameters={"binary_data_output": True}
@@ -121,8 +121,8 @@ def test_both_sides_may_compress(
     error(client.post(INFER, content=content, headers=headers))
 
 
-def test_a_large_binary_batch_goes_through_a_thread_and_is_counted(predictor: Predictor, cleveland: Dataset) -> None:
-    """More than a JSON body may hold; announced or not."""
+def test_a_large_binary_batch_is_scored_in_a_thread_and_counted(predictor: Predictor, cleveland: Dataset) -> None:
+    """More than a JSON body may hold, with and without Content-Length."""
     rows = np.resize(cleveland.rows, (100_000, 13))
     content, headers = binary(("patient", rows), parameters={"binary_data_output": True})
 
@@ -141,17 +141,17 @@ def test_a_large_binary_batch_goes_through_a_thread_and_is_counted(predictor: Pr
 
 
 @pytest.mark.parametrize("count", [1, 40, 5000, 100_000])
-def test_refused_values_are_named_by_row_and_field_and_counted(
+def test_invalid_values_are_named_by_row_and_field_and_counted(
     client: TestClient, cleveland: Dataset, count: int
 ) -> None:
-    """In PatientRecord's own words, the first ten of them, in the order of the rows."""
+    """The first ten, in the order of the rows, with PatientRecord's texts."""
     rows = np.resize(cleveland.rows, (count, 13)).copy()
     rows[::3, FIELDS.index("chol")] = 12345.678
     rows[count - 1, [0, 1, 12]] = [np.nan, np.nan, 5]
     content, headers = binary(("patient", rows))
     found = error(client.post(INFER, content=content, headers=headers))
     words = {field.name: field.expected for field in measurements()}
-    assert found.startswith(f"{len(rows[::3]) + 3} refused")
+    assert found.startswith(f"{len(rows[::3]) + 3} invalid values")
     assert f"row 0, chol: {words['chol']}" in found or count == 1
     if count == 1:
         for name in ("age", "sex", "chol", "thal"):
@@ -160,8 +160,8 @@ def test_refused_values_are_named_by_row_and_field_and_counted(
     assert "12345" not in found
 
 
-def test_the_values_are_judged_as_they_were_written(client: TestClient) -> None:
-    """120.000001 years are refused in JSON, as /predict refuses them, although float32 would make 120 of them."""
+def test_json_values_are_checked_before_rounding_to_float32(client: TestClient) -> None:
+    """120.000001 years are rejected, as by /predict, although float32 rounds them to 120."""
     one = tensor(np.array([[*EXAMPLE.values()]]))
     for age, status in ((120, 200), (120.000001, 400), (17.999999999, 400), (18, 200)):
         body = {"inputs": [one | {"data": [age, *one["data"][1:]]}]}
@@ -186,10 +186,10 @@ def test_the_values_are_judged_as_they_were_written(client: TestClient) -> None:
         ("POST", "/v2/repository/models/heart_disease/load", 404),
     ],
 )
-def test_a_path_that_is_not_there_is_told_in_the_protocols_own_shape(
+def test_an_unknown_path_gets_an_error_in_the_protocols_shape(
     client: TestClient, method: str, path: str, status: int, predictor: Predictor
 ) -> None:
-    """Naming what there is, and not what was asked for."""
+    """It names what is served, and not what was requested."""
     said = error(client.request(method, path), status)
     assert "other" not in said
     assert "999" not in said
@@ -198,7 +198,7 @@ def test_a_path_that_is_not_there_is_told_in_the_protocols_own_shape(
 
 
 def test_without_a_model_everything_that_needs_one_is_503() -> None:
-    """The process lives, and says when to come back."""
+    """The process is live, and 503 has Retry-After."""
     waiting = TestClient(create_app(Settings()))
     assert waiting.get("/v2/health/live").status_code == 200
     assert waiting.get("/v2").status_code == 200
@@ -214,8 +214,10 @@ def test_without_a_model_everything_that_needs_one_is_503() -> None:
         assert response.headers["retry-after"] == "1"
 
 
-def test_a_bug_of_ours_is_a_500_of_the_same_shape(monkeypatch: pytest.MonkeyPatch, client: TestClient) -> None:
-    """In the event loop as in a thread."""
+def test_an_unexpected_exception_is_a_500_in_the_protocols_shape(
+    monkeypatch: pytest.MonkeyPatch, client: TestClient
+) -> None:
+    """In the event loop and in a thread."""
 
     def bug(*_: object) -> None:
         raise RuntimeError("secret detail")
@@ -227,7 +229,7 @@ def test_a_bug_of_ours_is_a_500_of_the_same_shape(monkeypatch: pytest.MonkeyPatc
 
 
 def test_every_limit_is_413_and_named(predictor: Predictor, cleveland: Dataset) -> None:
-    """Of JSON, of rows, of tensors, and of what a compressed body unpacks to."""
+    """Limits of JSON, rows, tensors, and of a decompressed body."""
     limits = Settings(max_body=60_000, max_rows=20, max_part=80_000, max_table_rows=1600)
     content, headers = binary(("patient", np.resize(cleveland.rows, (1500, 13))))
     over, more = binary(("patient", np.resize(cleveland.rows, (1601, 13))))
@@ -238,7 +240,7 @@ def test_every_limit_is_413_and_named(predictor: Predictor, cleveland: Dataset) 
         assert "1600 rows" in error(client.post(INFER, content=over, headers=more), 413)
         assert "80000 bytes" in error(client.post(INFER, content=wide, headers=widest), 413)
         assert "140000 bytes" in error(client.post(INFER, content=large, headers=largest), 413)
-        assert "1600 rows" in error(client.post(INFER, content=iter([large]), headers=largest), 413)
+        assert "140000 bytes" in error(client.post(INFER, content=iter([large]), headers=largest), 413)
         for packed in (large, b" " * 70_000):
             sent = {"Content-Encoding": "gzip"} | (largest if packed is large else {})
             error(client.post(INFER, content=gzip.compress(packed), headers=sent), 413)
@@ -250,5 +252,5 @@ def test_every_limit_is_413_and_named(predictor: Predictor, cleveland: Dataset) 
 
 
 def test_another_encoding_is_415(client: TestClient) -> None:
-    """And is told which there are."""
-    assert "gzip or deflate" in error(client.post(INFER, content=b"", headers={"Content-Encoding": "br"}), 415)
+    """The error names the supported encodings."""
+    assert "gzip, deflate" in error(client.post(INFER, content=b"", headers={"Content-Encoding": "br"}), 415)

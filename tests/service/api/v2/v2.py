@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from patient.encoding import Floats
-from service.api.v2.responses import HEADER
+from service.api.v2.messages import JSON_LENGTH_HEADER as HEADER
 
 MODEL = "/v2/models/heart_disease"
 INFER = MODEL + "/infer"

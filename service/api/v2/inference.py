@@ -1,0 +1,186 @@
+"""Run an inference request: small ones in the event loop, part by part, and large ones in a thread."""
+
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.datastructures import Headers
+from starlette.responses import Response
+
+from patient.encoding import Floats
+from patient.record import FIELDS, measurements
+from patient.table import refused
+from service.api.json_batch import in_parts, score_rows, yield_to_loop
+from service.api.state import AppState
+from service.api.v2.messages import (
+    JSON_LENGTH_HEADER,
+    InferenceRequest,
+    bad_request,
+    decode_request,
+    encode_response,
+    too_large,
+)
+from service.api.v2.tensors import Rows, rows_of
+from service.http.body import body_too_large, content_encoding
+from service.http.streams import RequestStream
+from service.model.execution import CHUNK_ROWS
+from service.observe.drift import DriftHistogram
+from service.settings import Settings
+
+SMALL_BYTES = 4096  # a request up to this size does not queue with the batches
+PART_ROWS = 2048  # scored between two yields to the event loop: about 1 ms
+READ_BYTES = 2**20
+MAX_LISTED_FAULTS = 10  # fewer than elsewhere: the protocol's error is a single string
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceHeaders:
+    """The headers of a request.
+
+    json_bytes: length of the JSON if binary tensors follow it; body_bytes: length of the body if it was announced;
+    encoding: how the body is compressed
+    """
+
+    json_bytes: int | None
+    body_bytes: int | None
+    encoding: str | None
+    accept_encoding: str
+
+    def max_bytes(self, settings: Settings) -> int:
+        return settings.max_body + (0 if self.json_bytes is None else settings.max_part)
+
+    def need_thread(self, settings: Settings) -> bool:
+        """Whether the body may be too large for the event loop. Raises Problem 413."""
+        if (self.body_bytes or 0) > self.max_bytes(settings) or (self.json_bytes or 0) > settings.max_body:
+            raise body_too_large(self.max_bytes(settings))
+        if self.encoding:
+            return True
+        return self.json_bytes is not None and (self.body_bytes is None or self.body_bytes > settings.max_body)
+
+
+def parse_headers(headers: Headers) -> InferenceHeaders:
+    """Raises Problem 400 and 415."""
+    return InferenceHeaders(
+        json_bytes=_length(headers, JSON_LENGTH_HEADER),
+        body_bytes=_length(headers, "Content-Length"),
+        encoding=content_encoding(headers),
+        accept_encoding=headers.get("accept-encoding", ""),
+    )
+
+
+def _length(headers: Headers, name: str) -> int | None:
+    values = headers.getlist(name)
+    if not values:
+        return None
+    if len(values) > 1 or not (values[0].isascii() and values[0].isdigit() and len(values[0]) < 16):
+        raise bad_request(f"{name} must be a number of bytes, and be given once.")
+    return int(values[0])
+
+
+class Inference:
+    """One request, and the model that answers all of it. Raises Problem 503 while there is no model."""
+
+    def __init__(self, headers: InferenceHeaders, state: AppState) -> None:
+        self.headers, self.settings, self.state = headers, state.settings, state
+        self.model = state.ready_model()
+        self.scored_rows = 0
+        self.response: Response | None = None  # set when `run_in_thread` has ended
+
+    async def run_in_loop(self, content: bytes) -> Response:
+        """Return the response to a body. Raises Problem and NoProbability."""
+        if len(content) <= SMALL_BYTES:
+            return await self._run_in_parts(content)
+        async with self.state.batches:
+            return await self._run_in_parts(content)
+
+    async def _run_in_parts(self, content: bytes) -> Response:
+        request, rows = self._decode(content)
+        if len(content) > SMALL_BYTES:
+            await yield_to_loop()
+        if len(rows) == 1:  # shares a run of the model with other single records
+            for _ in check_rows(rows):
+                pass
+            self.model, probability = await self.state.batcher.submit(tuple(rows[0].tolist()))
+            return self._respond(request, np.array([probability]))
+        await in_parts(check_rows(rows))
+        scored = []
+        for part, probabilities in self._score(rows, PART_ROWS):
+            await yield_to_loop()
+            self.state.metrics.record_run("batch", len(part))
+            self.state.metrics.record_scored(self.model, [part.tobytes()], probabilities.tolist())
+            scored.append(probabilities)
+        return self._respond(request, np.concatenate(scored))
+
+    def run_in_thread(self, body: RequestStream) -> Iterator[bytes]:
+        """Set `response`; yields nothing. Raises RecordError, Problem and ClientDisconnected."""
+        request, rows = self._decode(self._read(body))
+        for _ in check_rows(rows):
+            pass
+        metrics, drift, scored = self.state.metrics, DriftHistogram(self.model.metadata), []
+        for part, probabilities in self._score(rows, CHUNK_ROWS if self.model.crossover is None else len(rows)):
+            found = drift.count(np.ascontiguousarray(part.T), probabilities)
+            body.loop.call_soon_threadsafe(metrics.record_run, "batch", len(part))  # only the event loop writes metrics
+            body.loop.call_soon_threadsafe(metrics.add_drift, self.model, found)
+            scored.append(probabilities)
+        self.response = self._respond(request, np.concatenate(scored))
+        yield from ()
+
+    def _read(self, body: RequestStream) -> bytearray:
+        """The whole body, decompressed. Raises RecordError and Problem 413."""
+        limit = self.headers.max_bytes(self.settings)
+        read = body.read
+        if self.headers.encoding:
+            from service.tables.source import Limits, opened  # imports pyarrow, which start-up need not wait for
+
+            read = opened(body, self.headers.encoding, Limits(limit, limit, ratio=self.settings.max_ratio)).read
+        content = bytearray()
+        while data := read(READ_BYTES):
+            content += data
+            if len(content) > limit:
+                raise body_too_large(limit)
+        return content
+
+    def _decode(self, content: bytes | bytearray) -> tuple[InferenceRequest, Rows]:
+        json_bytes = self.headers.json_bytes
+        if json_bytes is None:
+            json_bytes = len(content)
+        if json_bytes > self.settings.max_body:
+            raise too_large(f"The JSON is larger than {self.settings.max_body} bytes.")
+        if json_bytes > len(content):
+            raise bad_request(f"The body ends before the JSON does: see {JSON_LENGTH_HEADER}.")
+        request = decode_request(bytes(content[:json_bytes]), self.settings.max_rows * len(FIELDS))
+        return request, rows_of(request.inputs, memoryview(content)[json_bytes:], self.settings)
+
+    def _score(self, rows: Rows, size: int) -> Iterator[tuple[Floats, NDArray[np.float64]]]:
+        """Score up to `size` rows a step; yield them, float32[n,13], and their probabilities. Raises NoProbability."""
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size].astype(np.float32, order="C")
+            yield part, score_rows(self.model, part, start)
+
+    def _respond(self, request: InferenceRequest, probabilities: NDArray[np.float64]) -> Response:
+        self.scored_rows = len(probabilities)
+        return encode_response(request, self.model.version, probabilities, self.headers.accept_encoding)
+
+
+def check_rows(rows: Rows) -> Generator[None, None, None]:
+    """Check values against PatientRecord's ranges and codes, PART_ROWS between two yields.
+
+    Raises Problem 400, which lists the first MAX_LISTED_FAULTS.
+    """
+    listed: list[str] = []
+    fields: Counter[str] = Counter()  # faults per field
+    for start in range(0, len(rows), PART_ROWS):
+        part = np.asfortranarray(rows[start : start + PART_ROWS])
+        invalid = refused(part)  # type: ignore[arg-type]  # float32 is compared as float32
+        if invalid.any():
+            cells = np.argwhere(invalid)
+            fields.update(FIELDS[i] for i in cells[:, 1].tolist())
+            for row, i in cells[: MAX_LISTED_FAULTS - len(listed)].tolist():
+                listed.append(f"row {start + row}, {FIELDS[i]}: {measurements()[i].expected}")
+        yield
+    if total := fields.total():
+        more = f"; and {total - len(listed)} more" if total > len(listed) else ""
+        values = f"{total} invalid {'values' if total > 1 else 'value'} (rows count from 0, NaN is null)"
+        raise bad_request(f"{values}: {'; '.join(listed)}{more}.", fields=fields)

@@ -1,0 +1,152 @@
+"""The JSON of inference requests and responses, and the binary tensors behind it.
+
+Errors repeat nothing that was sent, not even names of tensors.
+"""
+
+import gzip
+import zlib
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import numpy as np
+import pydantic_core
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from patient.artefact import OUTPUT
+from service.http.problems import Problem
+
+MODEL_NAME = "heart_disease"
+DATATYPE = "FP32"
+FP32 = np.dtype("<f4")  # little-endian, as binary tensors are sent
+JSON_LENGTH_HEADER = "Inference-Header-Content-Length"  # bytes of JSON in front of binary tensors
+OTHER_COMMAS = 4096  # in a request's JSON, other than between its values
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda content: gzip.compress(content, 1),
+    "deflate": lambda content: zlib.compress(content, 1),
+}
+
+Data = list[float | list[float | None] | None]  # flat or nested, row-major; null = missing
+
+
+class TensorParameters(msgspec.Struct):
+    binary_data_size: int | None = None
+    shared_memory_region: Any = None
+
+
+class Tensor(msgspec.Struct):
+    """An input: its values are `data`, or the next `binary_data_size` bytes behind the JSON."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: TensorParameters | None = None
+    data: Data | None = None
+
+    @property
+    def binary_bytes(self) -> int | None:
+        return self.parameters.binary_data_size if self.parameters else None
+
+
+class OutputParameters(msgspec.Struct):
+    binary_data: bool | None = None
+    classification: Any = None
+    shared_memory_region: Any = None
+
+
+class Output(msgspec.Struct):
+    name: str
+    parameters: OutputParameters | None = None
+
+
+class RequestParameters(msgspec.Struct):
+    binary_data_output: bool | None = None
+
+
+class InferenceRequest(msgspec.Struct):
+    """$inference_request. Fields that it does not name (sequences, priorities, a codec's hints) are ignored."""
+
+    inputs: list[Tensor]
+    id: str | None = None
+    parameters: RequestParameters | None = None
+    outputs: list[Output] | None = None
+
+    @property
+    def has_binary_output(self) -> bool:
+        """Whether the client wants probabilities as bytes. An output's own parameter takes precedence."""
+        own = self.outputs[0].parameters if self.outputs else None
+        if own and own.binary_data is not None:
+            return own.binary_data
+        return bool(self.parameters and self.parameters.binary_data_output)
+
+
+_DECODE = msgspec.json.Decoder(InferenceRequest).decode
+
+
+def bad_request(detail: str, fields: Mapping[str, int] | None = None) -> Problem:
+    """400, the protocol's status for almost every invalid request."""
+    return Problem(HTTPStatus.BAD_REQUEST, detail, fields=fields)
+
+
+def too_large(detail: str) -> Problem:
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+
+def decode_request(content: bytes, max_values: int) -> InferenceRequest:
+    """Decode a request's JSON. Raises Problem 400, and 413 if it may hold more than `max_values` numbers."""
+    if content.count(b",") > max_values + OTHER_COMMAS:  # before parsing, which would block the event loop
+        raise too_large(f"JSON may hold up to {max_values} values; send more as binary tensors.")
+    try:
+        request = _DECODE(content)
+    except msgspec.ValidationError as error:
+        raise bad_request(f"{error}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        request = _decode_with_nan(content)
+    _check_outputs(request.outputs or [])
+    return request
+
+
+def _decode_with_nan(content: bytes) -> InferenceRequest:
+    """Decode JSON with NaN for missing values, which tritonclient writes although it is not valid JSON."""
+    try:
+        return msgspec.convert(pydantic_core.from_json(content, allow_inf_nan=True), InferenceRequest)
+    except msgspec.ValidationError as error:
+        raise bad_request(f"{error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise bad_request(f"Invalid JSON: {error}.") from None
+
+
+def _check_outputs(outputs: list[Output]) -> None:
+    if len(outputs) > 1 or any(output.name != OUTPUT for output in outputs):
+        raise bad_request(f"The only output is {OUTPUT}; it can be requested once.")
+    for output in outputs:
+        own = output.parameters
+        if own and (own.classification is not None or own.shared_memory_region is not None):
+            raise bad_request("Classification and shared memory are not supported for outputs.")
+
+
+def encode_response(
+    request: InferenceRequest, version: str, probabilities: NDArray[np.float64], accept_encoding: str
+) -> Response:
+    """$inference_response with rounded probabilities float64[N].
+
+    It is compressed only if Accept-Encoding names a single coding, as tritonclient sends it when asked to compress.
+    The default list that HTTP clients send is ignored: random digits hardly compress.
+    """
+    output: dict[str, object] = {"name": OUTPUT, "datatype": DATATYPE, "shape": [len(probabilities), 1]}
+    binary = probabilities.astype(FP32).tobytes() if request.has_binary_output else b""
+    if binary:
+        output["parameters"] = {"binary_data_size": len(binary)}
+    else:
+        output["data"] = probabilities.tolist()
+    message: dict[str, object] = {"model_name": MODEL_NAME, "model_version": version, "outputs": [output]}
+    if request.id is not None:
+        message["id"] = request.id
+    head = msgspec.json.encode(message)
+    headers = {JSON_LENGTH_HEADER: str(len(head))} if binary else {}
+    content, encoding = head + binary, accept_encoding.strip().lower()
+    if compress := COMPRESS.get(encoding):
+        content, headers["Content-Encoding"] = compress(content), encoding
+    return Response(content, headers=headers, media_type="application/octet-stream" if binary else "application/json")
