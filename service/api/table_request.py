@@ -66,7 +66,7 @@ def parse_table_request(request: Request) -> TableRequest:
         packing=PACKINGS[encoding],
         accept=_accepted(request.headers.getlist("accept")),
         report=on_error == ["report"] if on_error else None,
-        keep=columns.keep(",".join(query.getlist("keep"))),
+        keep=columns.parse_keep(",".join(query.getlist("keep"))),
     )
     found.answer(format_ or NDJSON)  # whether there is one does not depend on what came
     return found

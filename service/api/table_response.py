@@ -28,11 +28,11 @@ from service.model.device import DeviceLost
 from service.observe.drift import DriftHistogram
 from service.observe.request_context import record_scored
 from service.records.errors import EMPTY_BATCH, ColumnsError, InvalidRows, RecordError, Tally, TooLarge
+from service.tables.buffers import buffer_until_complete
 from service.tables.chunk import Chunk
-from service.tables.formats import JSON, NDJSON, Format, of_name
-from service.tables.scoring import schema, score
-from service.tables.source import Limits, Source, opened
-from service.tables.spool import contents, held
+from service.tables.formats import JSON, NDJSON, Format, format_of_file
+from service.tables.scoring import result_schema, score
+from service.tables.source import Limits, Source, iter_pieces, open_source
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ async def _json_array(request: Request, state: AppState, wanted: TableRequest) -
     try:
         if wanted.packing:
             limits = Limits(limit, limit, ratio=state.settings.max_ratio)
-            source = opened(io.BytesIO(content), wanted.packing, limits)
-            content = await asyncio.to_thread(b"".join, contents(source))
+            source = open_source(io.BytesIO(content), wanted.packing, limits)
+            content = await asyncio.to_thread(b"".join, iter_pieces(source))
         return Response(await predict_array(state, content), media_type="application/json")
     except InvalidRows as error:
         raise table_problem(error, wanted) from None
@@ -79,21 +79,21 @@ class TableScoring:
         came, packed, packing = self._opened(source)
         self.answer, report = self.request.answer(came), self.request.reports(came)
         limits = self._limits(came)
-        table = came.read(opened(packed, packing, limits), self.request.keep, limits)
+        table = came.read(open_source(packed, packing, limits), self.request.keep, limits)
         chunks = self._counted(table.chunks, limits, source.loop)
         seen = partial(self._seen, source.loop)
-        batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, seen=seen)
-        pieces = (memoryview(piece) for piece in self.answer.write(schema(table.kept, self.model, report), batches))
+        batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, on_scored=seen)
+        pieces = (memoryview(piece) for piece in self.answer.write(result_schema(table.kept, self.model, report), batches))
         if report:
             return self._reported(pieces)
-        return held(self._some(pieces), limits.spool)
+        return buffer_until_complete(self._some(pieces), limits.spool)
 
     def _opened(self, source: Body) -> tuple[Format, Source, str | None]:
         """The table's format, its bytes, and how they are packed."""
         if self.request.format:
             return self.request.format, source, self.request.packing
-        upload = Upload(opened(source, self.request.packing, self._limits(NDJSON)), self.request.boundary)
-        named = of_name(upload.file_name)
+        upload = Upload(open_source(source, self.request.packing, self._limits(NDJSON)), self.request.boundary)
+        named = format_of_file(upload.file_name)
         if not named:
             came = of_type(upload.media_type)
             if not came:

@@ -11,8 +11,8 @@ from service.model.predictor import Predictor, load
 from service.records.errors import Tally
 from service.settings import Provider
 from service.tables.formats import PARQUET
-from service.tables.scoring import schema, score
-from service.tables.source import Source, opened
+from service.tables.scoring import result_schema, score
+from service.tables.source import Source, open_source
 
 
 class Local:
@@ -36,8 +36,8 @@ class Local:
         """See Engine."""
         came, job = Kind(part.came), self.job
         if came.format is not PARQUET or came.packing:  # which is read where it is, if it can be
-            source = opened(source, came.packing, LIMITS)
+            source = open_source(source, came.packing, LIMITS)
         table = came.format.read(source, job.keep, LIMITS)
-        out = schema(table.kept, self.predictor, job.report)
+        out = result_schema(table.kept, self.predictor, job.report)
         batches = score(table.chunks, self.predictor, table.kept, report=job.report, tally=tally)
         return Kind(part.to).write(out, batches, pipe=part.target == "-")

@@ -23,6 +23,7 @@ from patient.table import refused
 from service.records.errors import (
     EMPTY_BATCH,
     MAX_LISTED_ERRORS,
+    NOT_AN_ARRAY,
     ColumnsError,
     FieldFault,
     InvalidRecord,
@@ -170,7 +171,7 @@ def _judge_all(content: bytes, max_records: int, advice: str) -> Generator[None,
     """float64[N,13] as PatientRecord validates each record."""
     rows = parse(content)
     if not isinstance(rows, list):
-        raise ColumnsError([FieldFault("", "The body must be an array of patient records")])
+        raise ColumnsError([NOT_AN_ARRAY])
     _check_length(len(rows), max_records, advice)
     records: list[Values] = []
     tally = Tally(rows=len(rows))

@@ -6,7 +6,7 @@ from service.api.v2.requests import refused
 from service.api.v2.tensors import Source
 from service.records.errors import RecordError, TooLarge
 from service.settings import Settings
-from service.tables.source import Limits, opened
+from service.tables.source import Limits, open_source
 
 
 class Unpacked:
@@ -14,7 +14,7 @@ class Unpacked:
 
     def __init__(self, source: Source, packing: str, settings: Settings) -> None:
         most = settings.max_body + settings.max_part
-        self.source = opened(source, packing, Limits(most, most, ratio=settings.max_ratio))
+        self.source = open_source(source, packing, Limits(most, most, ratio=settings.max_ratio))
 
     def read(self, size: int, /) -> bytes:
         """See Source. Raises Problem 400 and 413."""

@@ -133,11 +133,11 @@ def test_a_table_goes_through_asyncio(port: int) -> None:
 
 def test_the_formats_of_the_client_are_those_of_the_service() -> None:
     """It has them by heart, because it must not need what reads them."""
-    from service.client.tables import PACKED, TYPES
+    from service.client.tables import COMPRESSIONS, TYPES
     from service.tables import formats
 
     assert {suffix[1:]: format_.media_type for format_ in formats.FORMATS for suffix in format_.suffixes} == TYPES
-    assert {f".{name}": packing for name, packing in PACKED.items()} == formats.PACKED
+    assert {f".{name}": packing for name, packing in COMPRESSIONS.items()} == formats.COMPRESSIONS
 
 
 def test_a_full_service_takes_a_table_later() -> None:
