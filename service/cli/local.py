@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from patient.artefact import FILE
+from service.cli import show
 from service.cli.job import LIMITS, Buffer, Job, Kind, Part
 from service.model.device import GpuOptions
+from service.model.model_file import bundled_notice, model_folder
 from service.model.predictor import Predictor, load
 from service.records.errors import Tally
 from service.settings import Provider
@@ -29,8 +30,10 @@ class Local:
     @classmethod
     def load(cls, models: Path, provider: Provider, gpu: GpuOptions, job: Job) -> "Local":
         """With the highest version. Raises ArtefactError and ProviderError."""
-        predictor = load(models, provider, gpu)
-        return cls(predictor, (models / predictor.version / FILE).read_bytes(), job)
+        predictor = load(folder := model_folder(models), provider, gpu)
+        if folder != models:
+            show.say(bundled_notice(models, predictor.version))
+        return cls(predictor, predictor.file.read_bytes(), job)
 
     def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         """See Engine."""
