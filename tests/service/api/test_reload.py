@@ -17,7 +17,7 @@ from service.model.predictor import Predictor, load
 from service.observe.metrics import Metrics
 from service.records.decoding import PART_ROWS, Values
 from service.settings import Settings
-from tests.versions import make, said_by
+from tests.versions import make, probability_of
 
 VALUES: Values = tuple(EXAMPLE[name] for name in FIELDS)
 
@@ -45,11 +45,11 @@ def test_an_array_that_is_worked_on_in_parts_keeps_its_model(pair: tuple[Predict
         state.serve(pair[1])
         model, probability = await state.batcher.submit(VALUES)
         assert not parts.done()
-        assert (model.version, probability) == ("2", said_by(2))
+        assert (model.version, probability) == ("2", probability_of(2))
         answer = json.loads(await parts)
         assert answer["model_version"] == "1"
         told = {prediction["probability"] for prediction in answer["predictions"]}
-        assert told == {said_by(1)}
+        assert told == {probability_of(1)}
 
     asyncio.run(work())
 
@@ -63,7 +63,7 @@ def test_records_that_wait_are_answered_by_whoever_serves_when_they_run(pair: tu
         before = [state.batcher.submit(VALUES) for _ in range(3)]
         state.serve(pair[1])
         for model, probability in await asyncio.gather(*before):
-            assert (model.version, probability) == ("2", said_by(2))
+            assert (model.version, probability) == ("2", probability_of(2))
 
     asyncio.run(work())
 

@@ -22,7 +22,7 @@ from service.model.execution import DeviceBuffers
 from service.model.predictor import Predictor, load
 from service.model.registry import ModelRegistry
 from service.settings import Provider, Settings
-from tests.versions import make, remove, said_by
+from tests.versions import make, probability_of, remove
 
 ROW = np.array([[EXAMPLE[name] for name in FIELDS]], np.float32)
 
@@ -49,7 +49,7 @@ def versions(models: Path, provider: Provider = "cpu", **settings: Any) -> Model
 def serving(of: ModelRegistry) -> str:
     """The version that serves, after checking that its probability is its own."""
     assert of.model
-    assert of.model(ROW)[0] == pytest.approx(said_by(of.model.version), abs=1e-6)
+    assert of.model(ROW)[0] == pytest.approx(probability_of(of.model.version), abs=1e-6)
     return of.model.version
 
 
@@ -160,7 +160,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "with one probability each",
     ),
     "no number expected": ({"checks": {"rows": [[60] * 13], "probabilities": [float("nan")]}}, "differ by nan"),
-    "not a probability": ({"says": float("nan")}, "not a probability"),
+    "not a probability": ({"probability": float("nan")}, "not a probability"),
 }
 
 
@@ -242,7 +242,7 @@ def test_a_file_that_is_changed_in_its_place_is_taken_or_refused_like_a_new_one(
     """A restart would take it too: workers that started at different times must not disagree."""
     of = versions(models)
     remove(models, 1)
-    make(models, 1, says=0.25)
+    make(models, 1, probability=0.25)
     assert [bool(of.poll()) for _ in range(2)] == [False, True]
     assert of.model
     assert of.model(ROW)[0] == pytest.approx(0.25)
