@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -22,6 +23,36 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")  # what the service accepts
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0  # upper limits of the first pause and of all
 TABLE_IDLE_SECONDS = 3600.0  # without a byte in either direction: a service that buffers a table responds late
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request with all its attempts.
+
+    content: the body as a whole; or body: read while the response arrives, without regard to `until`
+    until: the end of all attempts, on the monotonic clock
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    content: bytes | None
+    body: Body | None
+    request_id: str
+    until: float
+    cancellation: Cancellation
+
+    def encode(self, address: Address, key: str | None) -> bytes:
+        """Encode the head, followed by `content`."""
+        lines = [f"{self.method} {address.path}{self.path} HTTP/1.1", f"Host: {address.netloc}"]
+        lines += [f"{name}: {value}" for name, value in {"X-Request-ID": self.request_id, **self.headers}.items()]
+        if key:
+            lines.append(f"Authorization: Bearer {key}")
+        if self.content is None:
+            lines.append("Transfer-Encoding: chunked")
+        elif self.method == "POST":
+            lines.append(f"Content-Length: {len(self.content)}")
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (self.content or b"")
 
 
 class Sender:
@@ -39,16 +70,21 @@ class Sender:
 
     def send(self, call: Call[T], request_id: str | None, cancellation: Cancellation) -> T:
         """Send a call and parse its response. Raises ServiceError."""
-        request_id = checked_id(request_id)
         headers = {"Content-Type": "application/json"} if call.content else {}
         until = time.monotonic() + self.deadline
+        id_ = checked_id(request_id)
+        request = Request(call.method, call.path, headers, call.content, None, id_, until, cancellation)
 
         def attempt() -> T:
-            response = self.open(call.method, call.path, headers, call.content, None, request_id, until, cancellation)
-            content = self.read(response, request_id)
+            response = self.open(request)
+            content = self.read(response, id_)
             cancellation.attach(None)
             self.pool.put(response)
-            return self._parse(call, content, request_id)
+            try:
+                return call.parse(content)
+            except ValidationError:  # its message would repeat the response
+                message = f"The response from {self.pool.address.where} is not that of a service of this kind."
+                raise NotThisService(message, id_) from None
 
         return self.retry(attempt, until, cancellation)
 
@@ -63,56 +99,35 @@ class Sender:
                     raise
         raise AssertionError  # pauses never end
 
-    def open(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        content: bytes | None,
-        body: Body | None,
-        request_id: str,
-        until: float,
-        cancellation: Cancellation,
-    ) -> Response:
-        """Send a request once and return its response, of status 200, when the head is there. Raises ServiceError.
-
-        content: the request's body as a whole; or body: read while the response arrives, without regard to `until`
-        """
-        head = self._head(method, path, headers, content, request_id)
+    def open(self, request: Request) -> Response:
+        """Send a request once and return its response, of status 200, when the head is there. Raises ServiceError."""
         try:
-            connection = self.pool.get(self.timeout, until)
+            connection = self.pool.get(self.timeout, request.until)
             try:
-                response = self._open(connection, method, head, body, until, cancellation)
+                response = self._open(connection, request)
             except ConnectionError:
-                if not connection.used or body:
+                if not connection.used or request.body:
                     raise
                 self.pool.clear()  # the service has closed idle connections
-                connection = self.pool.get(self.timeout, until)
-                response = self._open(connection, method, head, body, until, cancellation)
+                response = self._open(self.pool.get(self.timeout, request.until), request)
         except (OSError, http.client.HTTPException) as error:
-            raise self.to_service_error(error, request_id) from None
+            raise self.to_service_error(error, request.request_id) from None
         if response.status == HTTPStatus.OK:
             return response
-        request_id = response.headers.get("X-Request-ID", request_id)
+        request_id = response.headers.get("X-Request-ID", request.request_id)
         problem = self.read(response, request_id)
         self.pool.put(response)
         raise error_of_response(response.status, response.headers, problem, self.pool.address.where, request_id)
 
-    def _open(
-        self,
-        connection: Connection,
-        method: str,
-        head: bytes,
-        body: Body | None,
-        until: float,
-        cancellation: Cancellation,
-    ) -> Response:
-        idle_seconds, until = (TABLE_IDLE_SECONDS, float("inf")) if body else (self.timeout, until)
-        cancellation.attach(connection)
+    def _open(self, connection: Connection, request: Request) -> Response:
+        first = request.encode(self.pool.address, self.key)
+        request.cancellation.attach(connection)
         try:
-            return connection.send(method, head, body, idle_seconds, until)
+            if request.body:
+                return connection.send(request.method, first, request.body, TABLE_IDLE_SECONDS, float("inf"))
+            return connection.send(request.method, first, None, self.timeout, request.until)
         except BaseException:
-            cancellation.attach(None)
+            request.cancellation.attach(None)
             connection.close()
             raise
 
@@ -151,28 +166,6 @@ class Sender:
         if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.RemoteDisconnected):
             return NotThisService(f"{where} does not speak HTTP.", request_id)
         return Unavailable(f"No service answers at {where}: {text}.", request_id, after=0.0)
-
-    def _head(
-        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None, request_id: str
-    ) -> bytes:
-        """Encode the head of a request, followed by `content`."""
-        address = self.pool.address
-        lines = [f"{method} {address.path}{path} HTTP/1.1", f"Host: {address.netloc}", f"X-Request-ID: {request_id}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        if self.key:
-            lines.append(f"Authorization: Bearer {self.key}")
-        if content is None:
-            lines.append("Transfer-Encoding: chunked")
-        elif method == "POST":
-            lines.append(f"Content-Length: {len(content)}")
-        return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (content or b"")
-
-    def _parse(self, call: Call[T], content: bytes, request_id: str) -> T:
-        try:
-            return call.parse(content)
-        except ValidationError:  # its message would repeat the response
-            message = f"The response from {self.pool.address.where} is not that of a service of this kind."
-            raise NotThisService(message, request_id) from None
 
 
 def checked_id(request_id: str | None) -> str:

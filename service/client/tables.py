@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from service.client.duplex import READ_BYTES
 from service.client.errors import Unavailable
-from service.client.sender import Sender, checked_id
+from service.client.sender import Request, Sender, checked_id
 from service.client.transport import Cancellation, Response
 
 TYPES = {
@@ -74,11 +74,12 @@ def score(sender: Sender, call: TableCall, request_id: str | None, cancellation:
     id_ = checked_id(request_id)
     body = _TableBody(call.table)
     until = time.monotonic() + sender.deadline
+    request = Request("POST", call.path, call.headers, None, body, id_, until, cancellation)
 
     def attempt() -> Scored:
         body.rewind()
         try:
-            response = sender.open("POST", call.path, call.headers, None, body, id_, until, cancellation)
+            response = sender.open(request)
         except Unavailable as error:
             if not body.can_rewind:
                 error.after = None

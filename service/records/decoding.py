@@ -113,9 +113,7 @@ def judge(value: object) -> tuple[Values | None, list[FieldFault]]:
 
 def duplicate_keys(record: bytes) -> list[FieldFault]:
     """Find the keys that occur twice in a JSON object: parsers silently take the last one."""
-    objects: list[list[str]] = []
-    json.loads(record, object_pairs_hook=lambda pairs: objects.append([key for key, _ in pairs]))
-    keys = objects[-1]  # the outermost object ends last
+    keys: list[str] = json.loads(record, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
     doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
     return [FieldFault(shown_name(key), f"{_title(key)} is given twice") for key in doubled]
 
