@@ -83,7 +83,8 @@ class TableScoring:
         chunks = self._counted(table.chunks, limits, source.loop)
         seen = partial(self._seen, source.loop)
         batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, on_scored=seen)
-        pieces = (memoryview(piece) for piece in self.answer.write(result_schema(table.kept, self.model, report), batches))
+        out = result_schema(table.kept, self.model, report)
+        pieces = (memoryview(piece) for piece in self.answer.write(out, batches))
         if report:
             return self._reported(pieces)
         return buffer_until_complete(self._some(pieces), limits.spool)

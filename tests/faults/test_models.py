@@ -153,7 +153,7 @@ def test_a_model_without_a_number_gives_an_error_and_never_a_wrong_answer(partia
         status, answer = post(
             port, sink.getvalue().to_pybytes(), "/predict/batch", "application/vnd.apache.arrow.stream"
         )
-        assert (status, "row 1" in json.loads(answer)["detail"]) == (500, True)
+        assert (status, [error["pointer"] for error in json.loads(answer)["errors"]]) == (500, ["/1"])
         status, answer = post(
             port, b"[%s]" % json.dumps(invalid_probabilities).encode(), "/predict/batch?on_error=report"
         )
