@@ -1,14 +1,14 @@
-"""Tables through HTTP: rows a second beside the floor of each format, what others wait, and memory beside the rows.
+"""Measure tables over HTTP: rows per second beside a floor, waiting times of other requests, and memory.
 
 Usage: python -m benchmarks.batches [--rows N] [--rounds N] [--waits S] [--memory N] [--write]
 
-Speed: `--rows` patients (200,000) in one body, `--rounds` times (9), each format and its floor in turn, so that what
-slows the machine slows both. The floor is what cannot be saved: pyarrow reads the same bytes
-in memory, ONNX Runtime alone scores the same rows in chunks of 4,096. Server and floors run on core 0, the client on
-core 1. A ratio is the median over the rounds of what was measured side by side.
-Waits: with `--waits S`, S seconds of single records beside streams of each format.
-Memory: with `--memory N`, tables of 100,000 and of N rows go through a new server each, and every answer is checked.
-`--write` puts all into benchmarks/RESULTS.md.
+Speed: `--rows` patients (200,000) in one body, `--rounds` times (9), each format and its floor in turn, so that
+variations of the machine affect both. The floor is the necessary work: pyarrow reads the same bytes in memory, ONNX
+Runtime scores the same rows in chunks of 4,096. Server and floors run on core 0, the client on
+core 1. A ratio is the median over the rounds.
+Waits: with `--waits S`, S seconds of single records during streams of each format.
+Memory: with `--memory N`, tables of 100,000 and of N rows are scored by a new server each, and all results checked.
+`--write` writes the results to benchmarks/RESULTS.md.
 """
 
 import argparse
@@ -46,8 +46,7 @@ BEGIN, END = "<!-- make bench-batches writes from here -->", "<!-- make bench-ba
 TUTORIAL_ROWS = 10_000
 
 
-def bare(format_: Format, content: bytes) -> None:
-    """What pyarrow needs merely to read it."""
+def read_with_pyarrow(format_: Format, content: bytes) -> None:
     source = pa.BufferReader(content)
     if format_ is ARROW:
         pa.ipc.open_stream(source).read_all()
@@ -60,20 +59,20 @@ def bare(format_: Format, content: bytes) -> None:
 
 
 def floors(pipe: Connection, bodies: dict[str, bytes], rows: Floats) -> None:
-    """A process of its own: told a case, it says how many seconds its floor took, wall clock and CPU."""
+    """In its own process: for each case received, send the seconds of its floor, wall clock and CPU."""
     os.sched_setaffinity(0, {0})
     pa.set_cpu_count(1)
     model = load(ROOT / "models/heart_disease", "cpu")
     while name := pipe.recv():
         begun = time.perf_counter(), time.process_time()
-        bare(CASES[name], bodies[name])
+        read_with_pyarrow(CASES[name], bodies[name])
         model(rows)
         pipe.send((time.perf_counter() - begun[0], time.process_time() - begun[1]))
 
 
 @contextmanager
 def tutorial() -> Iterator[Server]:
-    """The tutorial's service, with the part of our model that it wants."""
+    """Run the tutorial's service with our model."""
     models = ROOT / "models/heart_disease"
     with tempfile.TemporaryDirectory() as folder:
         environment = {"BENCH_WORK": folder, "BENCH_MODEL": str(models / str(versions(models)[-1]) / FILE)}
@@ -84,7 +83,7 @@ def tutorial() -> Iterator[Server]:
 
 
 def speed(count: int, rounds: int) -> str:
-    """Rows a second as Markdown."""
+    """Measure rows per second, as a Markdown table."""
     table = patients(count)
     rows = np.column_stack([table[name].to_numpy().astype(np.float32) for name in FIELDS])
     bodies = {name: body(format_, small(table) if name == SMALL else table) for name, format_ in CASES.items()}
@@ -95,7 +94,7 @@ def speed(count: int, rounds: int) -> str:
     pipe, other = mp.Pipe()
     process = mp.get_context("spawn").Process(target=floors, args=(other, bodies, rows), daemon=True)
     process.start()
-    other.close()  # or nobody would notice its end
+    other.close()  # so that recv fails when the process ends
     with serving(*OURS) as server, tutorial() as peer:
         for _ in range(rounds + 1):
             for name, format_ in CASES.items():
@@ -113,11 +112,11 @@ def speed(count: int, rounds: int) -> str:
     ]
     slow = TUTORIAL_ROWS / statistics.median(theirs[1:])
     for name in CASES:
-        bare_wall, wall = (statistics.median(wall for wall, _ in times[name][1:]) for times in (floor, ours))
+        floor_wall, wall = (statistics.median(wall for wall, _ in times[name][1:]) for times in (floor, ours))
         pairs = list(zip(floor[name][1:], ours[name][1:], strict=True))
         walls, cpus = (statistics.median(under[i] / over[i] for under, over in pairs) for i in (0, 1))
         lines.append(
-            f"| {name} | {len(bodies[name]) / 1e6:.1f} | {count / bare_wall:,.0f} | {count / wall:,.0f} "
+            f"| {name} | {len(bodies[name]) / 1e6:.1f} | {count / floor_wall:,.0f} | {count / wall:,.0f} "
             f"| {walls:.2f} | {cpus:.2f} | {count / wall / slow:.0f} |"
         )
     lines.append(
@@ -127,14 +126,12 @@ def speed(count: int, rounds: int) -> str:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def main() -> None:
-    """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=9)

@@ -30,9 +30,9 @@ from patient.artefact import FILE, INPUT, OUTPUT
 from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS
 from service.explain.explanation import explain, log_odds
-from service.explain.shapley import Doubles, shapley
+from service.explain.shapley import Doubles, compute_shapley_values
 from service.model.predictor import Predictor, load
-from service.model.session import on_cpu
+from service.model.session import create_cpu_session
 from service.records.decoding import Values
 from trainer.dataset import read
 
@@ -58,7 +58,7 @@ def ways(model: Predictor) -> dict[str, Explain]:
         import shap
     logging.getLogger("shap").setLevel(logging.ERROR)
     background = as_array(model.metadata.background).astype(np.float32)
-    session = on_cpu((MODELS / model.version / FILE).read_bytes())
+    session = create_cpu_session((MODELS / model.version / FILE).read_bytes())
 
     def whole(rows: Floats) -> Floats:
         return cast(Floats, session.run([OUTPUT], {INPUT: rows})[0][:, 0])
@@ -73,7 +73,7 @@ def ways(model: Predictor) -> dict[str, Explain]:
 
     return {
         "this service, all of the answer": lambda row: explain(model, as_values(row)),
-        "this service, Shapley values": lambda row: shapley(partial(log_odds, model), row, background),
+        "this service, Shapley values": lambda row: compute_shapley_values(partial(log_odds, model), row, background),
         "shap, the model in chunks as here": theirs(model),
         "shap, the model's session as it is": theirs(whole),
     }

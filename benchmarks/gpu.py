@@ -1,9 +1,9 @@
-"""What a GPU gains: microseconds a run and rows a second in each mode, beside the CPU and beside copying alone.
+"""Measure what a GPU gains: microseconds per run and rows per second in each mode, on the CPU, and of copying alone.
 
 Usage: python -m benchmarks.gpu
 
-Needs a CUDA device, numpy, pydantic and onnxruntime-gpu with its CUDA libraries. The table is printed, and takes its
-place in benchmarks/RESULTS.md. Every way is timed in turn in each round, and the median of the rounds counts.
+Needs a CUDA device, numpy, pydantic and onnxruntime-gpu with its CUDA libraries. The table is printed and written
+to benchmarks/RESULTS.md. Each round times every mode in turn; the median of the rounds counts.
 """
 
 import os
@@ -22,76 +22,73 @@ from benchmarks.results import put
 from patient.encoding import Floats
 from service.model.device import GpuOptions, ProviderError
 from service.model.execution import DirectRun, Run, on_device
-from service.model.session import on_cpu, on_gpu
+from service.model.session import create_cpu_session, create_gpu_session
 from service.settings import GpuMode
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- make bench-gpu writes from here -->", "<!-- to here -->"
-DEVICE_ROWS = (1, 32, 1024, 65_536)  # rows of which the run is timed
-THROUGHPUT = (4096, 16_384, 262_144)  # and which the best rows/s is looked for in, too
-ROUNDS, BUDGET = 30, 0.02  # seconds that a way may take in a round
-WAYS: dict[str, tuple[GpuMode, Callable[[ort.InferenceSession], Run]]] = {
-    "CUDA, plain": ("plain", lambda session: on_device(session, "plain")),
-    "CUDA, IOBinding": ("iobinding", lambda session: on_device(session, "iobinding")),
-}
+LATENCY_ROWS = (1, 32, 1024, 65_536)  # rows per run, in the columns of the table
+THROUGHPUT_ROWS = (4096, 16_384, 262_144)  # also tried for the best rows/s
+ROUNDS = 30
+ROUND_SECONDS = 0.02  # per mode and round
+MODES: dict[str, GpuMode] = {"CUDA, plain": "plain", "CUDA, IOBinding": "iobinding"}
 
-Way = Callable[[Floats], object]
+Timed = Callable[[Floats], object]
 
 
 class Copies:
-    """What any way must do: a run's rows to the device, and its answers back."""
+    """Copy a run's rows to the device and its probabilities back, as every mode must."""
 
     def __init__(self, count: int, device: str) -> None:
         self.rows = ort.OrtValue.ortvalue_from_shape_and_type((count, 13), np.float32, device)
-        self.answers = ort.OrtValue.ortvalue_from_numpy(np.zeros((count, 1), np.float32), device)
+        self.probabilities = ort.OrtValue.ortvalue_from_numpy(np.zeros((count, 1), np.float32), device)
 
     def __call__(self, rows: Floats) -> object:
-        """Both ways, one after the other."""
         self.rows.update_inplace(rows)
-        return self.answers.numpy()
+        return self.probabilities.numpy()
 
 
 def patients(count: int) -> Floats:
-    """float32[count,13]: the data set over and over."""
+    """float32[count,13]: the data set repeated."""
     records = np.genfromtxt(ROOT / "trainer/data/cleveland.csv", np.float32, delimiter=",", skip_header=1)[:, :13]
     return np.resize(records, (count, 13))
 
 
-def timed(ways: dict[str, Way], count: int) -> dict[str, float]:
-    """Seconds a run of so many rows takes each way: in every round, each way for as many runs as its budget allows."""
+def timed(runs: dict[str, Timed], count: int) -> dict[str, float]:
+    """Median seconds of each run of `count` rows; in every round each is repeated for ROUND_SECONDS."""
     rows = patients(count)
     repeats = {}
-    for name, way in ways.items():
-        way(rows)
+    for name, run in runs.items():
+        run(rows)
         begun = time.perf_counter()
-        way(rows)
-        repeats[name] = max(1, min(1000, int(BUDGET / (time.perf_counter() - begun))))
-    rounds: dict[str, list[float]] = {name: [] for name in ways}
+        run(rows)
+        repeats[name] = max(1, min(1000, int(ROUND_SECONDS / (time.perf_counter() - begun))))
+    rounds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
-        for name, way in ways.items():
+        for name, run in runs.items():
             begun = time.perf_counter()
             for _ in range(repeats[name]):
-                way(rows)
+                run(rows)
             rounds[name].append((time.perf_counter() - begun) / repeats[name])
     return {name: statistics.median(times) for name, times in rounds.items()}
 
 
 def table(runs: dict[str, Run], device: str) -> str:
-    """All ways as Markdown; `runs` begins with the one that the others' answers are held to."""
+    """Format the measurements as Markdown; the first of `runs` is the reference for the others' probabilities."""
     reference, *_ = runs.values()
-    wanted = reference(patients(DEVICE_ROWS[-1]))
-    apart = {name: float(np.abs(run(patients(DEVICE_ROWS[-1])) - wanted).max()) for name, run in runs.items()}
+    expected = reference(patients(LATENCY_ROWS[-1]))
+    apart = {name: float(np.abs(run(patients(LATENCY_ROWS[-1])) - expected).max()) for name, run in runs.items()}
     seconds = {
         count: timed({**runs, "copying alone": Copies(count, device)}, count)
-        for count in sorted(DEVICE_ROWS + THROUGHPUT)
+        for count in sorted(LATENCY_ROWS + THROUGHPUT_ROWS)
     }
-    heads = " | ".join(f"µs, {count:,} row{'s' * (count > 1)}" for count in DEVICE_ROWS)
+    heads = " | ".join(f"µs, {count:,} row{'s' * (count > 1)}" for count in LATENCY_ROWS)
     lines = [
         f"| | {heads} | rows/s at best | with runs of | furthest from the CPU |",
-        "|---|" + "---:|" * (len(DEVICE_ROWS) + 3),
+        "|---|" + "---:|" * (len(LATENCY_ROWS) + 3),
     ]
     for name in (*runs, "copying alone"):
-        cells = [f"{seconds[count][name] * 1e6:,.1f}" for count in DEVICE_ROWS]
+        cells = [f"{seconds[count][name] * 1e6:,.1f}" for count in LATENCY_ROWS]
         best = max(seconds, key=lambda count: count / seconds[count][name])
         cells += [f"{best / seconds[best][name]:,.0f}", f"{best:,}", f"{apart[name]:.1e}" if name in apart else ""]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -99,7 +96,7 @@ def table(runs: dict[str, Run], device: str) -> str:
 
 
 def machine() -> str:
-    """The GPU's own name and its surroundings."""
+    """Describe the GPU and the software."""
     query = [
         "nvidia-smi",
         "--query-gpu=name,driver_version,pcie.link.gen.max,pcie.link.width.max",
@@ -115,13 +112,13 @@ def machine() -> str:
 
 
 def main() -> int | str:
-    """Measure, print, and write the results; returns what the process exits with."""
+    """Measure, print and write the results; returns the exit status."""
     model = max((ROOT / "models/heart_disease").glob("*/model.onnx"), key=lambda file: int(file.parent.name))
     content = model.read_bytes()
-    runs: dict[str, Run] = {"CPU, one thread": DirectRun(on_cpu(content))}
+    runs: dict[str, Run] = {"CPU, one thread": DirectRun(create_cpu_session(content))}
     try:
-        for name, (mode, way) in WAYS.items():
-            runs[name] = way(on_gpu(content, GpuOptions(mode)))
+        for name, mode in MODES.items():
+            runs[name] = on_device(create_gpu_session(content, GpuOptions(mode)), mode)
     except ProviderError as error:
         return f"benchmarks.gpu: needs a CUDA device: {error}"
     text = f"{machine()}\n\n{table(runs, 'cuda')}"

@@ -1,4 +1,4 @@
-"""What the benchmarks of tables share: patients as a table and as a body, and a server on a core of its own."""
+"""Shared by the benchmarks of tables: tables of patients, encoded in every format, and a server on its own core."""
 
 import io
 import json
@@ -27,7 +27,7 @@ NAMES = {ARROW: "Arrow", PARQUET: "Parquet", CSV: "CSV", NDJSON: "NDJSON"}
 
 
 def patients(count: int) -> pa.Table:
-    """Real patients, drawn again and again; whole numbers as integers, as an export would have them."""
+    """Patients drawn from the data set; whole numbers as integers, as in an export."""
     data = read(ROOT / "trainer/data/cleveland.csv")
     drawn = np.random.default_rng(0).choice(data.rows.astype(np.float64), count)
     columns = [pa.array(column, from_pandas=True) for column in drawn.round(1).T]
@@ -36,13 +36,13 @@ def patients(count: int) -> pa.Table:
 
 
 def small(table: pa.Table) -> pa.Table:
-    """The same patients in the smallest types that hold them."""
+    """The same patients in the smallest types that can hold them."""
     kinds = [pa.int8() if field.codes else pa.float32() for field in measurements()]
     return table.cast(pa.schema(zip(FIELDS, kinds, strict=True)), safe=False)
 
 
 def body(format_: Format, table: pa.Table) -> bytes:
-    """The table as a client would send it."""
+    """Encode a table as a client would send it."""
     out = io.BytesIO()
     if format_ is ARROW:
         with pa.ipc.new_stream(out, table.schema) as writer:
@@ -59,7 +59,7 @@ def body(format_: Format, table: pa.Table) -> bytes:
 
 
 class Server:
-    """A server of its own on core 0."""
+    """A server process on core 0."""
 
     def __init__(self, *command: str, **environment: str) -> None:
         with socket.socket() as free:
@@ -77,17 +77,17 @@ class Server:
                 time.sleep(0.1)
 
     def cpu(self) -> float:
-        """Seconds of CPU so far."""
+        """Seconds of CPU time so far."""
         times = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
     def peak(self) -> float:
-        """MiB of memory at most."""
+        """Peak memory in MiB."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
     def post(self, format_: Format, content: bytes | Iterator[bytes], query: str = "") -> HTTPResponse:
-        """Send a body, piece by piece while the answer comes."""
+        """Send a body while the response arrives."""
         connection = socket.create_connection(("127.0.0.1", self.port))
         head = f"POST /predict/batch{query} HTTP/1.1\r\nHost: x\r\nContent-Type: {format_.media_type}\r\n"
         length = f"Content-Length: {len(content)}" if isinstance(content, bytes) else "Transfer-Encoding: chunked"
@@ -109,14 +109,13 @@ class Server:
         return response
 
     def close(self) -> None:
-        """End it."""
         self.process.terminate()
         self.process.wait()
 
 
 @contextmanager
 def serving(*command: str, **environment: str) -> Iterator[Server]:
-    """A server for as long as the context."""
+    """Run a server within the context."""
     server = Server(*command, **environment)
     try:
         yield server

@@ -1,6 +1,6 @@
-"""The HTTP service: an ONNX file in, probabilities out. It never imports the trainer, nor TensorFlow."""
+"""The prediction service, its client and its commands. Imports neither the trainer nor TensorFlow."""
 
 import os
 
-# Before ONNX Runtime is imported: its builds for Linux tell their makers what they run, unless this says no.
+# Set before ONNX Runtime is imported: its Linux builds send telemetry otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -77,8 +77,7 @@ class Markdown(PlainTextResponse):
 )
 async def card(request: Request) -> Response:
     """The model card as Markdown: what the model is for, how good it is, and its limits."""
-    state = AppState.of(request)
-    file = state.settings.models / state.ready_model().version / CARD
+    file = AppState.of(request).ready_model().file.with_name(CARD)
     try:
         return Markdown(await run_in_threadpool(file.read_bytes))
     except OSError:

@@ -67,7 +67,7 @@ def parse_table_request(request: Request) -> TableRequest:
         encoding=content_encoding(request.headers),
         accept=_accepted(request.headers.getlist("accept")),
         on_error=on_error[0] if on_error else None,
-        keep=columns.keep(",".join(query.getlist("keep"))),
+        keep=columns.parse_keep(",".join(query.getlist("keep"))),
     )
     parsed.response_format(format_ or NDJSON)  # if any is acceptable does not depend on the body's format
     return parsed

@@ -28,11 +28,11 @@ from service.model.device import DeviceLost
 from service.observe.drift import DriftHistogram
 from service.observe.request_context import record_scored
 from service.records.errors import EMPTY_BATCH, ColumnsError, InvalidRows, RecordError, Tally, TooLarge
+from service.tables.buffers import buffer_until_complete
 from service.tables.chunk import Chunk
-from service.tables.formats import JSON, NDJSON, Format, of_name
-from service.tables.scoring import schema, score
-from service.tables.source import Limits, Source, opened
-from service.tables.spool import contents, held
+from service.tables.formats import JSON, NDJSON, Format, format_of_file
+from service.tables.scoring import result_schema, score
+from service.tables.source import Limits, Source, iter_pieces, open_source
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ async def _json_array_response(request: Request, state: AppState, encoding: str 
     content = await read_json(request.scope, request.receive, limit)
     if encoding:
         limits = Limits(limit, limit, ratio=state.settings.max_ratio)
-        source = opened(io.BytesIO(content), encoding, limits)
-        content = await asyncio.to_thread(b"".join, contents(source))
+        source = open_source(io.BytesIO(content), encoding, limits)
+        content = await asyncio.to_thread(b"".join, iter_pieces(source))
     return Response(await predict_array(state, content), media_type="application/json")
 
 
@@ -76,23 +76,23 @@ class TableScoring:
         format_, source, encoding = self._table_in(body)
         self.response_format, report = self.request.response_format(format_), self.request.reports_errors(format_)
         limits = self._limits(format_)
-        table = format_.read(opened(source, encoding, limits), self.request.keep, limits)
+        table = format_.read(open_source(source, encoding, limits), self.request.keep, limits)
         chunks = self._checked(table.chunks, limits, body.loop)
         seen = partial(self._record, body.loop)
-        batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, seen=seen)
-        columns = schema(table.kept, self.model, report)
+        batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, on_scored=seen)
+        columns = result_schema(table.kept, self.model, report)
         pieces = self._not_empty(memoryview(piece) for piece in self.response_format.write(columns, batches))
         if report:
             return self._with_summary(pieces) if self.response_format is NDJSON else pieces
-        return held(pieces, limits.spool)
+        return buffer_until_complete(pieces, limits.spool)
 
     def _table_in(self, body: RequestStream) -> tuple[Format, Source, str | None]:
         """The table's format, its bytes, and how they are compressed."""
         if self.request.format:
             return self.request.format, body, self.request.encoding
-        form = opened(body, self.request.encoding, self._limits(NDJSON))
+        form = open_source(body, self.request.encoding, self._limits(NDJSON))
         file = FormFile(form, self.request.boundary)
-        if named := of_name(file.file_name):
+        if named := format_of_file(file.file_name):
             format_, encoding = named
             return format_, file, encoding
         if typed := format_of_type(file.media_type):

@@ -48,9 +48,12 @@ class Here:
     """The newest model of a folder, on the CPU: one patient is not worth waking a GPU for. Raises ArtefactError."""
 
     def __init__(self, models: Path) -> None:
+        from service.model.model_file import bundled_notice, model_folder
         from service.model.predictor import load  # ONNX Runtime is for those who ask no service
 
-        self.model = load(models, "cpu")
+        self.model = load(folder := model_folder(models), "cpu")
+        if folder != models:
+            click.echo(bundled_notice(models, self.model.version), err=True)
 
     def predict(self, record: PatientRecord) -> Prediction:
         """As POST /predict answers."""

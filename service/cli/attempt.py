@@ -13,9 +13,8 @@ from service.cli.job import Buffer, Engine, Job, Kind, Outcome, Part, Tick
 from service.cli.plan import PIPE, Plan
 from service.cli.store import hidden_file
 from service.records.errors import InvalidRows, RecordError, Tally
+from service.tables.buffers import OutputBuffer, buffer_until_complete
 from service.tables.formats import PARQUET
-from service.tables.sink import Sink
-from service.tables.spool import held
 
 GZIP = 4  # the level: 6 takes four times as long, for a seventh less
 
@@ -82,7 +81,7 @@ def attempt(
             path = None
             if part.target == PIPE:
                 # Answers that may be refused must not have begun: they are held until they are whole.
-                for piece in pieces if job.report else held(pieces, sys.maxsize):
+                for piece in pieces if job.report else buffer_until_complete(pieces, sys.maxsize):
                     sys.stdout.buffer.write(piece)
                     sys.stdout.buffer.flush()
                     tick(file.count, tally.rows)
@@ -115,12 +114,12 @@ def packed(pieces: Iterator[Buffer], packing: str | None) -> Iterator[Buffer]:
         yield from map(packer.compress, pieces)
         yield packer.flush()
         return
-    sink = Sink()
+    sink = OutputBuffer()
     with pa.CompressedOutputStream(pa.PythonFile(sink, "w"), packing) as stream:
         for piece in pieces:
             stream.write(piece)
-            yield sink.taken()
-    yield sink.taken()
+            yield sink.take()
+    yield sink.take()
 
 
 def said(error: Exception) -> str:

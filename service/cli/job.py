@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from service.records.errors import RowFault, Tally
 from service.tables import ndjson
+from service.tables.buffers import OutputBuffer
 from service.tables.columns import Keep
-from service.tables.formats import FORMATS, PACKED, Format, of_name
-from service.tables.sink import Sink
+from service.tables.formats import COMPRESSIONS, FORMATS, Format, format_of_file
 from service.tables.source import Limits, Source
 
 # Who reads a file of his own needs no protection from its size: what must be in memory as a whole is the only limit.
@@ -37,7 +37,7 @@ class Kind:
     @classmethod
     def of(cls, file: str) -> "Kind | None":
         """The kind that a file's name tells."""
-        found = of_name(file)
+        found = format_of_file(file)
         if not found:
             return None
         words = file.lower().rsplit(".", 2)
@@ -48,7 +48,7 @@ class Kind:
         """The kind that a flag names. Raises Usage."""
         found = cls.of(f"x.{name.removeprefix('.')}")
         if not found or found.name != name.lower().removeprefix("."):
-            raise Usage(f"{flag}: one of {', '.join(KINDS)}, also with {' or '.join(PACKED)}")
+            raise Usage(f"{flag}: one of {', '.join(KINDS)}, also with {' or '.join(COMPRESSIONS)}")
         return found
 
     @property
@@ -63,24 +63,24 @@ class Kind:
 
     @property
     def _found(self) -> tuple[Format, str | None]:
-        found = of_name(f"x.{self.name}")
+        found = format_of_file(f"x.{self.name}")
         assert found
         return found
 
     def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], pipe: bool = False) -> Iterator[Buffer]:
         """Batches as bytes, not packed. Into a pipe Arrow goes as a stream."""
         if self.name.split(".")[0] in ARROW_FILES and not pipe:
-            return _arrow_file(*ndjson.plain(schema, batches))
+            return _arrow_file(*ndjson.json_to_text(schema, batches))
         return self.format.write(schema, batches)
 
 
 def _arrow_file(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
-    sink = Sink()
+    sink = OutputBuffer()
     with pa.ipc.new_file(pa.PythonFile(sink, "w"), schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-            yield sink.taken()
-    yield sink.taken()
+            yield sink.take()
+    yield sink.take()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,16 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from patient.artefact import FILE
+from service.cli import show
 from service.cli.job import LIMITS, Buffer, Job, Kind, Part
 from service.model.device import GpuOptions
+from service.model.model_file import bundled_notice, model_folder
 from service.model.predictor import Predictor, load
 from service.records.errors import Tally
 from service.settings import Provider
 from service.tables.formats import PARQUET
-from service.tables.scoring import schema, score
-from service.tables.source import Source, opened
+from service.tables.scoring import result_schema, score
+from service.tables.source import Source, open_source
 
 
 class Local:
@@ -29,15 +30,17 @@ class Local:
     @classmethod
     def load(cls, models: Path, provider: Provider, gpu: GpuOptions, job: Job) -> "Local":
         """With the highest version. Raises ArtefactError and ProviderError."""
-        predictor = load(models, provider, gpu)
-        return cls(predictor, (models / predictor.version / FILE).read_bytes(), job)
+        predictor = load(folder := model_folder(models), provider, gpu)
+        if folder != models:
+            show.say(bundled_notice(models, predictor.version))
+        return cls(predictor, predictor.file.read_bytes(), job)
 
     def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         """See Engine."""
         came, job = Kind(part.came), self.job
         if came.format is not PARQUET or came.packing:  # which is read where it is, if it can be
-            source = opened(source, came.packing, LIMITS)
+            source = open_source(source, came.packing, LIMITS)
         table = came.format.read(source, job.keep, LIMITS)
-        out = schema(table.kept, self.predictor, job.report)
+        out = result_schema(table.kept, self.predictor, job.report)
         batches = score(table.chunks, self.predictor, table.kept, report=job.report, tally=tally)
         return Kind(part.to).write(out, batches, pipe=part.target == "-")

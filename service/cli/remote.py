@@ -23,8 +23,8 @@ from service.cli.job import LIMITS, Buffer, Job, Kind, Part, Usage
 from service.records.errors import MAX_LISTED_ERRORS, InvalidRows, RecordError, RowFault, TableError, Tally
 from service.settings import Client
 from service.tables.formats import ARROW, NDJSON
-from service.tables.scoring import schema
-from service.tables.source import PIECE, Source, opened
+from service.tables.scoring import result_schema
+from service.tables.source import READ_BYTES, Source, open_source
 
 CONNECT = 10.0  # seconds
 EMPTY = "The batch is empty"  # how the service's refusal begins
@@ -62,14 +62,14 @@ class Remote:
                 raise
             # The service refuses a table without rows; a folder may well hold one.
             came, limits = Kind(part.came), LIMITS
-            table = came.format.read(opened(BytesIO(seen.first), came.packing, limits), self.job.keep, limits)
+            table = came.format.read(open_source(BytesIO(seen.first), came.packing, limits), self.job.keep, limits)
             list(table.chunks)  # none, but a temporary file may be closed only then
-            out = schema(table.kept, self, self.job.report)  # type: ignore[arg-type]  # which asks but for what we know
+            out = result_schema(table.kept, self, self.job.report)  # type: ignore[arg-type]  # which asks but for what we know
             yield from Kind(part.to).write(out, [], pipe=part.target == "-")
 
     def _answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         came, to = Kind(part.came), Kind(part.to)
-        answer = NDJSON if came.format.json and to.format.json else ARROW
+        answer = NDJSON if came.format.is_json and to.format.is_json else ARROW
         query = {"on_error": "report" if self.job.report else "refuse", "keep": ",".join(self.job.keep)}
         headers = {"Content-Type": came.format.media_type, "Accept": answer.media_type}
         if came.packing:
@@ -124,7 +124,7 @@ class _Seen:
     def read(self, size: int, /) -> bytes:
         """See Source."""
         data = self.source.read(size)
-        if len(self.first) < PIECE:
+        if len(self.first) < READ_BYTES:
             self.first += data
         return data
 
@@ -158,7 +158,7 @@ def _batches(response: Answered, tally: Tally) -> tuple[pa.Schema, Iterator[pa.R
 def _lines(response: Answered, tally: Tally) -> Iterator[bytes]:
     """An NDJSON answer in blocks of whole lines, counted, without the summary at its end."""
     rest = b""
-    while data := response.read(PIECE):
+    while data := response.read(READ_BYTES):
         whole, end, data = data.rpartition(b"\n")
         if end:
             yield from _block(rest + whole + end, tally)
@@ -201,7 +201,7 @@ def _refusal(answered: Answered, tally: Tally | None, where: str) -> RecordError
     """What a problem+json says (see service/errors.py)."""
     status = answered.response.status
     try:
-        problem = json.loads(answered.read(PIECE * 4))
+        problem = json.loads(answered.read(READ_BYTES * 4))
         detail, errors, total = str(problem["detail"]), problem.get("errors") or [], problem.get("total") or 0
         places = [(error["pointer"].split("/")[1:], str(error["detail"])) for error in errors]
     except (ValueError, KeyError, TypeError, AttributeError):

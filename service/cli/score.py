@@ -112,7 +112,7 @@ def _run(asked: argparse.Namespace) -> int:
         raise Usage("--ray-address and --workers go with --engine ray")
     if asked.workers is not None and asked.workers < 1:
         raise Usage("--workers: at least 1")
-    job = Job(columns.keep(asked.keep), asked.on_error == "report")
+    job = Job(columns.parse_keep(asked.keep), asked.on_error == "report")
     came = Kind.named("--format", asked.format) if asked.format else None
     to = Kind.named("--to", asked.to) if asked.to else None
     found = plan(inputs, output, came, to, parts=ray)

@@ -1,4 +1,4 @@
-"""A client of the service, for threads and for asyncio: the standard library's HTTP, Pydantic's types, nothing else.
+"""Typed clients of the service, synchronous and for asyncio. May import records.schema; need Pydantic alone.
 
 with Client("http://127.0.0.1:8000") as client:
     client.predict(record).probability

@@ -1,4 +1,4 @@
-"""An answer that is read while its request is still being sent: http.client alone would send all of it first."""
+"""Read a response while its request is still being sent, which http.client alone cannot do."""
 
 import selectors
 import ssl
@@ -6,45 +6,44 @@ import time
 from io import BufferedReader, RawIOBase
 from typing import Any, Protocol
 
-PIECE = 2**18  # bytes that are asked for at once
-Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # poll needs no file of its own
+READ_BYTES = 2**18  # per read
+Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # poll needs no file descriptor of its own
 
 
 class Body(Protocol):
     """What a request's body is read from."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes, as soon as there are any; none at the end."""
+        """Return up to `size` bytes, as soon as there are any; b"" at the end."""
 
 
 class Duplex(RawIOBase):
-    """A connected socket to read from, which sends whenever there is nothing to read: first bytes, then HTTP's chunks.
+    """A connected socket to read from, which sends while there is nothing to read: `first`, then `body` in chunks.
 
-    patience: seconds in which nothing goes either way; until: the end of all patience, on the monotonic clock
+    idle_seconds: raises TimeoutError when nothing was received or sent for so long; until: and at this monotonic time
     """
 
     def __init__(
-        self, sock: Any, body: Body | None, patience: float, until: float = float("inf"), first: bytes = b""
+        self, sock: Any, body: Body | None, idle_seconds: float, until: float = float("inf"), first: bytes = b""
     ) -> None:
-        self.sock, self.body, self.patience, self.until = sock, body, patience, until
+        self.sock, self.body, self.idle_seconds, self.until = sock, body, idle_seconds, until
         self.rest = memoryview(first)
         sock.setblocking(False)
 
     def makefile(self, _mode: str) -> BufferedReader:
-        """As http.client asks a socket."""
-        return BufferedReader(self, PIECE)
+        """For http.client, which calls it as of a socket."""
+        return BufferedReader(self, READ_BYTES)
 
     def readable(self) -> bool:
-        """It is."""
         return True
 
     @property
-    def sent(self) -> bool:
-        """Whether all of the request is."""
+    def is_sent(self) -> bool:
+        """Whether the whole request is."""
         return not self.rest and not self.body
 
     def readinto(self, into: Any, /) -> int:
-        """As of a raw stream. Raises TimeoutError, and what reading the body raises."""
+        """Raises OSError, and what reading the body raises."""
         while True:
             try:
                 return int(self.sock.recv_into(into))
@@ -52,30 +51,31 @@ class Duplex(RawIOBase):
                 self._wait()
 
     def _wait(self) -> None:
-        """Until there may be something to read; sends what the other side takes."""
+        """Wait until there may be something to read, or send what the socket takes."""
         self._fill()
-        readable, writable = ready(self.sock, bool(self.rest), min(self.patience, self.until - time.monotonic()))
+        seconds = min(self.idle_seconds, self.until - time.monotonic())
+        readable, writable = wait_for_socket(self.sock, bool(self.rest), seconds)
         if not readable and not writable:
-            raise TimeoutError("it has stopped answering")
+            raise TimeoutError("it stopped responding")
         if writable:
             try:
                 self.rest = self.rest[self.sock.send(self.rest) :]
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 pass
-            except (BrokenPipeError, ConnectionResetError):  # it has heard enough, and has perhaps said why
+            except (BrokenPipeError, ConnectionResetError):  # the service stopped reading; its response may say why
                 self.body, self.rest = None, memoryview(b"")
 
     def _fill(self) -> None:
         if self.rest or not self.body:
             return
-        data = self.body.read(PIECE)
+        data = self.body.read(READ_BYTES)
         if not data:
             self.body = None
         self.rest = memoryview(b"%x\r\n%b\r\n" % (len(data), data))
 
 
-def ready(sock: Any, sending: bool, seconds: float) -> tuple[bool, bool]:
-    """Whether there is something to read, or that has ended, and room to send; waits for either."""
+def wait_for_socket(sock: Any, sending: bool, seconds: float) -> tuple[bool, bool]:
+    """Wait until the socket is readable or, if `sending`, writable; return both."""
     with Selector() as selector:
         selector.register(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if sending else 0))
         events = sum(event for _, event in selector.select(max(seconds, 0)))

@@ -1,13 +1,13 @@
-"""What a call of the client raises. No message repeats a value that was sent: these are patients.
+"""Exceptions of the client. No message repeats a value that was sent: these are patients.
 
-what went wrong                                            raised           worth another try
-a record, or a row of a table, that is refused (422)       InvalidRecord    no
-no key, or one that the service does not know (401)        Unauthorized     no
-a key that may not ask this (403)                          Forbidden        no
-more than the service takes at once (413)                  TooLarge         no
-anything else that the service refuses, or its own fault   Refused          no
-nobody answers, or nobody who can (503), or too late       Unavailable      the client has tried until its deadline
-what answers is no service of this kind                    NotThisService   no
+ServiceError           a call without a result
+├── Refused            the service refuses the request, or fails with status 500
+│   ├── InvalidRecord  a record, or a row of a table, is invalid (422)
+│   ├── Unauthorized   the key is missing or unknown (401)
+│   ├── Forbidden      the key does not allow this endpoint (403)
+│   └── TooLarge       the request exceeds a limit (413)
+├── Unavailable        no response in time, or 502, 503 or 504: retried until the client's deadline
+└── NotThisService     the response is not that of a service of this kind
 """
 
 import json
@@ -18,16 +18,16 @@ from http import HTTPStatus
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with a record: what it should have been, and a JSON pointer to where it stands."""
+    """One thing that is wrong with a record: a JSON pointer to it, and what was expected."""
 
     pointer: str
     detail: str
 
 
 class ServiceError(Exception):
-    """A call that has no answer. The message is a sentence.
+    """A call without a result. The message is a sentence.
 
-    status: of HTTP, if there was an answer; request_id: under which the service's log speaks of it
+    status: the HTTP status, if there was a response; request_id: the request's id in the service's log
     """
 
     def __init__(self, detail: str, request_id: str = "", status: int | None = None) -> None:
@@ -39,11 +39,11 @@ class ServiceError(Exception):
 
 
 class Refused(ServiceError):
-    """The service refuses the request, or has a fault (status 500)."""
+    """The service refuses the request, or fails (status 500)."""
 
 
 class InvalidRecord(Refused):
-    """A record that is none: `errors` names what is wrong, the first 100 of `total`."""
+    """An invalid record: `errors` lists what is wrong, up to 100 of `total`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class InvalidRecord(Refused):
         total: int = 0,
     ) -> None:
         super().__init__(detail, request_id, status)
-        self.args = (detail, request_id, status, errors, total)  # with which it is copied
+        self.args = (detail, request_id, status, errors, total)  # for copying and pickling
         self.errors, self.total = errors, total
 
     def __str__(self) -> str:
@@ -64,21 +64,21 @@ class InvalidRecord(Refused):
 
 
 class Unauthorized(Refused):
-    """The service knows no such key, or was given none."""
+    """The key is missing, invalid or revoked."""
 
 
 class Forbidden(Refused):
-    """The key may not ask this."""
+    """The key does not allow this endpoint."""
 
 
 class TooLarge(Refused):
-    """More than the service takes at once: `score` takes tables of any size."""
+    """The request exceeds a limit of the service; `score` takes tables of any size."""
 
 
 class Unavailable(ServiceError):
-    """Nobody answers who could, or not in time; the client has tried again until its deadline, where that may help.
+    """No service responds, or not in time. The client has retried until its deadline, where that could help.
 
-    after: seconds after which another answer may come; None: waiting does not help
+    after: seconds after which a retry may succeed; None: a retry does not help
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Unavailable(ServiceError):
 
 
 class NotThisService(ServiceError):
-    """Something answers, but no service of this kind."""
+    """Something responds that is not a service of this kind."""
 
 
 KINDS: dict[int, type[Refused]] = {
@@ -98,29 +98,29 @@ KINDS: dict[int, type[Refused]] = {
     HTTPStatus.FORBIDDEN: Forbidden,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TooLarge,
 }
-NOBODY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+UNAVAILABLE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
-def refusal(status: int, headers: Message, body: bytes, where: str, request_id: str) -> ServiceError:
-    """An answer other than 200 as what is to be raised: a problem+json (RFC 9457), or a stranger's page."""
+def error_of_response(status: int, headers: Message, body: bytes, where: str, request_id: str) -> ServiceError:
+    """Return the exception for a response other than 200: a problem+json (RFC 9457), or another server's page."""
     try:
         problem = json.loads(body)
         detail = str(problem["detail"])
         errors = tuple(Fault(str(error["pointer"]), str(error["detail"])) for error in problem.get("errors") or ())
         total = int(problem.get("total") or len(errors))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        if status not in NOBODY:
-            return NotThisService(f"{where} answers {status}, and no service of this kind does so.", request_id, status)
-        return Unavailable(
-            f"What stands before the service at {where} answers {status}.", request_id, status, _after(headers) or 0
-        )
+        if status not in UNAVAILABLE:
+            message = f"{where} responds with status {status}, but not as a service of this kind."
+            return NotThisService(message, request_id, status)
+        message = f"A proxy in front of {where} responds with status {status}."
+        return Unavailable(message, request_id, status, _retry_after(headers) or 0)
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         return InvalidRecord(detail, request_id, status, errors, total)
-    if status in NOBODY:  # a service that says 503, and not when to come back, has lost its GPU
-        return Unavailable(detail, request_id, status, _after(headers))
+    if status in UNAVAILABLE:  # 503 without Retry-After: the service has lost its GPU
+        return Unavailable(detail, request_id, status, _retry_after(headers))
     return KINDS.get(status, Refused)(detail, request_id, status)
 
 
-def _after(headers: Message) -> float | None:
+def _retry_after(headers: Message) -> float | None:
     after = headers.get("Retry-After", "")
     return float(after) if after.isascii() and after.isdecimal() else None

@@ -1,31 +1,31 @@
-"""The client for threads."""
+"""The synchronous client."""
 
 import ssl
 from collections.abc import Iterable
 
 from service.client import calls
 from service.client.calls import Record
-from service.client.core import Core
-from service.client.tables import Asked, OnError, Scored, Table, score
-from service.client.transport import Stop
+from service.client.sender import Sender
+from service.client.tables import OnError, Scored, Table, TableCall, score
+from service.client.transport import Cancellation
 from service.records.schema import BatchPrediction, Explanation, Prediction, Ready, Served
 
 LOCAL = "http://127.0.0.1:8000"
 
 
 class Client:
-    """Asks a service; one client serves any number of threads, and keeps its connections. Close it, or use `with`.
+    """A client of the service, for any number of threads; it keeps connections. Close it, or use `with`.
 
-    A prediction changes nothing, so whatever fails before there is an answer is tried again: connections that are
-    refused or break off, and a service that says when to come back. Pauses grow, and differ among clients.
+    A prediction changes nothing, so failures are retried: connections that are refused or cut off, and responses with
+    Retry-After. Pauses between attempts grow and are random.
 
-    url: of the service; https:// needs a certificate that `context`, or by default this machine, trusts
-    key: of the service, where it needs one
-    timeout: seconds that one attempt waits for a connection, or for the next bytes of an answer
-    deadline: seconds for all attempts of a call; of a table, until the last one begins
+    url: of the service; https:// needs a certificate that `context`, by default the system's, trusts
+    key: API key, if the service requires one
+    timeout: seconds that one attempt waits for a connection, or for the next bytes of the response
+    deadline: seconds for all attempts of a call; for a table, until the last attempt begins
 
-    Every call raises ServiceError (see service/client/errors.py). `request_id` is the id under which the service's log
-    speaks of the request, up to 128 letters, digits and _.:- ; by default a new one. Exceptions tell it.
+    Every call raises ServiceError (see service/client/errors.py). `request_id` is the request's id in the service's
+    log and in exceptions, up to 128 letters, digits and _.:- ; by default a random one.
     """
 
     def __init__(
@@ -37,19 +37,19 @@ class Client:
         deadline: float = 30,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self._core = Core(url, key, timeout, deadline, context)
+        self._sender = Sender(url, key, timeout, deadline, context)
 
     def predict(self, record: Record, *, request_id: str | None = None) -> Prediction:
-        """The probability for one patient: a PatientRecord, or a mapping with all 13 fields, None = not taken."""
-        return self._core.do(calls.predict(record), request_id, Stop())
+        """Predict for one patient: a PatientRecord, or a mapping with all 13 fields, None = not taken."""
+        return self._sender.send(calls.predict(record), request_id, Cancellation())
 
     def predict_batch(self, records: Iterable[Record], *, request_id: str | None = None) -> BatchPrediction:
-        """The same for several, at most 10,000 unless the service is set otherwise; `score` takes more."""
-        return self._core.do(calls.predict_batch(records), request_id, Stop())
+        """Predict for several patients, by default at most 10,000; `score` takes more."""
+        return self._sender.send(calls.predict_batch(records), request_id, Cancellation())
 
     def explain(self, record: Record, *, request_id: str | None = None) -> Explanation:
-        """What each measurement adds to the answer for one patient, and what would change it."""
-        return self._core.do(calls.explain(record), request_id, Stop())
+        """Explain the prediction for one patient: the contribution of each measurement, and counterfactuals."""
+        return self._sender.send(calls.explain(record), request_id, Cancellation())
 
     def score(
         self,
@@ -61,27 +61,27 @@ class Client:
         on_error: OnError | None = None,
         request_id: str | None = None,
     ) -> Scored:
-        """The answers to a table of any size, as a file to read from; the table is sent while it is read.
+        """Score a table of any size and return the results as a file; the table is sent while the file is read.
 
-        table: a path, a binary file, bytes, or pieces of bytes
-        kind: its format, such as csv, ndjson.gz or parquet, where no path's end tells it
-        to: that of the answers, by default the same
+        table: a path, a binary file, bytes, or an iterable of bytes
+        kind: the table's format, such as csv, ndjson.gz or parquet; by default from the path's suffix
+        to: the format of the results, by default the same
         keep: other columns to pass through, "*" for all
-        on_error: refuse the table for one bad row, or report it in place (see README, Tables)
+        on_error: "refuse" the table for one invalid row, or "report" it in its place (see README, Tables)
         """
-        return score(self._core, Asked(table, kind, to, keep, on_error), request_id, Stop())
+        return score(self._sender, TableCall(table, kind, to, keep, on_error), request_id, Cancellation())
 
     def model(self, *, request_id: str | None = None) -> Served:
-        """What lies in the model file: fields, training data, scores, libraries."""
-        return self._core.do(calls.MODEL, request_id, Stop())
+        """Return the metadata of the model file: fields, training data, metrics, libraries."""
+        return self._sender.send(calls.MODEL, request_id, Cancellation())
 
     def ready(self, *, request_id: str | None = None) -> Ready:
-        """With what the service answers, as soon as it can: a client's deadline is how long it waits for that."""
-        return self._core.do(calls.READY, request_id, Stop())
+        """Wait until the service is ready, up to the client's deadline; return its model version and provider."""
+        return self._sender.send(calls.READY, request_id, Cancellation())
 
     def close(self) -> None:
-        """Close the connections; nothing can be asked any more."""
-        self._core.pool.close()
+        """Close the connections. The client cannot be used afterwards."""
+        self._sender.pool.close()
 
     def __enter__(self) -> "Client":
         return self

@@ -1,4 +1,4 @@
-"""Where the service is, the connections that lead there, and one request over one of them."""
+"""Connections to the service, and one request over one of them."""
 
 import re
 import socket
@@ -11,36 +11,35 @@ from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
-from service.client.duplex import Body, Duplex, ready
+from service.client.duplex import Body, Duplex, wait_for_socket
 
 KEY = re.compile(r"[!-~]+")
-IDLE = 16  # connections that are kept for later
-LARGEST = 2**26  # bytes of an answer that is read as a whole
+MAX_IDLE_CONNECTIONS = 16
+MAX_RESPONSE_BYTES = 2**26  # of a response that is read as a whole
 
 
-class Stop:
-    """Whether a call is still wanted; `stop`, from another thread, ends what it waits for."""
+class Cancellation:
+    """Cancel a call from another thread."""
 
     def __init__(self) -> None:
-        self.stopped = Event()
+        self.cancelled = Event()
         self.connection: Connection | None = None
 
-    def stop(self) -> None:
-        """Nobody waits any more."""
-        self.stopped.set()
+    def cancel(self) -> None:
+        self.cancelled.set()
         if self.connection:
             self.connection.abort()
 
-    def holds(self, connection: "Connection | None") -> None:
-        """The connection that the call waits for from now on."""
+    def attach(self, connection: "Connection | None") -> None:
+        """Set the connection that `cancel` aborts."""
         self.connection = connection
-        if connection and self.stopped.is_set():
+        if connection and self.cancelled.is_set():
             connection.abort()
 
 
 @dataclass(frozen=True)
 class Address:
-    """Of a service, perhaps behind a path of a proxy."""
+    """The address of a service, possibly under a path of a proxy."""
 
     host: str
     port: int
@@ -50,27 +49,27 @@ class Address:
 
     @classmethod
     def of(cls, url: str, context: ssl.SSLContext | None = None) -> "Address":
-        """Of a URL. Raises ValueError, which does not repeat what may be a password."""
-        found = urlsplit(url)
-        wrong = found.scheme not in ("http", "https") or not found.hostname or found.query or found.fragment
-        if wrong or found.username or not re.fullmatch(r"[!-~]+", url):
+        """Parse a URL. Raises ValueError, without repeating what may be a password."""
+        parts = urlsplit(url)
+        is_wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
+        if is_wrong or parts.username or not re.fullmatch(r"[!-~]+", url):
             raise ValueError("a service's address is a URL such as http://127.0.0.1:8000")
-        secure = found.scheme == "https"
-        if secure and context is None:
+        is_secure = parts.scheme == "https"
+        if is_secure and context is None:
             context = ssl.create_default_context()
-        assert found.hostname
-        found.hostname.encode("idna")  # raises UnicodeError, a ValueError
-        port = found.port or (443 if secure else 80)
-        return cls(found.hostname, port, found.netloc, found.path.rstrip("/"), context if secure else None)
+        assert parts.hostname
+        parts.hostname.encode("idna")  # raises UnicodeError, a ValueError
+        port = parts.port or (443 if is_secure else 80)
+        return cls(parts.hostname, port, parts.netloc, parts.path.rstrip("/"), context if is_secure else None)
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """Host and port, for messages."""
         return f"{self.host}:{self.port}"
 
 
 class Connection:
-    """One, kept alive between requests."""
+    """A connection, kept alive between requests."""
 
     def __init__(self, address: Address, seconds: float) -> None:
         self.used = False
@@ -83,37 +82,36 @@ class Connection:
             plain.close()
             raise
 
-    def ask(self, method: str, first: bytes, body: Body | None, patience: float, until: float) -> "Response":
-        """Send the request's head, with a body that is there or one that is still read; returns when an answer begins.
+    def send(self, method: str, first: bytes, body: Body | None, idle_seconds: float, until: float) -> "Response":
+        """Send `first`, then `body` while the response arrives; return when the response's head is there.
 
         Raises OSError and http.client.HTTPException.
         """
-        duplex = Duplex(self.sock, body, patience, until, first)
-        found: Any = duplex  # all of a socket that http.client uses
-        response = HTTPResponse(found, method=method)
+        duplex = Duplex(self.sock, body, idle_seconds, until, first)
+        as_socket: Any = duplex  # it has all that http.client uses of a socket
+        response = HTTPResponse(as_socket, method=method)
         response.begin()
         self.used = True
         return Response(self, duplex, response)
 
-    def idle(self) -> bool:
-        """Whether it may still be used: a service that has closed it, or speaks unasked, has something to read."""
-        return not ready(self.sock, False, 0)[0]
+    def is_open(self) -> bool:
+        """Whether an idle connection may be used again: something to read means that the service has closed it."""
+        return not wait_for_socket(self.sock, False, 0)[0]
 
     def abort(self) -> None:
-        """Fail whoever waits for it in another thread."""
+        """Make pending operations in other threads fail."""
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # it has ended
+            return  # already closed
 
     def close(self) -> None:
-        """Nothing more is wanted of it."""
         self.sock.close()
 
 
 @dataclass(frozen=True)
 class Response:
-    """An answer that has begun."""
+    """A response whose head has arrived."""
 
     connection: Connection
     duplex: Duplex
@@ -121,51 +119,49 @@ class Response:
 
     @property
     def status(self) -> int:
-        """Of HTTP."""
         return self.http.status
 
     @property
     def headers(self) -> HTTPMessage:
-        """By name, in any case."""
         return self.http.headers
 
     @property
-    def reusable(self) -> bool:
-        """Whether the connection can take another request: both sides have said all that they had to say."""
-        return self.http.isclosed() and not self.http.will_close and self.duplex.sent
+    def is_complete(self) -> bool:
+        """Whether request and response are complete, so that the connection can take another request."""
+        return self.http.isclosed() and not self.http.will_close and self.duplex.is_sent
 
 
 class Pool:
-    """Connections that nobody uses at the moment; for any number of threads."""
+    """Idle connections, for any number of threads."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.idle: deque[Connection] = deque()  # whose append and pop no thread sees half done
+        self.idle: deque[Connection] = deque()  # append and pop are atomic
         self.closed = False
 
-    def take(self, timeout: float, until: float) -> Connection:
-        """One that has been used and still lives, or a new one. Raises OSError."""
+    def get(self, timeout: float, until: float) -> Connection:
+        """Return an idle connection that is still open, or a new one. Raises OSError."""
         if self.closed:
             raise RuntimeError("the client is closed")
         while self.idle:
             try:
                 connection = self.idle.pop()
             except IndexError:
-                break  # another thread was faster
-            if connection.idle():
+                break  # another thread took it
+            if connection.is_open():
                 return connection
             connection.close()
         return Connection(self.address, min(timeout, until - time.monotonic()))
 
-    def give(self, response: Response) -> None:
-        """Back, if it can be used again."""
-        if response.reusable and not self.closed and len(self.idle) < IDLE:
+    def put(self, response: Response) -> None:
+        """Keep the response's connection if it can be used again, or close it."""
+        if response.is_complete and not self.closed and len(self.idle) < MAX_IDLE_CONNECTIONS:
             self.idle.append(response.connection)
         else:
             response.connection.close()
 
     def clear(self) -> None:
-        """Close those that nobody uses."""
+        """Close all idle connections."""
         while self.idle:
             try:
                 self.idle.pop().close()
@@ -173,6 +169,5 @@ class Pool:
                 break
 
     def close(self) -> None:
-        """For good."""
         self.closed = True
         self.clear()

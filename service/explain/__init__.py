@@ -1,1 +1,1 @@
-"""Explanations: Shapley values, counterfactuals, and their words. May import records and model."""
+"""Explain predictions: Shapley values, counterfactuals and their texts. May import records and model; knows no HTTP."""

@@ -1,6 +1,6 @@
-"""What would change the answer: for each measurement that may be another one day, the nearest value that does.
+"""Find counterfactuals: for each modifiable or missing measurement, the nearest value with the opposite result.
 
-A question to the model, and no more: one value is replaced, all others stay, and the model is asked again.
+They describe the model, not the patient: one value is replaced, all others stay, and the model predicts again.
 """
 
 from dataclasses import dataclass
@@ -16,25 +16,26 @@ from service.records.results import rounded
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """With `to` in place of `value`, the model says `probability`, beyond the threshold; None: no value does that.
+class Counterfactual:
+    """With `new_value` in place of `value` the model predicts `probability`, on the other side of the threshold.
 
-    low, high: the least and the greatest probability of all values tried
+    new_value, probability: None if no plausible value has the opposite result
+    low, high: the lowest and highest probability of all values tried
     """
 
     field: Measurement
     value: float | None
-    to: float | None
+    new_value: float | None
     probability: float | None
     low: float
     high: float
 
 
-def changes(model: Run, values: Values, heart_disease: bool, threshold: float) -> list[Change]:
-    """One for each measurement that is modifiable or was not taken, in the record's order.
+def find_counterfactuals(model: Run, values: Values, heart_disease: bool, threshold: float) -> list[Counterfactual]:
+    """Return one for each measurement that is modifiable or was not taken, in the record's order.
 
-    Every plausible value is tried, all in one call of `model`. The nearest is that with the least distance from the
-    patient's number; for codes, and where nothing was taken, that whose probability is nearest to the threshold.
+    All plausible values are tried in one call of `model`. The nearest value has the smallest distance from the
+    patient's number; for codes and missing measurements, its probability is nearest to the threshold.
     """
     tried = [
         (i, np.array([other for other in field.plausible if other != value]))
@@ -61,11 +62,10 @@ def _nearest(
     probabilities: NDArray[np.float64],
     crosses: NDArray[np.bool_],
     threshold: float,
-) -> Change:
-    """Of the values that change the answer."""
+) -> Counterfactual:
     low, high = probabilities.min().item(), probabilities.max().item()
     if not crosses.any():
-        return Change(field, value, None, None, low, high)
-    far = np.abs(probabilities - threshold if value is None or field.codes else others - value)
-    nearest = int(np.where(crosses, far, np.inf).argmin())
-    return Change(field, value, others[nearest].item(), probabilities[nearest].item(), low, high)
+        return Counterfactual(field, value, None, None, low, high)
+    distance = np.abs(probabilities - threshold if value is None or field.codes else others - value)
+    nearest = int(np.where(crosses, distance, np.inf).argmin())
+    return Counterfactual(field, value, others[nearest].item(), probabilities[nearest].item(), low, high)

@@ -7,7 +7,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.records.errors import TableError
-from service.tables.source import PIECE, Source
+from service.tables.source import READ_BYTES, Source
 
 
 class FormFile:
@@ -49,7 +49,7 @@ class FormFile:
         return data
 
     def _parse_more(self) -> None:
-        data = self.source.read(PIECE)
+        data = self.source.read(READ_BYTES)
         try:
             if data:
                 self.parser.write(data)

@@ -1,1 +1,1 @@
-"""The model: its file, its session on a device, the predictor, and the registry of versions. May import records and settings."""
+"""Model files, sessions, the predictor and the registry of versions. May import records and settings; knows no HTTP."""

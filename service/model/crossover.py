@@ -1,4 +1,4 @@
-"""From how many rows on a run is faster on the GPU: measured when the service starts, in some 50 ms."""
+"""Measure from how many rows on a run is faster on the GPU: at start-up, in about 50 ms."""
 
 import math
 import time
@@ -11,24 +11,24 @@ from patient.encoding import Floats
 from patient.record import EXAMPLE, FIELDS
 from service.model.execution import Run
 
-SIZES = (1, 32, 1024, 4096, 16_384)  # rows; some 8 ms of the CPU's time together
+SIZES = (1, 32, 1024, 4096, 16_384)  # rows; about 8 ms of CPU time together
 REPEATS = 5
 
 Cost = Callable[[Run, Floats], float]
 
 
-def seconds(run: Run, rows: Floats) -> float:
-    """What one run takes."""
-    begun = time.perf_counter()
+def time_run(run: Run, rows: Floats) -> float:
+    """Return the seconds that one run takes."""
+    start = time.perf_counter()
     run(rows)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
-def crossover(cpu: Run, gpu: Run, cost: Cost = seconds) -> int | None:
-    """Rows from which on the GPU is never slower; None if it is not faster even at the largest size that is tried.
+def measure_crossover(cpu: Run, gpu: Run, cost: Cost = time_run) -> int | None:
+    """Return the rows from which on the GPU is never slower; None if it is not faster at the largest size.
 
-    Median of several runs each, CPU and GPU in turn. Between two sizes the CPU's cost is taken for linear, and the
-    GPU's for that of the larger one, to which its buffers are padded.
+    Takes the median of several runs, alternating CPU and GPU. Between two sizes the CPU's cost is interpolated
+    linearly; the GPU's is that of the larger size, to which its buffers are padded.
     """
     example = np.array([[EXAMPLE[name] for name in FIELDS]], np.float32)
     costs: list[tuple[int, float, float]] = []
@@ -39,7 +39,7 @@ def crossover(cpu: Run, gpu: Run, cost: Cost = seconds) -> int | None:
     if costs[-1][2] >= costs[-1][1]:
         return None
     for (low, cpu_low, gpu_low), (high, cpu_high, gpu_high) in reversed(list(pairwise(costs))):
-        if gpu_high > cpu_low:  # even somewhere between the two
+        if gpu_high > cpu_low:  # the costs are equal somewhere between the two sizes
             even = math.ceil((gpu_high - cpu_low) / (cpu_high - cpu_low) * (high - low))
             if even > 1:
                 return low + even

@@ -1,4 +1,4 @@
-"""How a GPU is used, and how it fails. Importing this does not import ONNX Runtime."""
+"""Options and errors of the GPU. Importing this does not import ONNX Runtime."""
 
 import re
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from service.settings import GpuMode, Settings
 class GpuOptions:
     """How a GPU is used where the provider is not `cpu`.
 
-    mode: how rows reach it; memory: MiB that its arena may take; crossover: with `auto`, rows from which on a run goes
-    to the GPU, smaller ones to the CPU; None measures it at start-up
+    mode: how rows are copied to it
+    memory: limit of its arena in MiB
+    crossover: for provider=auto, rows from which on a run goes to the GPU; None measures it at start-up
     """
 
     mode: GpuMode = "iobinding"
@@ -28,10 +29,10 @@ class ProviderError(Exception):
 
 
 class DeviceLost(Exception):
-    """The GPU failed while serving, and with provider=cuda nothing else may answer. The message is one line."""
+    """The GPU failed while serving, and provider=cuda allows nothing else. The message is one line."""
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in one line: CUDA's own words where there are any, without the machine's name after them."""
+    """Return one line of an error: CUDA's own message if there is one, without the host name that follows it."""
     found = re.search(r"(CUDA|CUBLAS\w*|CUDNN\w*) (failure|error)[^;\n]*", str(error))
     return found[0].strip() if found else str(error).partition("\n")[0]

@@ -37,8 +37,8 @@ class DirectRun:
 class HostBuffers:
     """Input and output buffers for 1, 2, 4, ... MAX_HOST_ROWS rows, bound to a CPU session. For one thread.
 
-    No array is made on the way: between two runs the event loop handles dozens of requests, and by then the code and
-    memory that a run touches have left the processor's caches.
+    Runs allocate no arrays: between two runs the event loop handles dozens of requests, which evict the code and memory
+    of a run from the processor's caches.
     """
 
     def __init__(self, session: ort.InferenceSession) -> None:
@@ -50,7 +50,7 @@ class HostBuffers:
 
 
 class HostBuffer:
-    """Buffers of one size. Rows that an earlier run left behind are computed again, and not read."""
+    """Buffers of one size. Rows left over from an earlier run are computed again and ignored."""
 
     def __init__(self, session: ort.InferenceSession, size: int) -> None:
         rows, probabilities = np.zeros((size, len(FIELDS)), np.float32), np.zeros((size, 1), np.float32)
@@ -73,10 +73,7 @@ def on_device(session: ort.InferenceSession, mode: GpuMode) -> Run:
 
 
 class DeviceBuffers:
-    """Pads each run to one of a few sizes, whose buffers lie at fixed places on the device. One run at a time.
-
-    So no run allocates: the buffers of the largest size are all the memory that is ever taken.
-    """
+    """Pads each run to one of a few sizes with fixed buffers on the device: no run allocates. One run at a time."""
 
     def __init__(self, session: ort.InferenceSession, device: str, sizes: tuple[int, ...] = DEVICE_ROWS) -> None:
         self.buffers = [DeviceBuffer(session, size, device) for size in sizes]
@@ -104,12 +101,12 @@ class DeviceBuffer:
         self.binding.bind_ortvalue_output(OUTPUT, self.probabilities)
 
     def __call__(self, rows: Floats) -> Floats:
-        """Run float32[N,13] with N <= size. The padding is computed too, and not read."""
+        """Run float32[N,13] with N <= size. Results of the padding are ignored."""
         count = len(rows)
         if count < self.size:
             self.padded[:count] = rows
             rows = self.padded
-        self.rows.update_inplace(np.ascontiguousarray(rows, np.float32))  # it copies bytes, of whatever type
+        self.rows.update_inplace(np.ascontiguousarray(rows, np.float32))  # it copies bytes without checking the type
         self.session.run_with_iobinding(self.binding)
         probabilities: Floats = self.probabilities.numpy()[:count, 0].copy()  # on the CPU a view of the buffer
         return probabilities

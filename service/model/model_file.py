@@ -1,7 +1,7 @@
-"""A model file as bytes that are only data: bounded, and a graph of ONNX's own operators with all that it needs inside.
+"""Find and read model files: bounded in size, and only graphs of ONNX's own operators without external data.
 
-A tensor kept outside the file names any path that is to be read, and a domain of operators may stand for a library.
-Both are refused before ONNX Runtime sees the file, by walking its Protocol Buffers.
+A tensor with external data names any path to be read, and an operator's domain may stand for a library. Both are
+refused before ONNX Runtime reads the file, by parsing its Protocol Buffers.
 """
 
 import hashlib
@@ -11,41 +11,57 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patient.artefact import ArtefactError
+from service.settings import Settings
 
-LARGEST = 2**26  # bytes; the network takes 10 kB
-DEEPEST = 32  # messages in each other
+BUNDLED = Path(__file__).parents[1] / "bundled_models"  # the version that a wheel contains
+MAX_FILE_BYTES = 2**26  # the network has 10 kB
+MAX_DEPTH = 32  # of nested messages
 DOMAINS = (b"", b"ai.onnx", b"ai.onnx.ml")
-NOT_ONNX = "ONNX Runtime cannot load it: it is no ONNX file"
+NOT_ONNX = "ONNX Runtime cannot load it: it is not an ONNX file"
 
-# onnx.proto: by message, the fields that lead into another one, those that name a domain, and those that may not be.
-INTO = {
+# onnx.proto: for each message, the fields that hold another message, that name a domain, and that are not allowed.
+NESTED = {
     "model": {7: "graph", 8: "opset"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
-DOMAIN = {("opset", 1), ("node", 7)}
-REFUSED = {
+DOMAIN_FIELDS = {("opset", 1), ("node", 7)}
+FORBIDDEN = {
     ("model", 20): "it holds training steps",
-    ("model", 25): "it brings functions of its own",
+    ("model", 25): "it defines its own functions",
     ("tensor", 13): "it keeps tensors in other files",
     ("tensor", 14): "it keeps tensors in other files",
 }
 
 
+def model_folder(models: Path) -> Path:
+    """Return the folder to load from: `models`, or BUNDLED where `models` is the default and does not exist.
+
+    A folder that was named explicitly is never replaced.
+    """
+    is_default = models == Settings.model_fields["models"].default
+    return BUNDLED if is_default and not models.exists() and BUNDLED.is_dir() else models
+
+
+def bundled_notice(models: Path, version: str) -> str:
+    """Describe, for logs and terminals, that BUNDLED is used in place of `models`."""
+    return f"no {models} here: using model version {version}, which is installed with the package"
+
+
 def read(file: Path) -> bytes:
-    """A model file's content. Raises OSError, and ArtefactError for what is too large or anything but data."""
+    """Read and check a model file. Raises OSError, and ArtefactError if it is too large or not only data."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
     with open(descriptor, "rb") as opened:  # noqa: PTH123  # of a descriptor
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ArtefactError("it is no regular file")
-        if found.st_size > LARGEST:
-            raise ArtefactError(f"it has {found.st_size} bytes, at most {LARGEST} are read")
-        content = opened.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise ArtefactError(f"it has more than {LARGEST} bytes")
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtefactError("it is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ArtefactError(f"it has {status.st_size} bytes; the limit is {MAX_FILE_BYTES}")
+        content = opened.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ArtefactError(f"it has more than {MAX_FILE_BYTES} bytes")
     check(content)
     return content
 
@@ -56,24 +72,24 @@ def digest(content: bytes) -> str:
 
 
 def check(content: bytes) -> None:
-    """Raise ArtefactError for a graph that is more than data."""
+    """Raise ArtefactError for a graph that is not only data."""
     try:
-        _walk(memoryview(content), "model", 0)
+        _check_message(memoryview(content), "model", 0)
     except (IndexError, ValueError):
         raise ArtefactError(NOT_ONNX) from None
 
 
-def _walk(message: memoryview, kind: str, depth: int) -> None:
-    if depth > DEEPEST:
-        raise ArtefactError(f"its graph is nested more than {DEEPEST} deep")
-    for field, value in _fields(message):
-        place = kind, field
-        if place in REFUSED and value not in (0, b""):  # the defaults, as some writers spell them out
-            raise ArtefactError(REFUSED[place])
-        if place in DOMAIN and bytes(_bytes(value)) not in DOMAINS:
+def _check_message(message: memoryview, kind: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ArtefactError(f"its graph is nested more than {MAX_DEPTH} deep")
+    for number, value in _fields(message):
+        field = kind, number
+        if field in FORBIDDEN and value not in (0, b""):  # some writers spell out the defaults
+            raise ArtefactError(FORBIDDEN[field])
+        if field in DOMAIN_FIELDS and bytes(_bytes(value)) not in DOMAINS:
             raise ArtefactError("it uses operators that are not ONNX's own")
-        if inner := INTO.get(kind, {}).get(field):
-            _walk(_bytes(value), inner, depth + 1)
+        if inner := NESTED.get(kind, {}).get(number):
+            _check_message(_bytes(value), inner, depth + 1)
 
 
 def _bytes(value: int | memoryview) -> memoryview:
@@ -83,34 +99,34 @@ def _bytes(value: int | memoryview) -> memoryview:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field. Raises IndexError and ValueError where it is cut off or no Protocol Buffer."""
-    at = 0
-    while at < len(message):
-        key, at = _number(message, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _number(message, at)
+    """Yield number and value of each field. Raises IndexError and ValueError if it is cut off or not a message."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        wire_type = key & 7
+        if wire_type == 0:
+            value, position = _varint(message, position)
             yield key >> 3, value
             continue
-        if kind == 2:
-            size, at = _number(message, at)
+        if wire_type == 2:
+            size, position = _varint(message, position)
         else:
-            size = {1: 8, 5: 4}.get(kind, -1)
-        if not 0 <= size <= len(message) - at:
+            size = {1: 8, 5: 4}.get(wire_type, -1)
+        if not 0 <= size <= len(message) - position:
             raise ValueError
-        yield key >> 3, message[at : at + size]
-        at += size
+        yield key >> 3, message[position : position + size]
+        position += size
 
 
-def _number(message: memoryview, at: int) -> tuple[int, int]:
-    """A varint, and where it ends."""
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Return a varint and the position after it."""
     number = shift = 0
     while True:
-        byte = message[at]
-        at += 1
+        byte = message[position]
+        position += 1
         number |= (byte & 127) << shift
         if byte < 128:
-            return number, at
+            return number, position
         shift += 7
         if shift > 63:
             raise ValueError

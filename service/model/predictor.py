@@ -1,4 +1,4 @@
-"""ONNX file -> probabilities. Knows no HTTP and no JSON."""
+"""Load a model file and predict probabilities with it."""
 
 import logging
 from collections.abc import Sequence
@@ -12,26 +12,29 @@ from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Checks, Metadat
 from patient.encoding import Floats, from_bytes
 from patient.record import EXAMPLE, FIELDS
 from service.model import model_file
-from service.model.crossover import crossover
+from service.model.crossover import measure_crossover
 from service.model.device import DeviceLost, GpuOptions, ProviderError, reason
 from service.model.execution import DEVICE_ROWS, MAX_HOST_ROWS, DirectRun, HostBuffers, Run, on_device
-from service.model.session import CPU, CUDA, on_cpu, on_gpu
+from service.model.session import CPU, CUDA, create_cpu_session, create_gpu_session
 from service.settings import Provider
 
 GPU = GpuOptions()
-TOLERANCE = 1e-5  # by which answers may differ: the GPU's from the CPU's, and these from those at the export
+TOLERANCE = 1e-5  # by which probabilities may differ between GPU and CPU, and from those at the export
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Predictor:
-    """A loaded model that has answered once. Only the loss of its GPU ever changes it.
+    """A loaded and checked model. Only the loss of its GPU changes it.
 
-    provider: the execution provider that runs it; fallback: why that is not the GPU although `auto` would take one;
-    crossover: rows from which on a run goes to the GPU, None without one; failure: what became of the GPU, once it is
-    lost and nothing may stand in for it; digest: SHA-256 of the file. Without `gpu` the CPU runs all; without `cpu` the
-    GPU does. A lost GPU's session is kept: to take it down in its broken context can take the process along.
+    provider: the execution provider that runs it
+    cpu, gpu: None if it never runs there. A lost GPU's session is kept: destroying it in its broken context can crash
+              the process
+    fallback: why provider=auto does not use a GPU
+    crossover: rows from which on a run goes to the GPU; None without a GPU
+    failure: how the GPU was lost, if nothing may replace it
+    file, digest: the model file and its SHA-256
     """
 
     metadata: Metadata
@@ -41,6 +44,7 @@ class Predictor:
     fallback: str | None = None
     crossover: int | None = None
     failure: str | None = None
+    file: Path = Path(FILE)
     digest: str = ""
 
     def __post_init__(self) -> None:
@@ -48,26 +52,24 @@ class Predictor:
 
     @property
     def version(self) -> str:
-        """The version that every answer names."""
         return self.metadata.version
 
     @property
-    def lost(self) -> bool:
-        """Whether its GPU is, for good."""
+    def is_gpu_lost(self) -> bool:
         return self.gpu is not None and (self.crossover is None or self.failure is not None)
 
     def __call__(self, rows: Floats) -> Floats:
-        """float32[N,13], NaN = missing, to float32[N] of probabilities. Thread-safe; releases the GIL.
+        """Predict float32[N] of probabilities for float32[N,13], NaN = not taken. Thread-safe; releases the GIL.
 
-        Raises DeviceLost from the moment on at which the GPU was lost, if only the GPU may answer.
+        Raises DeviceLost once the GPU is lost, if only the GPU may be used.
         """
-        crossover = self.crossover  # read once: another thread may find the GPU lost
+        crossover = self.crossover  # read once: another thread may notice the loss of the GPU
         if self.cpu is not None and (crossover is None or len(rows) < crossover):
             return self.cpu(rows)
-        return self._on_gpu(rows)
+        return self._run_on_gpu(rows)
 
     def predict_bytes(self, rows: Sequence[bytes]) -> list[float]:
-        """The same for some rows as patient.encoding.as_bytes makes them; for one thread, the event loop's."""
+        """Predict rows encoded by patient.encoding.as_bytes. Not thread-safe: for the event loop's thread only."""
         crossover = self.crossover
         if (
             self._host_buffers is not None
@@ -75,31 +77,31 @@ class Predictor:
             and (crossover is None or len(rows) < crossover)
         ):
             return self._host_buffers(rows)
-        answers: list[float] = self(from_bytes(rows)).tolist()
-        return answers
+        probabilities: list[float] = self(from_bytes(rows)).tolist()
+        return probabilities
 
     def probe(self) -> None:
-        """Notice the loss of a GPU that nobody uses at the moment. Raises DeviceLost if only the GPU may answer."""
+        """Detect the loss of an idle GPU. Raises DeviceLost if only the GPU may be used."""
         if self.crossover is not None:
-            self._on_gpu(EXAMPLES[:1])
+            self._run_on_gpu(EXAMPLES[:1])
 
-    def _on_gpu(self, rows: Floats) -> Floats:
+    def _run_on_gpu(self, rows: Floats) -> Floats:
         assert self.gpu is not None
         if self.failure is not None:
             raise DeviceLost(self.failure)
         try:
             return self.gpu(rows)
         except Exception as error:
-            if self._answers():
-                raise  # no room for this run, or a fault in these rows: the next may do
-            self._lose(reason(error))
+            if self._is_gpu_alive():
+                raise  # too little memory for this run, or invalid rows: the next run may succeed
+            self._record_loss(reason(error))
         assert self.cpu is not None
         return self.cpu(rows)
 
-    def _answers(self) -> bool:
-        """Whether the GPU still does: a CUDA context that has failed fails every call until the process ends.
+    def _is_gpu_alive(self) -> bool:
+        """Whether the GPU still runs the model: a failed CUDA context fails every call until the process ends.
 
-        Asked, and not read from the error: ONNX Runtime has no type for it, and many words.
+        Tested by a run, because ONNX Runtime has no type of error for it, and many messages.
         """
         assert self.gpu is not None
         try:
@@ -108,16 +110,16 @@ class Predictor:
             return False
         return True
 
-    def _lose(self, what: str) -> None:
-        """Let the CPU answer from now on; raise DeviceLost where it must not. The first thread to notice says so."""
+    def _record_loss(self, cause: str) -> None:
+        """Use the CPU from now on, or raise DeviceLost where that is not allowed. Logged once."""
         if self.cpu is None:
             if self.failure is None:
-                self.failure = f"The GPU was lost ({what}); the service must be restarted."
+                self.failure = f"The GPU was lost ({cause}); the service must be restarted."
                 log.error("%s", self.failure)
             raise DeviceLost(self.failure)
         if self.crossover is not None:
             self.provider, self.crossover = CPU, None
-            self.fallback = f"the GPU was lost while it served: {what}"
+            self.fallback = f"the GPU was lost while it served: {cause}"
             log.warning("provider=auto falls back to the CPU: %s", self.fallback)
 
 
@@ -125,15 +127,15 @@ EXAMPLES = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)]
 
 
 def load(models: Path, provider: Provider, gpu: GpuOptions = GPU, version: int | None = None) -> Predictor:
-    """Load this version of those in the folder, or else the one that is pinned there, or else the highest.
+    """Load `version` from the folder, or else the pinned version, or else the highest.
 
-    Raises as `load_file`, and ArtefactError where there is none.
+    Raises ArtefactError and ProviderError; see load_file.
     """
     return load_file(models / str(candidates(models, version or pinned(models))[0]) / FILE, provider, gpu)
 
 
 def candidates(models: Path, pin: int | None) -> list[int]:
-    """The versions that may serve, the first before the second: the pinned one alone, or all. Raises ArtefactError."""
+    """Return the versions to try: the pinned one alone, or all, highest first. Raises ArtefactError if none."""
     found = versions(models)[::-1] if pin is None else [pin]
     if not found:
         raise ArtefactError(f"{models}: no model here, expected <version>/{FILE}; `python -m trainer fit` makes one")
@@ -141,60 +143,60 @@ def candidates(models: Path, pin: int | None) -> list[int]:
 
 
 def load_file(file: Path, provider: Provider, gpu: GpuOptions = GPU) -> Predictor:
-    """Load one version, and let it answer its own checks, on a GPU once in every size. Never two at the same time.
+    """Load one version and compare its output with its checks. Not to be called by two threads at once.
 
-    Raises ArtefactError for a file that is missing, unreadable, foreign, made for other fields, or answers otherwise
-    than when it was exported, and ProviderError where `cuda` was asked for and would not be what runs.
+    Raises ArtefactError for a file that is missing, unreadable, not this project's, made for other fields, or whose
+    output differs from that at its export. Raises ProviderError if provider=cuda and the GPU cannot run the model.
     """
     try:
         content = model_file.read(file)
-        session = on_cpu(content)
+        session = create_cpu_session(content)
         metadata = Metadata.from_strings(session.get_modelmeta().custom_metadata_map)
         metadata.check()
         if metadata.version != file.parent.name:
-            raise ArtefactError(f"it says that it is version {metadata.version}, its folder {file.parent.name}")
+            raise ArtefactError(f"its metadata name version {metadata.version}, its folder {file.parent.name}")
         _check_tensors(session)
         cpu = DirectRun(session)
-        _check_answers(cpu, metadata.checks)
+        _check_output(cpu, metadata.checks)
     except OSError as error:
         raise ArtefactError(f"{file}: {error.strerror}") from None
     except ArtefactError as error:
         raise ArtefactError(f"{file}: {error}") from None
-    model = _place(metadata, content, cpu, provider, gpu)
-    model.digest = model_file.digest(content)
+    model = _on_provider(metadata, content, cpu, provider, gpu)
+    model.file, model.digest = file, model_file.digest(content)
     return model
 
 
-def _place(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: GpuOptions) -> Predictor:
-    """The model on what was asked for. It has answered on the CPU, which says what the GPU must answer."""
+def _on_provider(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: GpuOptions) -> Predictor:
+    """Return the predictor for this provider; `cpu` has been checked. Raises ProviderError for provider=cuda."""
     if provider == "cpu":
         return Predictor(metadata, CPU, cpu)
     try:
-        gpu = _warm(content, options, cpu)
+        gpu = _load_on_gpu(content, options, cpu)
     except ProviderError as error:
         if provider == "cuda":
             raise ProviderError(f"provider=cuda: {error}") from None
         return Predictor(metadata, CPU, cpu, fallback=str(error))
     if provider == "cuda":
         return Predictor(metadata, CUDA, None, gpu, crossover=0)
-    rows = options.crossover if options.crossover is not None else crossover(cpu, gpu)
+    rows = options.crossover if options.crossover is not None else measure_crossover(cpu, gpu)
     if rows is None:
         return Predictor(metadata, CPU, cpu, fallback="the CPU was faster than this GPU at every size tried")
     return Predictor(metadata, CUDA, cpu, gpu, crossover=rows)
 
 
-def _warm(content: bytes, options: GpuOptions, cpu: Run) -> Run:
-    """Put the model on the GPU, run it twice in every size, and compare it with the CPU. Raises ProviderError."""
-    session = on_gpu(content, options)
+def _load_on_gpu(content: bytes, options: GpuOptions, cpu: Run) -> Run:
+    """Load the model on the GPU, run it twice at every size, and compare it with the CPU. Raises ProviderError."""
+    session = create_gpu_session(content, options)
     expected = cpu(EXAMPLES)
     try:
         gpu = on_device(session, options.mode)
         for size in DEVICE_ROWS:
             rows = np.resize(EXAMPLES, (size, len(FIELDS)))
-            for _ in range(2):  # ONNX Runtime allocates by the first run's pattern in the second
+            for _ in range(2):  # ONNX Runtime allocates in the second run, by the pattern of the first
                 difference = float(np.abs(gpu(rows) - np.resize(expected, size)).max())
-                if not difference <= TOLERANCE:  # NaN is not
-                    raise ProviderError(f"the GPU's answers differ from the CPU's by {difference:.1e} at {size} rows")
+                if not difference <= TOLERANCE:  # also true for NaN
+                    raise ProviderError(f"its probabilities differ from the CPU's by {difference:.1e} at {size} rows")
     except ProviderError:
         raise
     except Exception as error:
@@ -203,23 +205,22 @@ def _warm(content: bytes, options: GpuOptions, cpu: Run) -> Run:
 
 
 def _check_tensors(session: ort.InferenceSession) -> None:
-    """Refuse a file with the right metadata around another graph."""
+    """Raise ArtefactError for a graph with other inputs or outputs, whatever its metadata say."""
     found = [(t.name, t.type, len(t.shape), t.shape[-1]) for t in (*session.get_inputs(), *session.get_outputs())]
-    wanted = [(INPUT, "tensor(float)", 2, len(FIELDS)), (OUTPUT, "tensor(float)", 2, 1)]
-    if found != wanted:
-        raise ArtefactError(f"its inputs and outputs are {found}, expected {wanted}")
+    expected = [(INPUT, "tensor(float)", 2, len(FIELDS)), (OUTPUT, "tensor(float)", 2, 1)]
+    if found != expected:
+        raise ArtefactError(f"its inputs and outputs are {found}, expected {expected}")
 
 
-def _check_answers(cpu: Run, checks: Checks) -> None:
-    """A model that has no number for the worked example, or others than at its export, must not serve."""
-    answers = cpu(EXAMPLES)
-    if not ((answers >= 0) & (answers <= 1)).all():
-        raise ArtefactError("its answer to the worked example is not a probability")
+def _check_output(cpu: Run, checks: Checks) -> None:
+    """Raise ArtefactError if the output is not a probability, or differs from that at the export."""
+    probabilities = cpu(EXAMPLES)
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ArtefactError("its output for the example record is not a probability")
     if not checks.rows and not checks.probabilities:
-        return  # an older version brings none
+        return  # the oldest versions have no checks
     if len(checks.rows) != len(checks.probabilities) or {len(row) for row in checks.rows} != {len(FIELDS)}:
-        raise ArtefactError("its checks are not rows of these fields with an answer each")
-    answers = cpu(np.array(checks.rows, np.float32))
-    difference = float(np.abs(answers - checks.probabilities).max())
-    if not difference <= TOLERANCE:  # NaN is not
-        raise ArtefactError(f"its answers differ by {difference:.1e} from those that it gave when it was exported")
+        raise ArtefactError("its checks are not rows of these fields with one probability each")
+    difference = float(np.abs(cpu(np.array(checks.rows, np.float32)) - checks.probabilities).max())
+    if not difference <= TOLERANCE:  # also true for NaN
+        raise ArtefactError(f"its probabilities differ by {difference:.1e} from those at its export")

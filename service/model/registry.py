@@ -1,8 +1,8 @@
-"""The registry of model versions: which one serves, and how a new one takes over without a gap.
+"""Registry of model versions: chooses the version that serves and replaces it without a gap.
 
 The highest version that passes its checks serves, unless one is pinned: by the setting `version`, or at run time by
 the file `serve` beside the versions. A version that fails is refused once, until its file changes. The serving model
-is in memory: whatever becomes of its file, it serves on until another takes over.
+is in memory: it serves until another replaces it, even if its file is deleted.
 """
 
 import asyncio
@@ -18,27 +18,29 @@ from pathlib import Path
 from typing import Literal
 
 from patient.artefact import FILE, PIN, ArtefactError, pinned
+from service.model import model_file
 from service.model.device import GpuOptions, ProviderError, reason
 from service.model.predictor import Predictor, candidates, load_file
 from service.settings import Settings
 
-Stamp = tuple[int, ...] | None  # what changes when a file does; None without a file
+Stamp = tuple[int, ...] | None  # inode, size and times of a file; None without a file
 Outcome = Literal["loaded", "refused"]
 
-NICENESS = 5  # of threads with long work: on a busy core single records go first
+NICENESS = 5  # of threads with long work: on a busy core, single records have priority
 
 log = logging.getLogger(__name__)
 
 
 class ModelRegistry:
-    """The versions in the settings' model folder, as one process sees them. For one thread at a time.
+    """The versions in the model folder, as one process sees them. For one thread at a time.
 
-    on_reload: is told what became of each new version
-    model: the one that serves; refused: failed versions, with the stamp that they had; seen: stamps at the last poll
+    on_reload: called with the outcome of each new version
+    model: the one that serves; refused: failed versions and their stamps; seen: stamps at the last poll
     """
 
     def __init__(self, settings: Settings, on_reload: Callable[[Outcome], None] = lambda _outcome: None) -> None:
         self.settings, self.on_reload = settings, on_reload
+        self.models = model_file.model_folder(settings.models)
         self.model: Predictor | None = None
         self.serving: tuple[int, Stamp] = 0, None
         self.refused: dict[int | str, object] = {}
@@ -51,7 +53,7 @@ class ModelRegistry:
         Raises ArtefactError, that of the newest version, if none passes, and ProviderError.
         """
         failed: list[tuple[int, Stamp, ArtefactError]] = []
-        for version in candidates(self.settings.models, self._pin()):
+        for version in candidates(self.models, self._pin()):
             stamp = self._stamp(version)
             try:
                 model = load_file(self._file(version), self.settings.provider, GpuOptions.of(self.settings))
@@ -61,11 +63,13 @@ class ModelRegistry:
             self.model, self.serving = model, (version, stamp)
             for failure in failed:
                 self._refuse(*failure)
+            if self.models != self.settings.models:
+                log.info(model_file.bundled_notice(self.settings.models, model.version))
             return model
         raise failed[0][2]
 
     def poll(self, now: bool = False) -> Predictor | None:
-        """Return the model that is to serve from now on, or None to leave it as it is. Never raises.
+        """Return the model that serves from now on, or None to change nothing. Never raises.
 
         A file is tried once it is the same in two polls: it may still be being written. now: try it at once, and try
         refused versions again.
@@ -74,13 +78,13 @@ class ModelRegistry:
             self.refused.clear()
         try:
             pin = self._pin()
-            wanted = candidates(self.settings.models, pin)
+            wanted = candidates(self.models, pin)
             self.refused.pop(PIN, None)
             self.seen.pop(PIN, None)
             self._check_file()
             for version in wanted:
                 if version < self.serving[0] and pin is None:
-                    break  # only people decide to go back
+                    break  # only a pin goes back to an older version
                 if model := self._try(version, now):
                     return model
                 if version == self.serving[0]:
@@ -101,7 +105,7 @@ class ModelRegistry:
             return None
         try:
             model = self._load(version)
-        except Exception as error:  # whatever a file may do, it must not end the polling
+        except Exception as error:  # no file may end the polling
             self._refuse(version, stamp, error)
             return None
         self.model, self.serving = model, (version, stamp)
@@ -109,13 +113,13 @@ class ModelRegistry:
         return model
 
     def _is_settled(self, key: int | str, stamp: object, now: bool) -> bool:
-        """Whether a stamp was the same at the last poll, or is not to be waited for."""
+        """Whether a stamp was the same at the last poll. Always true for `now`."""
         before, self.seen[key] = self.seen.get(key), stamp
         return now or before == stamp
 
     def _load(self, version: int) -> Predictor:
-        if self.model and self.model.lost:
-            raise ProviderError(f"{self._file(version)}: the GPU was lost, and loads no model before a restart")
+        if self.model and self.model.is_gpu_lost:
+            raise ProviderError(f"{self._file(version)}: the GPU was lost; no model is loaded before a restart")
         return load_file(self._file(version), self.settings.provider, GpuOptions.of(self.settings))
 
     def _refuse(self, key: int | str, stamp: object, error: Exception) -> None:
@@ -134,10 +138,10 @@ class ModelRegistry:
         self.is_gone = is_gone
 
     def _pin(self) -> int | None:
-        return self.settings.version or pinned(self.settings.models)
+        return self.settings.version or pinned(self.models)
 
     def _file(self, version: int) -> Path:
-        return self.settings.models / str(version) / FILE
+        return self.models / str(version) / FILE
 
     def _stamp(self, version: int) -> Stamp:
         try:
@@ -149,7 +153,7 @@ class ModelRegistry:
 
 @contextlib.asynccontextmanager
 async def polling(registry: ModelRegistry, on_model: Callable[[Predictor], None]) -> AsyncIterator[None]:
-    """Within the context, poll for new versions, at SIGHUP at once, and pass each that is to serve to `on_model`."""
+    """Within the context, poll for new versions, at once on SIGHUP; pass each one loaded to `on_model`."""
     hangup = asyncio.Event()
     if threading.current_thread() is threading.main_thread():  # no other thread receives signals
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
@@ -161,7 +165,7 @@ async def polling(registry: ModelRegistry, on_model: Callable[[Predictor], None]
 
 
 async def _poll(registry: ModelRegistry, on_model: Callable[[Predictor], None], hangup: asyncio.Event) -> None:
-    thread = ThreadPoolExecutor(1, "models", lower_thread_priority)  # one: sessions must not be made at the same time
+    thread = ThreadPoolExecutor(1, "models", lower_thread_priority)  # one: sessions must not be created concurrently
     try:
         while True:
             with contextlib.suppress(TimeoutError):
@@ -177,6 +181,6 @@ async def _poll(registry: ModelRegistry, on_model: Callable[[Predictor], None], 
 
 
 def lower_thread_priority() -> None:
-    """Let the event loop's thread run before this one, where both want a core."""
-    if sys.platform == "linux":  # where each thread has a priority of its own
+    """Give the event loop's thread priority over this one."""
+    if sys.platform == "linux":  # where threads have their own priorities
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: on the CPU, or with every node on the GPU, and nothing in between."""
+"""Create ONNX Runtime sessions: on the CPU, or with every node on the GPU."""
 
 import contextlib
 import ctypes
@@ -14,24 +14,24 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 MIB = 2**20
 
 
-def on_cpu(content: bytes) -> ort.InferenceSession:
-    """A session on the CPU, one thread. Raises ArtefactError for what is not a model."""
+def create_cpu_session(content: bytes) -> ort.InferenceSession:
+    """Create a session on one CPU thread. Raises ArtefactError if `content` is not a model."""
     try:
         return _session(content, _options(), CPU, {})
-    except Exception as error:  # ONNX Runtime's own exceptions share no other base
+    except Exception as error:  # ONNX Runtime's exceptions have no other common base
         raise ArtefactError(f"ONNX Runtime cannot load it: {reason(error)}") from None
 
 
-def on_gpu(content: bytes, gpu: GpuOptions) -> ort.InferenceSession:
-    """A session of which every node runs on the GPU, or ProviderError: ONNX Runtime would fall back in silence.
+def create_gpu_session(content: bytes, gpu: GpuOptions) -> ort.InferenceSession:
+    """Create a session with every node on the GPU. Raises ProviderError where ONNX Runtime would fall back silently.
 
-    `content` is a model that the CPU has loaded, so that whatever fails here fails for the GPU's sake.
+    `content` must have loaded on the CPU, so that a failure here is the GPU's.
     """
     if CUDA not in ort.get_available_providers():
         raise ProviderError("this build of ONNX Runtime has no CUDA execution provider")
     if not has_driver():
-        raise ProviderError("there is no NVIDIA driver here (libcuda.so.1)")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot find
+        raise ProviderError("there is no NVIDIA driver on this machine (libcuda.so.1)")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints the libraries that it cannot find
         ort.preload_dlls(directory="")  # from the nvidia-* packages, which are on no library path
     options = _options()
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -42,14 +42,13 @@ def on_gpu(content: bytes, gpu: GpuOptions) -> ort.InferenceSession:
         raise ProviderError(f"ONNX Runtime found no usable CUDA device or libraries: {reason(error)}") from None
     if session.get_providers()[0] != CUDA:
         raise ProviderError("ONNX Runtime found no usable CUDA device or libraries")
-    elsewhere = misplaced(placement(session))
-    if elsewhere:
+    if elsewhere := misplaced(placement(session)):
         raise ProviderError(f"not every node of the model would run on the GPU: {', '.join(elsewhere)}")
     return session
 
 
 def cuda_options(gpu: GpuOptions) -> dict[str, str]:
-    """The CUDA provider's options. TensorFloat-32 is off: its 10 bits of mantissa are not within 1e-5 of the CPU."""
+    """Return the CUDA provider's options. TensorFloat-32 (10 bits of mantissa) would differ by more than 1e-5."""
     return {
         "gpu_mem_limit": str(gpu.memory * MIB),
         "arena_extend_strategy": "kSameAsRequested",
@@ -58,22 +57,22 @@ def cuda_options(gpu: GpuOptions) -> dict[str, str]:
 
 
 def placement(session: ort.InferenceSession) -> list[tuple[str, str]]:
-    """(execution provider, operator) of each node of a session that was told to record it."""
+    """Return (execution provider, operator) of each node; the session must record graph assignment."""
     assigned = session.get_provider_graph_assignment_info()
     return [(subgraph.ep_name, node.op_type) for subgraph in assigned for node in subgraph.get_nodes()]
 
 
 def misplaced(nodes: Iterable[tuple[str, str]]) -> list[str]:
-    """What keeps a graph from being the GPU's alone: nodes elsewhere, copies between the two, or no node at all."""
+    """Describe nodes that are not on the GPU, copies between CPU and GPU, or the lack of any node."""
     nodes = list(nodes)
     if not nodes:
-        return ["no node is placed"]
+        return ["no node is assigned"]
     wrong = (f"{operator} on {provider}" for provider, operator in nodes if provider != CUDA or "Memcpy" in operator)
     return sorted(set(wrong))
 
 
 def has_driver() -> bool:
-    """Whether a CUDA driver is installed. Asked first: ONNX Runtime's own attempt is slow and loud."""
+    """Whether a CUDA driver is installed. Checked first: ONNX Runtime's own attempt is slow and prints a lot."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -82,10 +81,10 @@ def has_driver() -> bool:
 
 
 def _options() -> ort.SessionOptions:
-    ort.set_default_logger_severity(4)  # its own complaint about a missing GPU is ten lines; ours is one
+    ort.set_default_logger_severity(4)  # its message about a missing GPU has ten lines, ours has one
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the graph is too small to share out
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the graph is too small for more
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -94,5 +93,5 @@ def _session(
     content: bytes, options: ort.SessionOptions, provider: str, provider_options: dict[str, str]
 ) -> ort.InferenceSession:
     session = ort.InferenceSession(content, options, providers=[(provider, provider_options)], enable_fallback=0)
-    session.disable_fallback()  # of run(), which has one of its own
+    session.disable_fallback()  # run() has a fallback of its own
     return session

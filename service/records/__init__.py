@@ -1,1 +1,1 @@
-"""Decoders of JSON records, their errors, and result types. May import patient alone; knows neither HTTP nor ONNX Runtime."""
+"""Decode JSON records, build results, and define their errors and schemas. May import patient; knows no HTTP."""

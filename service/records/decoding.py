@@ -23,6 +23,7 @@ from patient.table import refused
 from service.records.errors import (
     EMPTY_BATCH,
     MAX_LISTED_ERRORS,
+    NOT_AN_ARRAY,
     ColumnsError,
     FieldFault,
     InvalidRecord,
@@ -112,9 +113,7 @@ def judge(value: object) -> tuple[Values | None, list[FieldFault]]:
 
 def duplicate_keys(record: bytes) -> list[FieldFault]:
     """Find the keys that occur twice in a JSON object: parsers silently take the last one."""
-    objects: list[list[str]] = []
-    json.loads(record, object_pairs_hook=lambda pairs: objects.append([key for key, _ in pairs]))
-    keys = objects[-1]  # the outermost object ends last
+    keys: list[str] = json.loads(record, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
     doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
     return [FieldFault(shown_name(key), f"{_title(key)} is given twice") for key in doubled]
 
@@ -170,7 +169,7 @@ def _judge_all(content: bytes, max_records: int, advice: str) -> Generator[None,
     """float64[N,13] as PatientRecord validates each record."""
     rows = parse(content)
     if not isinstance(rows, list):
-        raise ColumnsError([FieldFault("", "The body must be an array of patient records")])
+        raise ColumnsError([NOT_AN_ARRAY])
     _check_length(len(rows), max_records, advice)
     records: list[Values] = []
     tally = Tally(rows=len(rows))

@@ -55,7 +55,7 @@ def record_result(probability: float, values: Values, threshold: float, model_ve
 
 def batch_start(model_version: str, threshold: float) -> bytes:
     """Encode what stands before the first result of a batch; BATCH_END stands after the last."""
-    return f'{{"model_version":{msgspec.json.encode(model_version).decode()},"threshold":{threshold!r},"predictions":['.encode()
+    return b'{"model_version":%b,"threshold":%b,"predictions":[' % (_ENCODE(model_version), repr(threshold).encode())
 
 
 def row_results(values: NDArray[np.float64], probabilities: NDArray[np.float64], threshold: float) -> bytes:

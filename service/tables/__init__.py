@@ -1,5 +1,4 @@
-"""Tables of patients, from bytes in any format to bytes in any format, a chunk at a time. Knows no HTTP.
+"""Read, score and write tables of patients in chunks. May import records, model and settings; knows no HTTP.
 
-source -> read -> Chunk -> score -> RecordBatch -> write -> bytes
-          formats.py       score.py                formats.py
+source -> Format.read -> Chunk -> score -> RecordBatch -> Format.write -> bytes
 """

@@ -1,4 +1,4 @@
-"""A piece of a table, as every reader hands it on."""
+"""Chunk: the unit that readers yield and scoring consumes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,21 +12,22 @@ from patient.record import FIELDS
 from service.records.errors import FieldFault
 
 Column = NDArray[np.float64 | np.integer]
-ROWS = 32_768  # in a chunk at most, where the format leaves the choice: its arrays stay in the cache
+MAX_CHUNK_ROWS = 32_768  # where the format leaves the choice: the arrays of a chunk stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Neighbouring rows.
+    """Consecutive rows of a table.
 
-    numbers: the 13 fields in the record's order, each float64[n], NaN = not taken, infinite = no number; or integers[n]
+    numbers: the 13 fields in the record's order, each float64[n] (NaN = not taken, infinite = not a number), or
+             integers[n]
     kept:    n rows of the columns that pass through
-    broken:  faults of rows that could not be read; their numbers mean nothing
+    unreadable: faults of rows that could not be read, by row; the numbers of these rows have no meaning
     """
 
     numbers: list[Column]
     kept: pa.RecordBatch
-    broken: dict[int, list[FieldFault]] = field(default_factory=dict)
+    unreadable: dict[int, list[FieldFault]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers[0])
@@ -34,43 +35,38 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table whose columns are right: the schema of those that pass through, and its rows, which can be read once."""
+    """A table with valid columns: the schema of those that pass through, and the chunks, which can be read once."""
 
     kept: pa.Schema
     chunks: Iterator[Chunk]
 
 
-def chunk(batch: pa.RecordBatch, kept: pa.Schema) -> Chunk:
-    """A typed batch that holds the 13 fields and the kept columns, in any order."""
-    others = [batch.column(name) for name in kept.names]
-    # Without columns a batch forgets how many rows it has; nobody asks.
-    return Chunk([numbers(batch.column(name)) for name in FIELDS], pa.RecordBatch.from_arrays(others, schema=kept))
+def split_batch(batch: pa.RecordBatch, kept: pa.Schema) -> Iterator[Chunk]:
+    """Yield chunks of a typed batch that holds the 13 fields and the kept columns, in any order."""
+    for start in range(0, len(batch), MAX_CHUNK_ROWS):
+        part = batch.slice(start, MAX_CHUNK_ROWS)
+        others = [part.column(name) for name in kept.names]
+        # Without columns a batch loses its number of rows; nothing reads it.
+        yield Chunk([to_numbers(part.column(name)) for name in FIELDS], pa.RecordBatch.from_arrays(others, schema=kept))
 
 
-def chunks(batch: pa.RecordBatch, kept: pa.Schema) -> Iterator[Chunk]:
-    """The same in pieces of at most ROWS rows."""
-    for start in range(0, len(batch), ROWS):
-        yield chunk(batch.slice(start, ROWS), kept)
-
-
-def merged(parts: list[Chunk]) -> Chunk:
-    """Chunks one after the other, as one."""
+def concat_chunks(parts: list[Chunk]) -> Chunk:
     if len(parts) == 1:
         return parts[0]
-    rows, broken = 0, dict[int, list[FieldFault]]()
+    rows, unreadable = 0, dict[int, list[FieldFault]]()
     for part in parts:
-        broken |= {rows + row: faults for row, faults in part.broken.items()}
+        unreadable |= {rows + row: faults for row, faults in part.unreadable.items()}
         rows += len(part)
     columns = zip(*(part.numbers for part in parts), strict=True)
     others = zip(*(part.kept.columns for part in parts), strict=True)
     kept = pa.RecordBatch.from_arrays([pa.concat_arrays(column) for column in others], schema=parts[0].kept.schema)
-    return Chunk([np.concatenate(column) for column in columns], kept, broken)
+    return Chunk([np.concatenate(column) for column in columns], kept, unreadable)
 
 
-def numbers(column: pa.Array) -> Column:
-    """A column of any type as a chunk's: null is NaN, and what PatientRecord takes for no number is infinite.
+def to_numbers(column: pa.Array) -> Column:
+    """Convert a column of any type to a chunk's: null becomes NaN, and what is not a number infinite.
 
-    It takes integers, floats and decimals of any width, and neither booleans nor strings. Without a copy where it can.
+    Integers, floats and decimals of any width are numbers; booleans and strings are not. Copies only where it must.
     """
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
@@ -82,6 +78,6 @@ def numbers(column: pa.Array) -> Column:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         if kind != pa.float64() and (column.null_count or not pa.types.is_integer(kind)):
             column = column.cast(pa.float64(), safe=False)  # not safe: 2**53 + 1 may round
-        found: Column = column.to_numpy(zero_copy_only=False)
-        return found
+        numbers: Column = column.to_numpy(zero_copy_only=False)
+        return numbers
     return np.where(column.is_null().to_numpy(zero_copy_only=False), np.nan, np.inf)

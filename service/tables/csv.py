@@ -1,4 +1,4 @@
-"""CSV: a header, commas between cells, quotes around those that need them (RFC 4180); UTF-8, any line ends.
+"""Read and write CSV: RFC 4180 with a header, in UTF-8, with any line ends.
 
 An empty cell, quoted or not, and `nan` mean not taken. A blank line is no row; lines before the header that begin with
 `# ` are notes.
@@ -23,49 +23,49 @@ from service.tables import columns, text
 from service.tables.chunk import Chunk, Column, Table
 from service.tables.source import Limits, Source
 
-LONGEST = 2**20  # bytes of a row
-BLOCK = 2**20  # bytes that are parsed at once
+MAX_ROW_BYTES = 2**20
+BLOCK_BYTES = 2**20  # parsed at once
 NOTES = re.compile(rb"\A(?:(?:# [^\r\n]*)?[\r\n])*")
 LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(?:\r\n|\r|\n|\Z)')
-QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # elsewhere in a cell a quote is but a character
-SPECIAL = r'[",\r\n]|^$'  # what needs quotes in a cell; an empty string is not null
+QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # inside a cell a quote is an ordinary character
+SPECIAL = r'[",\r\n]|^$'  # cells that need quotes; an empty string is not null
 DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?i:nan|inf|infinity))$"
 
 
 def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
-    """The table, with its header read. Raises TableError and ColumnsError; its chunks raise TableError."""
+    """Read the header and return the table. Raises TableError and ColumnsError; the chunks raise TableError."""
     blocks = _blocks(source)
     first = NOTES.sub(b"", next(blocks, b"").removeprefix(codecs.BOM_UTF8), count=1)
     line = LINE.match(first)
     if not first or not line:
-        raise TableError("The first line is no header of CSV." if first else "The table is empty: it has no header.")
+        raise TableError("The first line is not a CSV header." if first else "The table is empty: it has no header.")
     try:
         header = next(csv.reader(io.StringIO(line[0].decode(), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error):
-        raise TableError("The first line is no header of CSV in UTF-8.") from None
-    kept = pa.schema([(name, pa.string()) for name in columns.kept(header, keep)])
+        raise TableError("The first line is not a CSV header in UTF-8.") from None
+    kept = pa.schema([(name, pa.string()) for name in columns.check_header(header, keep)])
     rest = first[line.end() :]
     return Table(kept, (_chunk(block, header, kept) for part in ([rest], blocks) for block in part if block))
 
 
 def _blocks(source: Source) -> Iterator[bytes]:
-    """The source, cut after whole rows."""
+    """Yield the source in blocks of whole rows."""
     rest = b""
-    while data := source.read(BLOCK):
+    while data := source.read(BLOCK_BYTES):
         rest += data
-        if end := _end(rest):
+        if end := _end_of_rows(rest):
             yield rest[:end]
             rest = rest[end:]
-        elif len(rest) > LONGEST:
-            raise TooLarge(f"A row is longer than {LONGEST} bytes, or a quote is opened and never closed.")
+        elif len(rest) > MAX_ROW_BYTES:
+            raise TooLarge(f"A row is longer than {MAX_ROW_BYTES} bytes, or a quote is never closed.")
     if b'"' in rest and any(not match[1] for match in QUOTED.finditer(rest)):
-        raise TableError("A quote is opened and never closed.")
+        raise TableError("A quote is never closed.")
     if rest:
         yield rest
 
 
-def _end(data: bytes) -> int:
-    """Where the last whole row ends. Half a CRLF is left behind as a blank line, which is no row."""
+def _end_of_rows(data: bytes) -> int:
+    """Return where the last complete row ends. Half of a CRLF remains as a blank line, which is skipped."""
     end = len(data)
     quoted = [match.span() for match in QUOTED.finditer(data)] if b'"' in data else []
     while True:
@@ -78,29 +78,31 @@ def _end(data: bytes) -> int:
 
 
 def _chunk(block: bytes, header: list[str], kept: pa.Schema) -> Chunk:
-    if not _is_text(block):  # pyarrow would find it too, but print the bytes of a row that it skips
+    if not _is_text(block):  # pyarrow would also notice, but would print the bytes of a skipped row
         raise TableError("The table is not UTF-8 text.")
-    broken: dict[int, list[FieldFault]] = {}
+    unreadable: dict[int, list[FieldFault]] = {}
 
     def skip(row: Any) -> str:
-        broken[row.number - 1] = [FieldFault("", f"The row has {row.actual_columns} cells, the header {len(header)}")]
+        unreadable[row.number - 1] = [
+            FieldFault("", f"The row has {row.actual_columns} cells, the header {len(header)}")
+        ]
         return "skip"
 
     try:
         batch = _parse(block, header, pa.float64(), skip)
         numbers = [_doubles(batch.column(name)) for name in FIELDS]
-    except pa.ArrowInvalid:  # somewhere in the block is a cell that is no number
-        broken.clear()
+    except pa.ArrowInvalid:  # a cell of the block is not a number
+        unreadable.clear()
         batch = _parse(block, header, pa.string(), skip)
         numbers = [_numbers(batch.column(name)) for name in FIELDS]
     others = pa.RecordBatch.from_arrays([batch.column(name) for name in kept.names], schema=kept)
-    if not broken:
+    if not unreadable:
         return Chunk(numbers, others)
-    count = len(batch) + len(broken)
-    whole = np.ones(count, np.bool_)
-    whole[list(broken)] = False
-    places = pa.array(np.where(whole, np.cumsum(whole) - 1, 0), mask=~whole)
-    return Chunk([_spread(column, whole) for column in numbers], others.take(places), broken)
+    count = len(batch) + len(unreadable)
+    is_whole = np.ones(count, np.bool_)
+    is_whole[list(unreadable)] = False
+    places = pa.array(np.where(is_whole, np.cumsum(is_whole) - 1, 0), mask=~is_whole)
+    return Chunk([_insert_gaps(column, is_whole) for column in numbers], others.take(places), unreadable)
 
 
 def _is_text(block: bytes) -> bool:
@@ -140,14 +142,15 @@ def _numbers(column: pa.Array) -> Column:
     return _doubles(number.cast(pa.float64()))
 
 
-def _spread(column: Column, whole: NDArray[np.bool_]) -> Column:
-    out = np.full(len(whole), np.nan)
-    out[whole] = column
+def _insert_gaps(column: Column, is_whole: NDArray[np.bool_]) -> Column:
+    """Insert NaN where a row could not be read."""
+    out = np.full(len(is_whole), np.nan)
+    out[is_whole] = column
     return out
 
 
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
-    """The header and the rows; `missing` is one cell such as ca;thal, and null an empty one."""
+    """Encode the header and the rows; `missing` becomes one cell such as ca;thal, and null an empty cell."""
     header = io.StringIO()
     csv.writer(header, lineterminator="\n").writerow(schema.names)
     yield header.getvalue().encode()
@@ -156,24 +159,24 @@ def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[byte
         for i, (field, column) in enumerate(zip(schema, batch.columns, strict=True), 1):
             end = "," if i < len(schema) else "\n"
             if field.name == "probability":
-                parts.append(text.probabilities(column, after=end))
+                parts.append(text.format_probabilities(column, after=end))
             elif field.name == "heart_disease":
-                parts.append(text.booleans(column, after=end))
+                parts.append(text.format_booleans(column, after=end))
             else:
-                parts += [_cells(column, field), end]
-        yield text.joined(*parts)
+                parts += [_format_cells(column, field), end]
+        yield text.join_rows(*parts)
 
 
-def _cells(column: pa.Array, field: pa.Field) -> pa.Array:
-    """A column as text, with quotes where a cell needs them."""
-    if text.is_names(field.type):
+def _format_cells(column: pa.Array, field: pa.Field) -> pa.Array:
+    """Format a column as text, quoted where a cell needs it."""
+    if text.is_string_list(field.type):
         return pc.binary_join(column, ";")
     if pa.types.is_boolean(field.type) or pa.types.is_integer(field.type):
         return column.cast(pa.string())
     if pa.types.is_string(field.type):
         cells = column
     elif pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
-        cells = pa.array([text.as_json(value) for value in column.to_pylist()], pa.string())
+        cells = pa.array([text.to_json(value) for value in column.to_pylist()], pa.string())
     else:
         cells = column.cast(pa.string())
     special = pc.match_substring_regex(cells, SPECIAL)

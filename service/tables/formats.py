@@ -1,4 +1,4 @@
-"""The formats of a table: what they are called, how they are read and written."""
+"""The table formats: their media types, file name suffixes, readers and writers."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from pathlib import PurePath
 
 import pyarrow as pa
 
-from service.tables import arrow, csv, ndjson, parquet
-from service.tables import json_array as array
+from service.tables import arrow, csv, json_array, ndjson, parquet
 from service.tables.chunk import Table
 from service.tables.columns import Keep
 from service.tables.source import Limits, Source
@@ -18,33 +17,33 @@ Writer = Callable[[pa.Schema, Iterable[pa.RecordBatch]], Iterator[bytes | pa.Buf
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One of them. A reader checks the columns before it hands out the first chunk; what either holds is bounded."""
+    """A table format. Its reader checks the columns before the first chunk; reader and writer use bounded memory."""
 
     media_type: str
     suffixes: tuple[str, ...]
     read: Reader
     writer: Writer
-    json: bool = False
+    is_json: bool = False
 
     def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
-        """Batches of this schema as bytes, as soon as there are any."""
-        return self.writer(schema, batches) if self.json else self.writer(*ndjson.plain(schema, batches))
+        """Encode batches of this schema, piece by piece."""
+        return self.writer(schema, batches) if self.is_json else self.writer(*ndjson.json_to_text(schema, batches))
 
 
-NDJSON = Format("application/x-ndjson", (".ndjson", ".jsonl"), ndjson.read, ndjson.write, json=True)
+NDJSON = Format("application/x-ndjson", (".ndjson", ".jsonl"), ndjson.read, ndjson.write, is_json=True)
 CSV = Format("text/csv", (".csv",), csv.read, csv.write)
 ARROW = Format("application/vnd.apache.arrow.stream", (".arrows", ".arrow", ".feather"), arrow.read, arrow.write)
 PARQUET = Format("application/vnd.apache.parquet", (".parquet",), parquet.read, parquet.write)
-JSON = Format("application/json", (".json",), array.read, array.write, json=True)
+JSON = Format("application/json", (".json",), json_array.read, json_array.write, is_json=True)
 FORMATS = (JSON, NDJSON, CSV, ARROW, PARQUET)
 
-PACKED = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # by file name suffix
 
 
-def of_name(name: str) -> tuple[Format, str | None] | None:
-    """The format of a file by its name, and how it is packed: `in.csv.gz` is CSV, gzip. None for another kind."""
+def format_of_file(name: str) -> tuple[Format, str | None] | None:
+    """Return the format and compression that a file's name means: `in.csv.gz` is CSV, gzip. None if unknown."""
     suffix = PurePath(name.lower()).suffix
-    packing = PACKED.get(suffix)
-    if packing:
+    compression = COMPRESSIONS.get(suffix)
+    if compression:
         suffix = PurePath(name.lower()).with_suffix("").suffix
-    return next(((format_, packing) for format_ in FORMATS if suffix in format_.suffixes), None)
+    return next(((format_, compression) for format_ in FORMATS if suffix in format_.suffixes), None)

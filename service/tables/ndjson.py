@@ -1,6 +1,6 @@
-"""NDJSON: one JSON object a line. A bad line harms no other, and a blank one is no row.
+"""Read and write NDJSON: one JSON object per line. An invalid line does not affect others; blank lines are skipped.
 
-Kept columns hold each value as the JSON text it came as; `plain` makes text of it for other formats.
+Kept columns hold each value's JSON text; `json_to_text` converts them for other formats.
 """
 
 import contextlib
@@ -20,146 +20,144 @@ from patient.record import FIELDS
 from service.records.decoding import ABSENT, UNREADABLE, Values, duplicate_keys, judge, numbers_type, parse
 from service.records.errors import ColumnsError, FieldFault, MalformedJson, TooLarge, shown_name
 from service.tables import columns, text
-from service.tables.chunk import Chunk, Table, merged
-from service.tables.source import PIECE, Limits, Source
+from service.tables.chunk import Chunk, Table, concat_chunks
+from service.tables.source import READ_BYTES, Limits, Source
 
-LONGEST = 2**20  # bytes of a line
-BLOCK = 2**20  # bytes that make a chunk; they are decoded in pieces, so that the interpreter is never held for long
-JSON = {"json": "1"}  # metadata of a column that holds JSON text
+MAX_LINE_BYTES = 2**20
+BLOCK_BYTES = 2**20  # that make a chunk; they are decoded in smaller pieces, which never hold the GIL for long
+IS_JSON = {"json": "1"}  # metadata of a column that holds JSON text
 UNKEPT = "A name with quotes, backslashes or control characters cannot be kept"
 COLON = ord(":")
-NOTHING: Values = (None,) * len(FIELDS)
-UNSAFE_NAME = re.compile(r"[\x00-\x1f\\\"]")  # in a column's name msgspec refuses them
+NO_VALUES: Values = (None,) * len(FIELDS)
+UNSAFE_NAME = re.compile(r"[\x00-\x1f\\\"]")  # msgspec refuses these characters in a field's name
 
 
 def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
-    """The table. What `*` keeps is decided by the first line. Raises TableError and ColumnsError."""
+    """Return the table. The first line decides what `*` keeps. Raises TableError and ColumnsError."""
     blocks = _blocks(source)
     first = next(blocks, b"")
-    reader = lines(keep, first.split(b"\n", 1)[0])
-    return Table(reader.kept, (reader.block(block) for part in ([first], blocks) for block in part if block))
+    decoder = decoder_like(first.split(b"\n", 1)[0], keep)
+    return Table(decoder.kept, (decoder.decode_block(block) for part in ([first], blocks) for block in part if block))
 
 
-def lines(keep: columns.Keep, first: bytes) -> "Lines":
-    """What reads records that are like the first, as JSON; see `read`."""
-    names = _others(first) if columns.ALL in keep else list(keep)
-    columns.kept([*FIELDS, *names], keep)
+def decoder_like(first: bytes, keep: columns.Keep) -> "RecordDecoder":
+    """Return the decoder for records that have the keys of the first. Raises ColumnsError."""
+    names = _other_keys(first) if columns.ALL in keep else list(keep)
+    columns.check_header([*FIELDS, *names], keep)
     if faults := [FieldFault(shown_name(name), UNKEPT) for name in names if UNSAFE_NAME.search(name)]:
         raise ColumnsError(faults)
-    return Lines(names)
+    return RecordDecoder(names)
 
 
-def _others(line: bytes) -> list[str]:
+def _other_keys(line: bytes) -> list[str]:
     try:
         return [name for name in msgspec.json.decode(line, type=dict[str, msgspec.Raw]) if name not in FIELDS]
     except UNREADABLE:
-        return []  # it will be a bad row
+        return []  # the line will be an invalid row
 
 
 def _blocks(source: Source) -> Iterator[bytes]:
-    """The source, cut after whole lines, without carriage returns and empty lines around."""
+    """Yield the source in blocks of whole lines, without carriage returns and surrounding empty lines."""
     rest = b""
-    while data := source.read(BLOCK):
+    while data := source.read(BLOCK_BYTES):
         whole, end, data = data.rpartition(b"\n")
-        if not end and len(rest) + len(data) > LONGEST:
-            raise TooLarge(f"A line is longer than {LONGEST} bytes.")
+        if not end and len(rest) + len(data) > MAX_LINE_BYTES:
+            raise TooLarge(f"A line is longer than {MAX_LINE_BYTES} bytes.")
         if end:
-            if block := _tidy(rest + whole):
+            if block := _strip_line_ends(rest + whole):
                 yield block
             rest = b""
         rest += data
-    if rest := _tidy(rest):
+    if rest := _strip_line_ends(rest):
         yield rest
 
 
 def _pieces(block: bytes) -> Iterator[bytes]:
-    """A block, cut after whole lines of about PIECE bytes."""
+    """Split a block into pieces of whole lines, of about READ_BYTES each."""
     start = 0
-    while len(block) - start > PIECE and (end := block.find(b"\n", start + PIECE)) >= 0:
+    while len(block) - start > READ_BYTES and (end := block.find(b"\n", start + READ_BYTES)) >= 0:
         yield block[start:end]
         start = end + 1
     yield block[start:]
 
 
-def _tidy(block: bytes) -> bytes:
+def _strip_line_ends(block: bytes) -> bytes:
     return (block.replace(b"\r\n", b"\n") if b"\r" in block else block).strip(b"\r\n")
 
 
-class Lines:
-    """Lines of JSON as chunks; the columns `names` pass through.
+class RecordDecoder:
+    """Decode lines of JSON into chunks; the columns `names` pass through.
 
-    A block is first read as a whole, which says no more than that all is well; what is not is found line by line.
+    A block is first decoded as a whole, which only tells whether all lines are valid; if not, line by line.
     """
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        self.kept = pa.schema([pa.field(name, pa.string(), metadata=JSON) for name in names])
-        self.spare = [f"kept_{i}" for i in range(len(names))]  # a column's name may be no name to Python
+        self.kept = pa.schema([pa.field(name, pa.string(), metadata=IS_JSON) for name in names])
+        self.attributes = [f"kept_{i}" for i in range(len(names))]  # a column's name may not be a Python identifier
         self.decoder = msgspec.json.Decoder(numbers_type(tuple(names)))
         self.numbers = attrgetter(*FIELDS) if names else msgspec.structs.astuple  # the latter is faster
 
-    def block(self, block: bytes) -> Chunk:
-        """A chunk of all lines that are not blank."""
-        return merged([self._piece(piece) for piece in _pieces(block)])
+    def decode_block(self, block: bytes) -> Chunk:
+        """Decode all lines of a block that are not blank."""
+        return concat_chunks([self._decode_piece(piece) for piece in _pieces(block)])
 
-    def _piece(self, block: bytes) -> Chunk:
+    def _decode_piece(self, block: bytes) -> Chunk:
         try:
             records = self.decoder.decode_lines(block)
         except UNREADABLE:
             records = []
         # If there are as many breaks between objects as there are between lines, each line is one object.
-        if records and block.count(b"}\n{") == len(records) - 1 and self._has_single_keys(records, block):
-            with contextlib.suppress(UnicodeDecodeError):  # kept values were not looked at until here
+        if records and block.count(b"}\n{") == len(records) - 1 and self._has_unique_keys(records, block):
+            with contextlib.suppress(UnicodeDecodeError):  # kept values are decoded here for the first time
                 return self._chunk(records, {})
-        return self.lines([line for line in block.split(b"\n") if line.strip()])
+        return self.decode_lines([line for line in block.split(b"\n") if line.strip()])
 
-    def lines(self, lines: list[bytes]) -> Chunk:
-        """A chunk of these, whatever they hold."""
-        broken: dict[int, list[FieldFault]] = {}
-        return self._chunk([self._record(line, row, broken) for row, line in enumerate(lines)], broken)
+    def decode_lines(self, lines: list[bytes]) -> Chunk:
+        """Decode lines one by one, valid or not."""
+        unreadable: dict[int, list[FieldFault]] = {}
+        return self._chunk([self._decode_line(line, row, unreadable) for row, line in enumerate(lines)], unreadable)
 
-    def _chunk(self, records: list[Any], broken: dict[int, list[FieldFault]]) -> Chunk:
-        # One flat list: as many tuples at once would set the garbage collector going.
+    def _chunk(self, records: list[Any], unreadable: dict[int, list[FieldFault]]) -> Chunk:
+        # One flat list: a tuple for each record, all alive at once, would trigger garbage collections.
         values = np.array([*chain.from_iterable(map(self.numbers, records))], np.float64)
         values = values.reshape(len(records), len(FIELDS))
-        kept = [pa.array([_text(getattr(r, place)) for r in records], pa.string()) for place in self.spare]
-        return Chunk([*np.ascontiguousarray(values.T)], pa.RecordBatch.from_arrays(kept, schema=self.kept), broken)
+        kept = [pa.array([_text(getattr(r, name)) for r in records], pa.string()) for name in self.attributes]
+        return Chunk([*np.ascontiguousarray(values.T)], pa.RecordBatch.from_arrays(kept, schema=self.kept), unreadable)
 
-    def _has_single_keys(self, records: list[Any], lines: bytes) -> bool:
-        """Whether no key stands twice: then every colon of the text ends a key or is in a kept value."""
+    def _has_unique_keys(self, records: list[Any], lines: bytes) -> bool:
+        """Whether no key occurs twice: then every colon of the text ends a key or is in a kept value."""
         if any(":" in name for name in self.names):
             return False
         colons = len(records) * len(FIELDS)
-        for place in self.spare:
-            raws = [bytes(getattr(record, place)) for record in records]
+        for name in self.attributes:
+            raws = [bytes(getattr(record, name)) for record in records]
             colons += sum(bool(raw) + raw.count(b":") for raw in raws)
         return colons == np.count_nonzero(np.frombuffer(lines, np.uint8) == COLON)  # faster than bytes.count
 
-    def _record(self, line: bytes, row: int, broken: dict[int, list[FieldFault]]) -> Any:
+    def _decode_line(self, line: bytes, row: int, unreadable: dict[int, list[FieldFault]]) -> Any:
         try:
             record = self.decoder.decode(line)
-            if self._has_single_keys([record], line) and line.decode():
+            if self._has_unique_keys([record], line) and line.decode():
                 return record
         except UNREADABLE:
             pass
         values, kept, faults = self._judge(line)
         if faults:
-            broken[row] = faults
+            unreadable[row] = faults
         return self.decoder.type(*values, *kept)
 
     def _judge(self, line: bytes) -> tuple[Values, list[msgspec.Raw], list[FieldFault]]:
-        """What PatientRecord says of a line, and the values to keep, also of an invalid one."""
+        """Validate a line by PatientRecord; the kept values are returned for an invalid record, too."""
         kept = [ABSENT] * len(self.names)
         try:
             parsed = parse(line)
         except MalformedJson:
-            return NOTHING, kept, [FieldFault("", "Not JSON")]
+            return NO_VALUES, kept, [FieldFault("", "Not JSON")]
         if isinstance(parsed, dict):
             kept = [_raw(parsed.pop(name)) if name in parsed else ABSENT for name in self.names]
         values, faults = judge(parsed)
-        if values is None:
-            return NOTHING, kept, faults
-        return values, kept, duplicate_keys(line)
+        return values or NO_VALUES, kept, faults or duplicate_keys(line)
 
 
 def _raw(value: Any) -> msgspec.Raw:
@@ -174,62 +172,60 @@ def _text(raw: msgspec.Raw) -> str | None:
 
 
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:
-    """One object a line."""
     for batch in batches:
         if len(batch):
-            yield objects(batch, schema, after="\n")
+            yield encode_objects(batch, schema, after="\n")
 
 
-def objects(batch: pa.RecordBatch, schema: pa.Schema, before: str = "", after: str = "") -> pa.Buffer:
-    """The rows as JSON objects in UTF-8, each between `before` and `after`."""
+def encode_objects(batch: pa.RecordBatch, schema: pa.Schema, before: str = "", after: str = "") -> pa.Buffer:
+    """Encode rows as JSON objects, each between `before` and `after`."""
     parts: list[Any] = []
     for field, column in zip(schema, batch.columns, strict=True):
         opening = "," if parts else before + "{"
         key = f"{opening}{json.dumps(field.name, ensure_ascii=False)}:"
         if field.name == "probability":
-            parts.append(text.probabilities(column, before=key, null="null"))
+            parts.append(text.format_probabilities(column, before=key, null="null"))
         elif field.name == "heart_disease":
-            parts.append(text.booleans(column, before=key, null="null"))
+            parts.append(text.format_booleans(column, before=key, null="null"))
         else:
-            parts += [key, "null" if column.null_count == len(column) else _json(column, field)]
-    return text.joined(*parts, "}" + after)
+            parts += [key, "null" if column.null_count == len(column) else _encode_values(column, field)]
+    return text.join_rows(*parts, "}" + after)
 
 
-def _json(column: pa.Array, field: pa.Field) -> pa.Array:
-    """Each value as JSON text."""
+def _encode_values(column: pa.Array, field: pa.Field) -> pa.Array:
     kind = field.type
     if field.metadata and b"json" in field.metadata:
         values = column
     elif pa.types.is_boolean(kind) or pa.types.is_integer(kind):
         values = column.cast(pa.string())
     elif field.name == "missing":
-        names = pc.binary_join(column, '","').dictionary_encode()  # of fields, which need no escapes
-        lists = [f'["{some}"]' if some else "[]" for some in names.dictionary.to_pylist()]
+        names = pc.binary_join(column, '","').dictionary_encode()  # field names need no escapes
+        lists = [f'["{joined}"]' if joined else "[]" for joined in names.dictionary.to_pylist()]
         values = pa.array(lists, pa.string()).take(names.indices)
     else:
-        values = pa.array([text.as_json(value) for value in column.to_pylist()], pa.string())
+        values = pa.array([text.to_json(value) for value in column.to_pylist()], pa.string())
     return pc.fill_null(values, "null") if values.null_count else values
 
 
-def plain(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """For formats other than JSON: strings as they are instead of in JSON, everything else as its JSON text."""
+def json_to_text(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Convert columns of JSON text for other formats: decode strings, and leave everything else as JSON text."""
     encoded = [i for i, field in enumerate(schema) if field.metadata and b"json" in field.metadata]
     if not encoded:
         return schema, iter(batches)
     for i in encoded:
         schema = schema.set(i, schema.field(i).remove_metadata())
 
-    def decoded() -> Iterator[pa.RecordBatch]:
+    def convert() -> Iterator[pa.RecordBatch]:
         for batch in batches:
             arrays = batch.columns
             for i in encoded:
-                arrays[i] = pa.array([_decoded(value) for value in arrays[i].to_pylist()], pa.string())
+                arrays[i] = pa.array([_decode_string(value) for value in arrays[i].to_pylist()], pa.string())
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    return schema, decoded()
+    return schema, convert()
 
 
-def _decoded(value: str | None) -> str | None:
+def _decode_string(value: str | None) -> str | None:
     if value is None or value == "null":
         return None
     return msgspec.json.decode(value, type=str) if value.startswith('"') else value

@@ -1,4 +1,4 @@
-"""Chunks of patients -> their answers, row for row: whatever is wrong with a row, it keeps its place."""
+"""Score chunks of records: one result per row, in order, also for invalid rows."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -18,88 +18,94 @@ from service.tables.chunk import Chunk
 
 log = logging.getLogger(__name__)
 
-NAMES = pa.array(FIELDS)
+FIELD_NAMES = pa.array(FIELDS)
 
-Seen = Callable[[Floats, NDArray[np.float64]], None]
+OnScored = Callable[[Floats, NDArray[np.float64]], None]  # float32[13,n] of valid rows, float64[n] of probabilities
 
 
-def schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
-    """The answers' columns: those that pass through, then the model's; which model it was stands in the metadata."""
-    answer = {"probability": pa.float64(), "heart_disease": pa.bool_(), "missing": pa.list_(pa.string())}
+def result_schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
+    """Return the results' columns: the kept ones, then the model's; the metadata name its version and threshold."""
+    results = {"probability": pa.float64(), "heart_disease": pa.bool_(), "missing": pa.list_(pa.string())}
     if report:
-        answer["error"] = pa.string()
-    said = {"model_version": model.version, "threshold": repr(model.metadata.threshold)}
-    return pa.schema([*kept, *(pa.field(name, kind) for name, kind in answer.items())], said)
+        results["error"] = pa.string()
+    metadata = {"model_version": model.version, "threshold": repr(model.metadata.threshold)}
+    return pa.schema([*kept, *(pa.field(name, kind) for name, kind in results.items())], metadata)
 
 
 def score(
-    chunks: Iterable[Chunk], model: Predictor, kept: pa.Schema, *, report: bool, tally: Tally, seen: Seen | None = None
+    chunks: Iterable[Chunk],
+    model: Predictor,
+    kept: pa.Schema,
+    *,
+    report: bool,
+    tally: Tally,
+    on_scored: OnScored | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """One batch of answers a chunk, in order, while `tally` counts what goes by.
+    """Yield one batch of results per chunk, in order; `tally` counts the rows read so far.
 
-    report: a bad row answers null, with an `error`, and so does one for which the model has no probability: without
-    report that is NoProbability. Otherwise the first bad row ends the answers; the rest is read and
-    counted, and then Refused raised. seen: is told of the good rows, by columns, and their probabilities.
+    report: an invalid row has null results and an `error`, and so has a row without a probability. Otherwise the first
+    invalid row ends the results: the rest is read and counted, then InvalidRows is raised; a row without a probability
+    raises NoProbability. on_scored: called with the valid rows of each chunk.
     """
-    out = schema(kept, model, report)
+    schema = result_schema(kept, model, report)
     for chunk in chunks:
-        bad = _judge(chunk, tally)
+        errors = _judge(chunk, tally)
         tally.rows += len(chunk)
         if report or not tally.bad:
-            yield _answer(chunk, bad, model, out, tally, seen)
+            yield _score_chunk(chunk, errors, model, schema, tally, on_scored)
     if tally.bad and not report:
         raise InvalidRows(tally)
 
 
 def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
-    """Find the invalid rows of a chunk, each with everything that is wrong with it in one string; count them."""
-    found: dict[int, list[FieldFault]] = {row: list(faults) for row, faults in chunk.broken.items()}
+    """Find and count the invalid rows of a chunk; return all faults of each as one string."""
+    found: dict[int, list[FieldFault]] = {row: list(faults) for row, faults in chunk.unreadable.items()}
     for field, column in zip(measurements(), chunk.numbers, strict=True):
         if all_right(field, column):
             continue
         for row in np.flatnonzero(wrong(field, column)).tolist():
-            if row not in chunk.broken:
+            if row not in chunk.unreadable:
                 found.setdefault(row, []).append(FieldFault(field.name, field.expected))
     for row in sorted(found):
         tally.add(tally.rows + row, found[row])
     return {row: " | ".join(": ".join(filter(None, fault)) for fault in faults) for row, faults in found.items()}
 
 
-def _answer(
-    chunk: Chunk, bad: dict[int, str], model: Predictor, out: pa.Schema, tally: Tally, seen: Seen | None
+def _score_chunk(
+    chunk: Chunk, errors: dict[int, str], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None
 ) -> pa.RecordBatch:
     count = len(chunk)
-    nothing = _rows(bad, count)
-    columns = _columns(chunk)
-    probability = _probabilities(columns, nothing, model)
-    if (none := invalid_probabilities(probability)).any():
-        bad |= _unanswered(np.flatnonzero(none).tolist(), tally, count, report="error" in out.names)
-        nothing, probability = _rows(bad, count), np.where(none, 0, probability)
-    if seen:
-        good = slice(None) if nothing is None else ~nothing
-        seen(columns[:, good], probability[good])
+    invalid = _invalid_rows(errors, count)
+    columns = _to_float32(chunk)
+    probability = _probabilities(columns, invalid, model)
+    if (failed := invalid_probabilities(probability)).any():
+        errors |= _count_failed(np.flatnonzero(failed).tolist(), tally, count, report="error" in schema.names)
+        invalid, probability = _invalid_rows(errors, count), np.where(failed, 0, probability)
+    if on_scored:
+        valid = slice(None) if invalid is None else ~invalid
+        on_scored(columns[:, valid], probability[valid])
     arrays = [
         *chunk.kept.columns,
-        pa.array(probability, mask=nothing),
-        pa.array(probability >= model.metadata.threshold, mask=nothing),
-        _missing(columns, nothing),
+        pa.array(probability, mask=invalid),
+        pa.array(probability >= model.metadata.threshold, mask=invalid),
+        _missing(columns, invalid),
     ]
-    if "error" in out.names:
-        arrays.append(pa.array([bad.get(row) for row in range(count)] if bad else pa.nulls(count), pa.string()))
-    return pa.RecordBatch.from_arrays(arrays, schema=out)
+    if "error" in schema.names:
+        arrays.append(pa.array([errors.get(row) for row in range(count)] if errors else pa.nulls(count), pa.string()))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _rows(bad: dict[int, str], count: int) -> NDArray[np.bool_] | None:
-    """bool[count]: where there is no answer, which True is to pyarrow; None if all rows have one."""
-    if not bad:
+def _invalid_rows(errors: dict[int, str], count: int) -> NDArray[np.bool_] | None:
+    """bool[count], True for an invalid row (as pyarrow's masks have it); None if all rows are valid."""
+    if not errors:
         return None
-    nothing = np.zeros(count, np.bool_)
-    nothing[list(bad)] = True
-    return nothing
+    invalid = np.zeros(count, np.bool_)
+    invalid[list(errors)] = True
+    return invalid
 
 
-def _unanswered(rows: list[int], tally: Tally, count: int, *, report: bool) -> dict[int, str]:
-    """Count valid rows of the latest `count` as invalid: the model has no probability for them. Raises NoProbability."""
+def _count_failed(rows: list[int], tally: Tally, count: int, *, report: bool) -> dict[int, str]:
+    """Count valid rows of the last `count` rows as invalid, for want of a probability. Raises NoProbability."""
     first = tally.rows - count
     if not report:
         raise NoProbability([first + row for row in rows])
@@ -109,40 +115,40 @@ def _unanswered(rows: list[int], tally: Tally, count: int, *, report: bool) -> d
     return dict.fromkeys(rows, NO_PROBABILITY)
 
 
-def _columns(chunk: Chunk) -> Floats:
-    """float32[13,n]: the fields one after the other, as the model takes them."""
+def _to_float32(chunk: Chunk) -> Floats:
+    """float32[13,n] of a chunk's fields."""
     columns = np.empty((len(FIELDS), len(chunk)), np.float32)
-    with np.errstate(over="ignore"):  # a bad row may hold what float32 cannot
+    with np.errstate(over="ignore"):  # an invalid row may exceed float32
         for into, column in zip(columns, chunk.numbers, strict=True):
             into[:] = column
     return columns
 
 
-def _probabilities(columns: Floats, nothing: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
-    """float64[n]; 0 where there is no answer. Each run's rows are made just before it, and still in the cache."""
+def _probabilities(columns: Floats, invalid: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
+    """float64[n]; 0 for invalid rows. The rows of a run are transposed just before it, so they are in the cache."""
     count = columns.shape[1]
     found = np.zeros(count, np.float32)
-    most = CHUNK_ROWS if model.crossover is None else max(count, 1)  # a GPU likes them all at once
-    for start in range(0, count, most):
-        part = slice(start, start + most)
+    run_rows = CHUNK_ROWS if model.crossover is None else max(count, 1)  # a GPU is fastest with all at once
+    for start in range(0, count, run_rows):
+        part = slice(start, start + run_rows)
         rows = np.ascontiguousarray(columns[:, part].T)
-        if nothing is None:
+        if invalid is None:
             found[part] = model(rows)
-        elif (valid := ~nothing[part]).any():
+        elif (valid := ~invalid[part]).any():
             found[part][valid] = model(rows[valid])
     return rounded(found)
 
 
-def _missing(columns: Floats, nothing: NDArray[np.bool_] | None) -> pa.Array:
-    """list<string>[n]: the fields that were not taken; null where there is no answer."""
+def _missing(columns: Floats, invalid: NDArray[np.bool_] | None) -> pa.Array:
+    """list<string>[n]: the fields that were not taken; null for invalid rows."""
     count = columns.shape[1]
-    found = []  # (row, field) of each, as one number
+    found = []  # row * len(FIELDS) + field of each missing value
     for i, column in enumerate(columns):
         if (absent := np.isnan(column)).any():
-            found.append(np.flatnonzero(absent if nothing is None else absent & ~nothing) * len(FIELDS) + i)
+            found.append(np.flatnonzero(absent if invalid is None else absent & ~invalid) * len(FIELDS) + i)
     places = np.sort(np.concatenate(found)) if found else np.empty(0, np.intp)
     rows, fields = np.divmod(places, len(FIELDS))
     ends = np.zeros(count + 1, np.int32)
     np.cumsum(np.bincount(rows, minlength=count).astype(np.int32), out=ends[1:])
-    names = NAMES.take(pa.array(fields))
-    return pa.ListArray.from_arrays(ends, names, mask=None if nothing is None else pa.array(nothing))
+    names = FIELD_NAMES.take(pa.array(fields))
+    return pa.ListArray.from_arrays(ends, names, mask=None if invalid is None else pa.array(invalid))

@@ -1,7 +1,7 @@
-"""Bytes as they come, packed or not, never more of them than the limits allow."""
+"""Sources of a table's bytes: decompressed while they are read, and refused above the limits."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -12,20 +12,20 @@ from service.records.errors import TableError, TooLarge
 
 # What pyarrow raises for damaged data. Its messages are not repeated: they quote the data.
 PYARROW_ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
-PIECE = 2**18  # bytes that are asked for at once
-SLACK = 2**24  # bytes that may come out of a packed source, however few went in
+READ_BYTES = 2**18  # per read
+RATIO_EXEMPT_BYTES = 2**24  # of decompressed data, to which the limit of the ratio does not apply
 
 GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a table is read. Above them TooLarge.
+    """How much of a table is read; TooLarge is raised above.
 
-    packed and unpacked: bytes of the table, as they come and once decompressed
+    packed and unpacked: bytes of the table as received, and decompressed
     part:  bytes of what must be in memory as a whole, such as an Arrow batch
     spool: bytes in a temporary file
-    ratio: bytes that a compressed byte may stand for
+    ratio: decompressed bytes per compressed byte
     """
 
     packed: int = 64 * GIB
@@ -37,57 +37,58 @@ class Limits:
 
 
 class Source(Protocol):
-    """What a table is read from. It may have a `readinto`, which spares a copy."""
+    """What a table is read from. An optional `readinto` saves a copy."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes, as soon as there are any; none at the end."""
+        """Return up to `size` bytes, as soon as there are any; b"" at the end."""
 
 
-class Counted:
-    """A source that refuses to give more than a limit. `count` says how many bytes it gave."""
+class LimitedSource:
+    """A source that raises TooLarge above `limit` bytes. `count` is the number of bytes read so far."""
 
-    def __init__(self, source: Source, limit: int, what: str = "The table is larger than {} bytes.") -> None:
-        self.source, self.limit, self.what, self.count = source, limit, what, 0
+    def __init__(self, source: Source, limit: int, message: str = "The table is larger than {} bytes.") -> None:
+        self.source, self.limit, self.message, self.count = source, limit, message, 0
 
     def read(self, size: int, /) -> bytes:
-        """See Source. Raises TooLarge."""
         data = self.source.read(size)
-        self.count += len(data)
-        if self.count > self.limit:
-            raise TooLarge(self.what.format(self.limit))
+        self._add(len(data))
         return data
 
     def readinto(self, view: memoryview, /) -> int:
-        """See `fill`. Raises TooLarge."""
-        size = fill(self.source, view)
-        self.count += size
-        if self.count > self.limit:
-            raise TooLarge(self.what.format(self.limit))
+        size = read_into(self.source, view)
+        self._add(size)
         return size
 
+    def _add(self, size: int) -> None:
+        self.count += size
+        if self.count > self.limit:
+            raise TooLarge(self.message.format(self.limit))
 
-class Unpacked:
-    """What a packed source holds. `unpack` makes as many bytes of it as it is asked for."""
 
-    def __init__(self, packed: Counted, limits: Limits, reader: Callable[[Source], Source]) -> None:
-        self.packed, self.limits = packed, limits
-        self.reader = Counted(reader(packed), limits.unpacked, "Unpacked, the table is larger than {} bytes.")
+class DecompressedSource:
+    """The content of a compressed source. No more is decompressed than one read asks for."""
+
+    def __init__(self, compressed: LimitedSource, limits: Limits, reader: Callable[[Source], Source]) -> None:
+        self.compressed, self.ratio = compressed, limits.ratio
+        self.reader = LimitedSource(
+            reader(compressed), limits.unpacked, "Decompressed, the table is larger than {} bytes."
+        )
 
     def read(self, size: int, /) -> bytes:
-        """See Source. Raises TableError for damaged data, and TooLarge."""
+        """Raises TableError for damaged data, and TooLarge."""
         try:
-            data = self.reader.read(min(size, PIECE))
+            data = self.reader.read(min(size, READ_BYTES))
         except (zlib.error, OSError, pa.ArrowException):
             raise TableError("The compressed data are damaged or cut off.") from None
-        if self.reader.count > SLACK + self.limits.ratio * self.packed.count:
-            raise TooLarge(f"The table unpacks to more than {self.limits.ratio} times its size.")
+        if self.reader.count > RATIO_EXEMPT_BYTES + self.ratio * self.compressed.count:
+            raise TooLarge(f"The table decompresses to more than {self.ratio} times its size.")
         return data
 
 
-class Gzip:
-    """The content of one or more gzip members. Gives what it has, without waiting for a full piece.
+class GzipReader:
+    """The content of one or more gzip members, returned without waiting until `size` bytes are there.
 
-    wbits: what zlib calls the container; 31 is gzip, 15 its own, which HTTP calls deflate
+    wbits: zlib's number of the container: 31 is gzip, 15 is zlib's own, which HTTP calls deflate
     """
 
     def __init__(self, source: Source, wbits: int = 31) -> None:
@@ -95,60 +96,69 @@ class Gzip:
         self.member = zlib.decompressobj(wbits)
 
     def read(self, size: int, /) -> bytes:
-        """See Source. Raises zlib.error."""
+        """Raises zlib.error."""
         while True:
             if self.member.eof:
                 self.rest = self.member.unused_data or self.rest
-                if not self._more():
+                if not self._fill():
                     return b""
                 self.member = zlib.decompressobj(self.wbits)
             if data := self.member.decompress(self.rest, size):
                 self.rest = self.member.unconsumed_tail
                 return data
             self.rest = self.member.unconsumed_tail
-            if not self.member.eof and not self._more():
+            if not self.member.eof and not self._fill():
                 raise zlib.error("cut off")
 
-    def _more(self) -> bool:
-        self.rest = self.rest or self.source.read(PIECE)
+    def _fill(self) -> bool:
+        self.rest = self.rest or self.source.read(READ_BYTES)
         return bool(self.rest)
 
 
-class Zstd:
-    """The content of zstd frames, by pyarrow's own decompressor."""
+class ZstdReader:
+    """The content of zstd frames, by pyarrow's decompressor."""
 
     def __init__(self, source: Source) -> None:
         self.stream = pa.CompressedInputStream(pa.PythonFile(_File(source), "r"), "zstd")
 
     def read(self, size: int, /) -> bytes:
-        """See Source. Raises OSError."""
-        data: bytes = self.stream.read_buffer(size).to_pybytes()  # its own `read` loses memory whenever it raises
+        """Raises OSError."""
+        data: bytes = self.stream.read_buffer(size).to_pybytes()  # its `read` leaks memory whenever it raises
         return data
 
 
 class _File:
-    """A source as pyarrow takes it."""
+    """A source with the attributes that pyarrow needs of a file."""
 
     closed = False
 
     def __init__(self, source: Source) -> None:
         self.read = source.read
 
-    def close(self) -> None:
-        """There is nothing to close."""
+    def close(self) -> None: ...
 
 
-PACKINGS: dict[str, Callable[[Source], Source]] = {"gzip": Gzip, "deflate": partial(Gzip, wbits=15), "zstd": Zstd}
+DECOMPRESSORS: dict[str, Callable[[Source], Source]] = {
+    "gzip": GzipReader,
+    "deflate": partial(GzipReader, wbits=15),
+    "zstd": ZstdReader,
+}
 
 
-def opened(source: Source, packing: str | None, limits: Limits) -> Source:
-    """The bytes of the table itself, from a source that may be packed: `gzip`, `deflate`, `zstd` or None."""
-    counted = Counted(source, limits.packed)
-    return Unpacked(counted, limits, PACKINGS[packing]) if packing else counted
+def open_source(source: Source, compression: str | None, limits: Limits) -> Source:
+    """Return a table's bytes within the limits, decompressed from `gzip`, `deflate`, `zstd` or None."""
+    limited = LimitedSource(source, limits.packed)
+    return DecompressedSource(limited, limits, DECOMPRESSORS[compression]) if compression else limited
 
 
-def fill(source: Source, view: memoryview) -> int:
-    """Read up to as many bytes as a view holds into it, as soon as there are any; 0 at the end."""
+def iter_pieces(source: Source) -> Iterator[bytes]:
+    """Yield all bytes of a source, READ_BYTES at a time."""
+    while data := source.read(READ_BYTES):
+        yield data
+
+
+def read_into(source: Source, view: memoryview) -> int:
+    """Read up to len(view) bytes into `view`, as soon as there are any; return their number, 0 at the end."""
     if readinto := getattr(source, "readinto", None):
         return int(readinto(view))
     data = source.read(len(view))
@@ -156,8 +166,8 @@ def fill(source: Source, view: memoryview) -> int:
     return len(data)
 
 
-def exactly(source: Source, size: int) -> bytes:
-    """As many bytes as asked for; fewer only at the end."""
+def read_exactly(source: Source, size: int) -> bytes:
+    """Read `size` bytes; fewer only at the end."""
     data = source.read(size) if size else b""
     if len(data) == size or not data:
         return data

@@ -1,4 +1,4 @@
-"""Columns as text, and rows of text as bytes: what the formats that people can read share."""
+"""Format columns as text and join them to rows of bytes, for CSV and JSON."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 from service.records.results import DIGITS
 
 
-def probabilities(column: pa.Array, before: str = "", after: str = "", null: str = "") -> pa.Array:
-    """float64[n] from 0 to 1, rounded to DIGITS, as decimals such as 0.0731000: thrice as fast as pyarrow.
+def format_probabilities(column: pa.Array, before: str = "", after: str = "", null: str = "") -> pa.Array:
+    """Format float64[n] from 0 to 1, rounded to DIGITS, as decimals such as 0.0731000: three times as fast as pyarrow.
 
-    before and after: what stands around each, for which `joined` would take as long as for a column
+    before and after: text around each; `join_rows` would take as long for it as for another column
     """
     values = np.asarray(column.fill_null(0) if column.null_count else column)
     left = np.rint(values * 10**DIGITS).astype(np.int32)
@@ -34,25 +34,24 @@ def probabilities(column: pa.Array, before: str = "", after: str = "", null: str
     return pc.if_else(column.is_valid(), found, before + null + after) if column.null_count else found
 
 
-def booleans(column: pa.Array, before: str = "", after: str = "", null: str = "") -> pa.Array:
-    """bool[n] as `false` and `true`, in the same way."""
+def format_booleans(column: pa.Array, before: str = "", after: str = "", null: str = "") -> pa.Array:
+    """Format bool[n] as `false` and `true`; see format_probabilities."""
     places = column.cast(pa.int8())
     words = pa.array([before + word + after for word in ("false", "true", null)])
     return words.take(places.fill_null(2) if column.null_count else places)
 
 
-def as_json(value: Any) -> str | None:
-    """JSON text of what pyarrow makes of a cell: dates in ISO 8601, bytes in base64."""
+def to_json(value: Any) -> str | None:
+    """Encode a cell's Python value as JSON text: dates in ISO 8601, bytes in base64."""
     return None if value is None else msgspec.json.encode(value, enc_hook=str).decode()
 
 
-def is_names(kind: pa.DataType) -> bool:
-    """Whether a column holds lists of strings."""
+def is_string_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) and pa.types.is_string(kind.value_type))
 
 
-def joined(*parts: Any) -> pa.Buffer:
-    """Columns of text and the strings between them, as the bytes of all rows one after the other; null is nothing."""
+def join_rows(*parts: Any) -> pa.Buffer:
+    """Concatenate columns of text and the strings between them, row after row; null is an empty string."""
     rows = pc.binary_join_element_wise(*parts, "", null_handling="replace", null_replacement="")
     if not len(rows):
         return pa.py_buffer(b"")

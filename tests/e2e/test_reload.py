@@ -17,7 +17,7 @@ from patient.record import EXAMPLE
 from tests.e2e.serving import Connection, get, serving
 from tests.e2e.test_workers import metric, until_both_serve, workers
 from tests.service.http.test_streams import chunk
-from tests.versions import make, said_by
+from tests.versions import make, probability_of
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ def test_no_request_fails_or_mixes_while_models_change(models: Path, count: int,
             versions = set()
             while not until.is_set():
                 status, _, answer = await connection.post("/predict", EXAMPLE)
-                assert (status, answer["probability"]) == (200, said_by(answer["model_version"]))
+                assert (status, answer["probability"]) == (200, probability_of(answer["model_version"]))
                 status, _, answer = await connection.post("/predict/batch", [EXAMPLE] * 1500)
                 assert status == 200
                 told = {prediction["probability"] for prediction in answer["predictions"]}
-                assert told == {said_by(answer["model_version"])}
+                assert told == {probability_of(answer["model_version"])}
                 versions.add(answer["model_version"])
             connection.close()
             return versions
@@ -113,7 +113,7 @@ def test_a_table_that_streams_keeps_its_model_to_the_end(models: Path) -> None:
             assert json.loads(get(port, "/health/ready"))["model_version"] == "2"
             table.sendall(chunk(line * 5000) + chunk(b""))
             *more, last = map(json.loads, answer.read().splitlines())
-        assert {row["probability"] for row in rows + more} == {said_by(1)}
+        assert {row["probability"] for row in rows + more} == {probability_of(1)}
         assert (last["summary"]["rows"], last["summary"]["model_version"]) == (5001, "1")
 
 

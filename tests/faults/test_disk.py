@@ -86,7 +86,7 @@ def test_a_full_disk_refuses_the_tables_that_need_it_and_no_others(
             status, answer = post(port, file, kind)
             assert (status, json.loads(answer)["detail"]) == (
                 507,
-                "There is no room on the disk to set the table aside.",
+                "There is no disk space left to buffer the table.",
             )
         assert not list(Path(f"/proc/{server}/root{disk}").iterdir())
         status, answer = post(port, many, "text/csv", "?on_error=report")

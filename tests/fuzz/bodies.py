@@ -1,4 +1,4 @@
-"""Requests with valid tables in every format, and what is left of them once they are damaged."""
+"""Random requests: tables in every format, valid and damaged."""
 
 import gzip
 import io
@@ -35,7 +35,7 @@ EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**6
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A POST as it is sent; `missing` bytes more are announced than come."""
+    """A POST request; Content-Length announces `missing` bytes more than are sent."""
 
     path: str
     body: bytes
@@ -44,23 +44,25 @@ class Request:
 
 
 def request(rng: random.Random) -> Request:
-    """The next one: one in eight is as it should be."""
+    """Make a random request; about one in eight is valid."""
     kind = rng.choice(TYPES)
     body = valid(kind, rng) if rng.random() < 0.9 else rng.randbytes(rng.choice((0, 1, 3, 8, 100, 5000)))
-    packing = rng.choice(("", "", "", "gzip", "zstd"))
+    compression = rng.choice(("", "", "", "gzip", "zstd"))
     if rng.random() < 0.25:
         name = rng.choice(("a.csv", "a.ndjson.gz", "a.json", "a.arrow", "a.parquet", "a.parquet.zst", "a", "", "\\"))
         body, kind = form(body, name), FORM
     damaged = rng.random() < 0.85
-    if damaged and (not packing or rng.random() < 0.7):
+    if damaged and (not compression or rng.random() < 0.7):
         body = damage(body, rng)
-    if packing:
-        body = gzip.compress(body, 1) if packing == "gzip" else pa.compress(body, "zstd", asbytes=True)
+    if compression:
+        body = gzip.compress(body, 1) if compression == "gzip" else pa.compress(body, "zstd", asbytes=True)
         if damaged and rng.random() < 0.4:
             body = damage(body, rng)
     headers = {"Content-Type": kind if rng.random() < 0.9 else rng.choice(ODD_TYPES)}
-    if packing or rng.random() < 0.03:
-        headers["Content-Encoding"] = packing if rng.random() < 0.95 else rng.choice(("gzip", "zstd", "br", "x", ""))
+    if compression or rng.random() < 0.03:
+        headers["Content-Encoding"] = (
+            compression if rng.random() < 0.95 else rng.choice(("gzip", "zstd", "br", "x", ""))
+        )
     if accept := rng.choice(ACCEPTS):
         headers["Accept"] = accept
     if rng.random() < 0.1:
@@ -70,9 +72,9 @@ def request(rng: random.Random) -> Request:
 
 
 def rows(rng: random.Random) -> list[dict[str, object]]:
-    """Patients, some with odd values, sometimes with a column more."""
+    """Patients, some with invalid values, sometimes with an additional column."""
     count = rng.choice(SIZES)
-    invalid_probabilities: tuple[object, ...] = (
+    odd_values: tuple[object, ...] = (
         None,
         -1,
         1e300,
@@ -88,14 +90,14 @@ def rows(rng: random.Random) -> list[dict[str, object]]:
     found = [dict(EXAMPLE) for _ in range(count)]
     for record in found if rng.random() < 0.4 else ():
         if rng.random() < 0.2:
-            record[rng.choice(list(EXAMPLE))] = rng.choice(invalid_probabilities)
+            record[rng.choice(list(EXAMPLE))] = rng.choice(odd_values)
     for record in found if rng.random() < 0.3 else ():
         record["note"] = rng.choice(("a", 'b"\n', None, "é" * 9))
     return found
 
 
 def valid(kind: str, rng: random.Random) -> bytes:
-    """A whole table in this format."""
+    """Encode a valid table in this format."""
     records = rows(rng)
     if kind == JSON:
         return json.dumps(records if rng.random() < 0.8 else records[:1]).encode()
@@ -123,7 +125,7 @@ def valid(kind: str, rng: random.Random) -> bytes:
 
 
 def arrow(records: list[dict[str, object]], rng: random.Random) -> pa.Table:
-    """The records as columns of whatever types numbers come in."""
+    """The records as columns of random numeric types."""
     kinds: tuple[pa.DataType, ...] = (
         pa.float64(),
         pa.float32(),
@@ -148,21 +150,21 @@ def arrow(records: list[dict[str, object]], rng: random.Random) -> pa.Table:
 
 
 def form(body: bytes, name: str) -> bytes:
-    """As a form's file."""
+    """Encode a table as a file in a form."""
     head = f'--part\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
     return head.encode() + body + b"\r\n--part--\r\n"
 
 
 def damage(body: bytes, rng: random.Random) -> bytes:
-    """One to six things done to it."""
+    """Damage the bytes in one to six ways."""
     data = bytearray(body)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         rng.choice(DAMAGES)(data, rng)
     return bytes(data)
 
 
-def _place(data: bytearray, rng: random.Random) -> int:
-    """Anywhere, but more often near the ends: there the formats keep what they say of themselves."""
+def _position(data: bytearray, rng: random.Random) -> int:
+    """A random position, more often near the ends, where the formats keep their metadata."""
     return min(
         len(data), rng.choice((rng.randrange(len(data) + 1), rng.randrange(300), len(data) - rng.randrange(300)))
     )
@@ -170,37 +172,37 @@ def _place(data: bytearray, rng: random.Random) -> int:
 
 def _flip(data: bytearray, rng: random.Random) -> None:
     if data:
-        data[_place(data, rng) % len(data)] ^= 1 << rng.randrange(8)
+        data[_position(data, rng) % len(data)] ^= 1 << rng.randrange(8)
 
 
 def _number(data: bytearray, rng: random.Random) -> None:
     width = rng.choice((1, 2, 4, 8))
-    start = _place(data, rng) // width * width
+    start = _position(data, rng) // width * width
     data[start : start + width] = (rng.choice(EXTREMES) % 2 ** (8 * width)).to_bytes(width, "little")
 
 
 def _cut(data: bytearray, rng: random.Random) -> None:
-    del data[_place(data, rng) :]
+    del data[_position(data, rng) :]
 
 
 def _lose(data: bytearray, rng: random.Random) -> None:
-    start = max(0, _place(data, rng))
+    start = max(0, _position(data, rng))
     del data[start : start + rng.choice((1, 4, 8, 100))]
 
 
 def _repeat(data: bytearray, rng: random.Random) -> None:
-    start = max(0, _place(data, rng))
+    start = max(0, _position(data, rng))
     data[start:start] = data[start : start + rng.choice((1, 8, 200))] * rng.choice((1, 2, 50))
 
 
 def _insert(data: bytearray, rng: random.Random) -> None:
-    start = max(0, _place(data, rng))
+    start = max(0, _position(data, rng))
     data[start:start] = rng.choice((b"\0" * 9, b"\xff" * 9, b'"', b"{", b"[" * 300, b",", b"\r\n", rng.randbytes(20)))
 
 
 def _splice(data: bytearray, rng: random.Random) -> None:
     other = valid(rng.choice(TYPES), rng)
-    data[max(0, _place(data, rng)) :] = other[rng.randrange(len(other) + 1) :]
+    data[max(0, _position(data, rng)) :] = other[rng.randrange(len(other) + 1) :]
 
 
 DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...]

@@ -11,7 +11,7 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
 def main(schemathesis: str, examples: str) -> int:
-    """Its exit status: 0 if nothing failed. examples: how many are made at most for each path and phase."""
+    """Run it and return its exit status. examples: the most per path and phase."""
     with serving("--log-level", "error") as (port, _), tempfile.TemporaryDirectory() as folder:
         command = [str(Path(schemathesis).absolute()), "--config-file", str(CONFIG), "run"]
         command += ["--max-examples", examples, "--continue-on-failure", "--warnings", "off", "--no-color"]

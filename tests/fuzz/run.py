@@ -1,4 +1,4 @@
-"""Send damaged requests to a service of its own, and hold what comes of them: `python -m tests.fuzz.run COUNT`."""
+"""Send random requests to a service and check the responses: `python -m tests.fuzz.run COUNT`."""
 
 import argparse
 import contextlib
@@ -15,23 +15,23 @@ from tests.e2e.serving import get, serving
 from tests.faults.machine import descriptors, memory
 from tests.fuzz.bodies import Request, request
 
-WARM = 0.3  # the share of the requests after which memory should be what it will be
+WARM_UP = 0.3  # the share of requests after which memory should not grow
 CUT_OFF = 0  # instead of a status: the connection ended without one
 
 
 @dataclass
 class Found:
-    """How often each status came; `faults`: seeds of requests that were answered otherwise than with 2xx or 4xx."""
+    """Counts by status; `faults`: the status by seed, for requests with a status other than 2xx or 4xx."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     faults: dict[int, int] = field(default_factory=dict)
-    grown: float = 0  # MiB, from when it was warm to the end
+    grown: float = 0  # MiB, after the warm-up
     descriptors: int = 0  # more than before
     seconds: float = 0
 
 
 def send(connection: http.client.HTTPConnection, wanted: Request) -> int:
-    """The status of its answer, all of which is read; CUT_OFF without one."""
+    """Send a request and read the response; return its status, or CUT_OFF."""
     connection.putrequest("POST", wanted.path)
     for name, value in wanted.headers.items():
         connection.putheader(name, value.encode("latin-1"))
@@ -44,7 +44,7 @@ def send(connection: http.client.HTTPConnection, wanted: Request) -> int:
             connection.sock.shutdown(socket.SHUT_WR)
         response = connection.getresponse()
         status = response.status
-        with contextlib.suppress(http.client.IncompleteRead):  # an answer that had begun is cut off, and may be
+        with contextlib.suppress(http.client.IncompleteRead):  # a response may be cut off once it has begun
             response.read()
             if status < 500 and not wanted.missing:  # after a fault the server closes
                 return status
@@ -55,18 +55,18 @@ def send(connection: http.client.HTTPConnection, wanted: Request) -> int:
 
 
 def fuzz(count: int, seed: int = 0) -> Found:
-    """Send so many. Raises AssertionError if the process died."""
+    """Send `count` requests. Raises AssertionError if the service dies."""
     found = Found()
     with serving("--max-spool", str(2**28), "--max-stall", "5", "--log-level", "error") as (port, server):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         before, warm, begun = descriptors(server), 0.0, time.monotonic()
         for number in range(count):
-            wanted = request(random.Random(seed + number))  # each to be had again
+            wanted = request(random.Random(seed + number))  # reproducible by its seed
             status = send(connection, wanted)
             found.statuses[status] += 1
             if not (200 <= status < 300 or 400 <= status < 500 or (status == CUT_OFF and wanted.missing)):
                 found.faults[seed + number] = status
-            if number == int(count * WARM):
+            if number == int(count * WARM_UP):
                 warm = memory(server, "VmRSS")
             assert Path(f"/proc/{server}").exists(), f"the service died of seed {seed + number}"
         connection.close()
@@ -78,16 +78,16 @@ def fuzz(count: int, seed: int = 0) -> Found:
 
 
 def main() -> int:
-    """Fuzz, and say what came of it; 1 where there were faults."""
+    """Fuzz and print the results; 1 if there were faults."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    found = fuzz(asked.count, asked.seed)
+    arguments = parser.parse_args()
+    found = fuzz(arguments.count, arguments.seed)
     statuses = ", ".join(f"{status}: {times:,}" for status, times in sorted(found.statuses.items()))
     sys.stdout.write(
-        f"{asked.count:,} bodies in {found.seconds:.0f} s; {statuses} (0: announced more than came)\n"
-        f"memory {found.grown:+.0f} MiB after the first {WARM:.0%}, descriptors {found.descriptors:+d}\n"
+        f"{arguments.count:,} bodies in {found.seconds:.0f} s; {statuses} (0: announced more than came)\n"
+        f"memory {found.grown:+.0f} MiB after the first {WARM_UP:.0%}, descriptors {found.descriptors:+d}\n"
     )
     for seed, status in found.faults.items():
         sys.stdout.write(f"seed {seed}: {status}\n")

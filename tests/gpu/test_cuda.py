@@ -1,4 +1,4 @@
-"""What only a CUDA device can show. `make test-gpu` fails where there is none; `make test` passes these by.
+"""Tests that need a CUDA device. Without one `make test-gpu` fails and `make test` skips them.
 
 Needs numpy, pydantic, onnxruntime-gpu with its CUDA libraries, and pytest; no web framework, no trainer.
 """
@@ -16,7 +16,7 @@ from patient.encoding import Floats
 from service.model.device import GpuOptions, ProviderError
 from service.model.execution import DEVICE_ROWS, DirectRun, Run, on_device
 from service.model.predictor import TOLERANCE, load
-from service.model.session import CUDA, MIB, has_driver, misplaced, on_cpu, on_gpu, placement
+from service.model.session import CUDA, MIB, create_cpu_session, create_gpu_session, has_driver, misplaced, placement
 from service.settings import GpuMode
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda")]
@@ -29,9 +29,9 @@ COUNTS = [0, 1, 2, 31, 32, 33, 1000, 1025, 5000, DEVICE_ROWS[-1], DEVICE_ROWS[-1
 
 @pytest.fixture(scope="module")
 def cuda(request: pytest.FixtureRequest) -> None:
-    """A device; without one these tests fail where they were asked for, and are skipped among all others."""
+    """Without a device, fail under `-m gpu` and skip otherwise."""
     if not has_driver():
-        missing = "no CUDA device: no NVIDIA driver (libcuda.so.1) here"
+        missing = "no CUDA device: there is no NVIDIA driver (libcuda.so.1)"
         if request.config.getoption("-m") == "gpu":
             pytest.fail(missing)
         pytest.skip(missing)
@@ -46,17 +46,17 @@ def content() -> bytes:
 @pytest.fixture(scope="module", params=MODES)
 def gpu(request: pytest.FixtureRequest, content: bytes) -> Run:
     """The model on the GPU, in each mode."""
-    return on_device(on_gpu(content, GpuOptions(request.param)), request.param)
+    return on_device(create_gpu_session(content, GpuOptions(request.param)), request.param)
 
 
-def patients(count: int, turn: int = 0) -> Floats:
-    """float32[count,13]: the data set over and over, from another record on in each turn."""
+def patients(count: int, first: int = 0) -> Floats:
+    """float32[count,13]: the data set repeated, beginning at record `first`."""
     records = np.genfromtxt(ROOT / "trainer/data/cleveland.csv", np.float32, delimiter=",", skip_header=1)[:, :13]
-    return np.resize(np.roll(records, turn, axis=0), (count, 13))
+    return np.resize(np.roll(records, first, axis=0), (count, 13))
 
 
 def memory_used() -> int:
-    """Bytes of the device that are taken, by whomever."""
+    """Bytes of the device in use, by all processes."""
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     assert ctypes.CDLL("libcuda.so.1").cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
     return total.value - free.value
@@ -64,8 +64,8 @@ def memory_used() -> int:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_node_is_placed_on_the_gpu(content: bytes, mode: GpuMode) -> None:
-    """No node on the CPU, no copy between the two, and the options are those that were asked for."""
-    session = on_gpu(content, GpuOptions(mode, 128))
+    """No node on the CPU, no copy between the two, and the options are set."""
+    session = create_gpu_session(content, GpuOptions(mode, 128))
     assert session.get_providers()[0] == CUDA
     assert misplaced(placement(session)) == []
     options = session.get_provider_options()[CUDA]
@@ -73,9 +73,9 @@ def test_every_node_is_placed_on_the_gpu(content: bytes, mode: GpuMode) -> None:
     assert options["use_tf32"] == "0"
 
 
-def test_the_gpu_answers_as_the_cpu_does(gpu: Run, content: bytes) -> None:
-    """Within 1e-5, for as many rows as come, whichever bucket they fall into, again and again."""
-    cpu = DirectRun(on_cpu(content))
+def test_the_gpu_gives_the_probabilities_of_the_cpu(gpu: Run, content: bytes) -> None:
+    """Within 1e-5, for any number of rows and whichever buffers they use, repeatedly."""
+    cpu = DirectRun(create_cpu_session(content))
     for turn in range(3):
         for count in COUNTS:
             rows = patients(count, turn)
@@ -85,8 +85,8 @@ def test_the_gpu_answers_as_the_cpu_does(gpu: Run, content: bytes) -> None:
 
 
 def test_threads_get_their_own_answers(gpu: Run, content: bytes) -> None:
-    """Many threads that come and go, as a web server's do."""
-    cpu = DirectRun(on_cpu(content))
+    """Many short-lived threads, as in a web server."""
+    cpu = DirectRun(create_cpu_session(content))
     wrong: list[object] = []
 
     def work(seed: int) -> None:
@@ -108,15 +108,15 @@ def test_threads_get_their_own_answers(gpu: Run, content: bytes) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_service_loads_on_the_gpu_alone(mode: GpuMode) -> None:
-    """provider=cuda: no CPU session is left that could answer."""
+    """provider=cuda keeps no CPU session."""
     model = load(MODELS, "cuda", GpuOptions(mode))
     assert (model.provider, model.cpu, model.fallback, model.crossover) == (CUDA, None, None, 0)
     model.probe()
     assert np.isfinite(model(patients(100))).all()
 
 
-def test_auto_measures_from_how_many_rows_on_the_gpu_pays() -> None:
-    """Or says that it never does."""
+def test_auto_measures_from_how_many_rows_on_the_gpu_is_faster() -> None:
+    """Or reports that it never is."""
     model = load(MODELS, "auto")
     if model.crossover is None:
         assert model.fallback == "the CPU was faster than this GPU at every size tried"
@@ -126,14 +126,13 @@ def test_auto_measures_from_how_many_rows_on_the_gpu_pays() -> None:
 
 
 def test_a_crossover_of_zero_sends_every_run_to_the_gpu() -> None:
-    """As it was told."""
     model = load(MODELS, "auto", GpuOptions(crossover=0))
     assert (model.provider, model.crossover) == (CUDA, 0)
     assert np.isfinite(model(patients(1))).all()
 
 
 def test_the_memory_that_runs_take_is_bounded() -> None:
-    """From the first request on nothing is taken beyond the limit, and nothing that grows."""
+    """Runs allocate no more than the limit, and memory does not grow."""
     model = load(MODELS, "cuda", GpuOptions(memory=128))
     before = memory_used()
     for turn in range(50):
@@ -143,8 +142,8 @@ def test_the_memory_that_runs_take_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("mode", ["plain", "iobinding"])
-def test_models_are_loaded_beside_one_that_answers_and_leave_no_memory_behind(mode: GpuMode) -> None:
-    """A new version takes over without a gap; what ten of them took is given back."""
+def test_models_are_loaded_beside_a_serving_one_and_leak_no_memory(mode: GpuMode) -> None:
+    """A new version takes over without a gap; ten loads free their memory."""
     model = load(MODELS, "cuda", GpuOptions(mode))
     rows = patients(5000)
     expected = model(rows)
@@ -179,11 +178,10 @@ LOSE = """
 import ctypes, os, sys
 import numpy as np
 from pathlib import Path
-from service.model.device import DeviceLost
+from service.model.device import DeviceLost, GpuOptions
 from service.model.predictor import EXAMPLES, load
-from service.model.device import Gpu
 
-model = load(Path("models/heart_disease"), sys.argv[1], Gpu(crossover=0))
+model = load(Path("models/heart_disease"), sys.argv[1], GpuOptions(crossover=0))
 expected = model(EXAMPLES)
 driver = ctypes.CDLL("libcuda.so.1")
 device, context, module, kernel = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
@@ -197,14 +195,14 @@ assert driver.cuModuleGetFunction(ctypes.byref(kernel), module, b"die") == 0
 assert driver.cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, None, None, None) == 0
 assert driver.cuCtxSynchronize() != 0
 outcomes = []
-for ask in (lambda: model(EXAMPLES), model.probe, lambda: model(EXAMPLES)):
+for call in (lambda: model(EXAMPLES), model.probe, lambda: model(EXAMPLES)):
     try:
-        answers = ask()
+        answers = call()
         outcomes.append("answered" if answers is None or np.allclose(answers, expected, atol=1e-5) else "wrong")
     except DeviceLost as error:
         outcomes.append("lost")
 print(*outcomes, model.provider, model.fallback, model.failure, sep="|", flush=True)
-os._exit(0)  # a broken context may not come down in one piece
+os._exit(0)  # destroying a broken context can crash
 """
 
 
@@ -215,8 +213,8 @@ os._exit(0)  # a broken context may not come down in one piece
         ("auto", "answered|answered|answered|CPUExecutionProvider|the GPU was lost while it served: CU"),
     ],
 )
-def test_a_device_that_is_lost_is_told_and_never_hidden(provider: str, outcome: str) -> None:
-    """A kernel that traps breaks the CUDA context for good: `cuda` refuses from then on, `auto` says what it did."""
+def test_a_lost_device_is_reported(provider: str, outcome: str) -> None:
+    """A kernel that traps breaks the CUDA context for good: `cuda` raises from then on, `auto` uses the CPU."""
     command = [sys.executable, "-c", LOSE, provider]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Keras = ONNX = numpy reference = HTTP, on all 303 records. The central promise: one encoding, wherever it runs."""
+"""Keras = ONNX = numpy reference = HTTP, on all 303 records: one encoding, wherever it runs."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ from trainer.fit import Fitted
 
 
 def reference(file: Path, rows: Floats) -> Floats:
-    """The probability in plain numpy, from the numbers in the file: (x - mean) * scale, two matrices, sigmoid."""
+    """Compute the probability in numpy from the file's weights: (x - mean) * scale, two matrices, sigmoid."""
     graph = onnx.load(file).graph
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
@@ -36,7 +36,7 @@ def reference(file: Path, rows: Floats) -> Floats:
 
 
 def over_http(models: Path, rows: Floats) -> Floats:
-    """The probabilities that a service of these models gives."""
+    """The probabilities from a service with these models."""
     records = [
         {name: None if np.isnan(value) else float(value) for name, value in zip(FIELDS, row, strict=True)}
         for row in rows
@@ -46,19 +46,19 @@ def over_http(models: Path, rows: Floats) -> Floats:
     return np.array([prediction["probability"] for prediction in answer["predictions"]])
 
 
-def blanked(rows: Floats) -> Floats:
+def with_missing(rows: Floats) -> Floats:
     """The rows, and again with every second measurement missing."""
     holes = rows.copy()
     holes[:, 2::2] = np.nan
     return np.vstack([rows, holes])
 
 
-def test_a_freshly_trained_network_answers_alike_in_all_four_ways(
+def test_a_freshly_trained_network_predicts_the_same_in_all_four_implementations(
     fitted: Fitted, cleveland: Dataset, tmp_path: Path
 ) -> None:
     """Within 1e-6, also where measurements are missing; the largest differences are reported."""
     folder = save(to_onnx(fitted), metadata(), "", {}, tmp_path)
-    rows = blanked(cleveland.rows)
+    rows = with_missing(cleveland.rows)
     keras = fitted.predict(rows)
     differences = {
         "ONNX": np.abs(load(tmp_path, "cpu")(rows) - keras).max(),
@@ -71,10 +71,12 @@ def test_a_freshly_trained_network_answers_alike_in_all_four_ways(
 
 
 @pytest.mark.parametrize("version", [folder.name for folder in MODELS.iterdir() if folder.name.isdecimal()])
-def test_a_committed_model_answers_alike_in_all_ways(version: str, cleveland: Dataset, tmp_path: Path) -> None:
-    """ONNX Runtime, the numpy reference on the file's own numbers, and HTTP."""
+def test_a_committed_model_predicts_the_same_in_all_implementations(
+    version: str, cleveland: Dataset, tmp_path: Path
+) -> None:
+    """ONNX Runtime, the numpy reference with the file's weights, and HTTP."""
     (tmp_path / version).symlink_to(MODELS / version)
-    rows = blanked(cleveland.rows)
+    rows = with_missing(cleveland.rows)
     expected = reference(MODELS / version / "model.onnx", rows)
     assert load(tmp_path, "cpu")(rows) == pytest.approx(expected, abs=1e-6)
     assert over_http(tmp_path, rows) == pytest.approx(expected, abs=1e-6)

@@ -132,9 +132,9 @@ class Inference:
         limit = self.headers.max_bytes(self.settings)
         read = body.read
         if self.headers.encoding:
-            from service.tables.source import Limits, opened  # imports pyarrow, which start-up need not wait for
+            from service.tables.source import Limits, open_source  # imports pyarrow, which start-up need not wait for
 
-            read = opened(body, self.headers.encoding, Limits(limit, limit, ratio=self.settings.max_ratio)).read
+            read = open_source(body, self.headers.encoding, Limits(limit, limit, ratio=self.settings.max_ratio)).read
         content = bytearray()
         while data := read(READ_BYTES):
             content += data

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
-from service.tables.csv import LINE, NOTES, _end, write
+from service.tables.csv import LINE, NOTES, _end_of_rows, write
 from tests.e2e.page.browser import opened
 
 texts = st.lists(st.text('a,"\r\n# ', max_size=40), min_size=30, max_size=60)
@@ -29,7 +29,7 @@ def modules(browser: Browser, port: int) -> Iterator[Page]:
 def test_the_last_whole_record_ends_where_the_service_sees_it(modules: Page, tried: list[str]) -> None:
     """No record is split, whatever its quotes."""
     found = modules.evaluate("tried => import('/web/csv.js').then(csv => tried.map(csv.findRecordEnd))", tried)
-    assert found == [_end(text.encode()) for text in tried]
+    assert found == [_end_of_rows(text.encode()) for text in tried]
 
 
 @settings(max_examples=40, deadline=None)

@@ -22,7 +22,7 @@ from service.api.state import AppState
 from service.app import create_app
 from service.explain.explanation import explain, log_odds
 from service.model.predictor import Predictor
-from service.model.session import on_cpu
+from service.model.session import create_cpu_session
 from service.records.decoding import Values
 from service.records.schema import Explanation
 from service.settings import Settings
@@ -193,7 +193,7 @@ def test_log_odds_are_those_of_the_network_within_1e_4(predictor: Predictor, cle
     generator = np.random.default_rng(0)
     rows: Floats = np.vstack([generator.permutation(column) for column in cleveland.rows.repeat(20, axis=0).T]).T.copy()
     rows[generator.random(rows.shape) < 0.1] = np.nan
-    exact = on_cpu(file.SerializeToString()).run([sigmoid.input[0]], {INPUT: rows})[0].ravel()
+    exact = create_cpu_session(file.SerializeToString()).run([sigmoid.input[0]], {INPUT: rows})[0].ravel()
     within = np.abs(exact) <= 6
     assert within.mean() > 0.99
     assert np.abs(log_odds(predictor, rows) - exact)[within].max() < 1e-4

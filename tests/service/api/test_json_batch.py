@@ -57,8 +57,7 @@ def by_pydantic(content: bytes) -> list[PatientRecord]:
             records.append(PatientRecord.model_validate(row))
         except ValidationError:
             tally.add(number, judge(row)[1])
-    objects: list[list[str]] = []
-    json.loads(content, object_pairs_hook=lambda pairs: objects.append([key for key, _ in pairs]))
+    objects: list[list[str]] = json.loads(content, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
     for number, keys in enumerate(objects if not tally.bad else []):
         doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
         if doubled:

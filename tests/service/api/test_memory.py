@@ -15,7 +15,7 @@ from service.app import create_app
 from service.model.predictor import Predictor
 from service.records.errors import RecordError
 from service.settings import Settings
-from service.tables.source import PIECE, Limits, opened
+from service.tables.source import READ_BYTES, Limits, open_source
 from tests.fuzz.bodies import Request, request
 
 
@@ -74,12 +74,12 @@ def test_no_request_leaves_cycles(predictor: Predictor) -> None:
 @pytest.mark.parametrize("packing", ["gzip", "deflate", "zstd"])
 def test_damaged_compressed_data_leak_no_memory(packing: str) -> None:
     """Data that are cut off in the middle."""
-    whole = pa.compress(random.Random(0).randbytes(PIECE), "gzip" if packing == "deflate" else packing, asbytes=True)
+    whole = pa.compress(random.Random(0).randbytes(READ_BYTES), "gzip" if packing == "deflate" else packing, asbytes=True)
 
     def fail() -> None:
         with contextlib.suppress(RecordError):
-            source = opened(io.BytesIO(whole[: len(whole) // 2]), packing, Limits())
-            while source.read(PIECE):
+            source = open_source(io.BytesIO(whole[: len(whole) // 2]), packing, Limits())
+            while source.read(READ_BYTES):
                 pass
             raise AssertionError("the data were whole")
 
@@ -91,4 +91,4 @@ def test_damaged_compressed_data_leak_no_memory(packing: str) -> None:
         left, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert left < PIECE
+    assert left < READ_BYTES

@@ -18,7 +18,7 @@ from service.model.predictor import Predictor, load
 from service.observe.metrics import ROWS, Metrics
 from service.records.decoding import PART_ROWS, Values
 from service.settings import Settings
-from tests.versions import make, said_by
+from tests.versions import make, probability_of
 
 VALUES: Values = tuple(EXAMPLE[name] for name in FIELDS)
 
@@ -46,11 +46,11 @@ def test_an_array_is_scored_by_one_version_in_all_its_parts(pair: tuple[Predicto
         state.serve(pair[1])
         model, probability = await state.batcher.submit(VALUES)
         assert not parts.done()
-        assert (model.version, probability) == ("2", said_by(2))
+        assert (model.version, probability) == ("2", probability_of(2))
         answer = json.loads(await parts)
         assert answer["model_version"] == "1"
         told = {prediction["probability"] for prediction in answer["predictions"]}
-        assert told == {said_by(1)}
+        assert told == {probability_of(1)}
 
     asyncio.run(work())
 
@@ -64,7 +64,7 @@ def test_waiting_records_are_scored_by_the_version_that_serves_when_they_run(pai
         before = [state.batcher.submit(VALUES) for _ in range(3)]
         state.serve(pair[1])
         for model, probability in await asyncio.gather(*before):
-            assert (model.version, probability) == ("2", said_by(2))
+            assert (model.version, probability) == ("2", probability_of(2))
 
     asyncio.run(work())
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from patient.artefact import FILE
 from service.api.web import FOLDER, PAGES, WEB
 from service.app import create_app, with_middleware
 from service.http.security_headers import content_security_policy
@@ -86,7 +88,7 @@ def test_the_model_card_is_that_of_the_version_that_serves(client: TestClient) -
 
 def test_a_version_without_a_card_says_so(predictor: Predictor, tmp_path: Path) -> None:
     """404 as a problem: a model file may be deployed without its card."""
-    with TestClient(create_app(Settings(models=tmp_path), predictor)) as client:
+    with TestClient(create_app(Settings(), replace(predictor, file=tmp_path / FILE))) as client:
         refused = client.get("/model/card")
         assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
         assert "no model card" in refused.json()["detail"]

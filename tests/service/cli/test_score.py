@@ -206,7 +206,7 @@ def test_the_model_is_that_of_the_flag_or_of_the_environment(
         (["in.csv", "/dev/null"], "neither a file nor a folder"),
         (["-", "out.csv"], "stdin: --format"),
         (["-", "in.csv", "-", "--format", "csv"], "stdin and stdout take one table"),
-        (["in.csv", "out.csv", "--keep", "age"], "age: A field of the patient record is read, not kept"),
+        (["in.csv", "out.csv", "--keep", "age"], "age: A field of the patient record cannot be kept"),
         (["in.csv", "out.csv", "--workers", "2"], "go with --engine ray"),
         (["in.csv", "out.csv", "--url", "ftp://x"], "--url: a service's address"),
         (["in.csv", "out.csv", "--url", "http://x", "--models", "m"], "--url: the service has its own model"),

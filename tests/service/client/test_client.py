@@ -1,4 +1,4 @@
-"""The client against real processes: the service, killed, full or away, and things that are no service."""
+"""The client with real processes: the service, also killed, full or absent, and other servers."""
 
 import asyncio
 import itertools
@@ -43,7 +43,7 @@ ANSWER = b'{"probability":0.5,"heart_disease":true,"missing":[],"threshold":0.5,
 
 
 def raw(status: str, body: bytes, *headers: str) -> bytes:
-    """An answer as it goes over the wire."""
+    """A response as bytes."""
     return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "\r\n"]).encode() + body
 
 
@@ -65,7 +65,7 @@ def client(port: int) -> Iterator[Client]:
 
 
 def posted(port: int, path: str, content: object) -> Any:
-    """What the service answers to anybody."""
+    """The service's response, without the client."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", json.dumps(content).encode(), {"Content-Type": "application/json"}
     )
@@ -73,8 +73,8 @@ def posted(port: int, path: str, content: object) -> Any:
         return json.load(response)
 
 
-def test_every_call_gives_what_the_service_answers(port: int, client: Client) -> None:
-    """To the last digit, as an object with types; and a connection is kept for all of them."""
+def test_every_call_returns_the_services_response(port: int, client: Client) -> None:
+    """To the last digit, as a typed object; all calls use one connection."""
     lacking = EXAMPLE | {"ca": None, "chol": np.float64(250)}
     assert client.predict(lacking).model_dump() == posted(port, "/predict", EXAMPLE | {"ca": None, "chol": 250})
     assert client.predict(PatientRecord(**EXAMPLE)).missing == []
@@ -84,11 +84,11 @@ def test_every_call_gives_what_the_service_answers(port: int, client: Client) ->
     assert client.explain(EXAMPLE).model_dump(mode="json") == posted(port, "/explain", EXAMPLE)
     assert client.model().model_dump(mode="json") == json.loads(get(port, "/model"))
     assert client.ready().model_dump() == json.loads(get(port, "/health/ready"))
-    assert len(client._core.pool.idle) == 1
+    assert len(client._sender.pool.idle) == 1
 
 
 def test_a_refused_record_names_its_fields_and_no_value(client: Client) -> None:
-    """In the message, and in whatever a log makes of the exception."""
+    """In the message, and in the exception's repr."""
     with pytest.raises(InvalidRecord) as caught:
         client.predict_batch([EXAMPLE, EXAMPLE | {"chol": 987654.5, "thal": 31337}], request_id="visit-7")
     error = caught.value
@@ -105,18 +105,18 @@ def test_a_refused_record_names_its_fields_and_no_value(client: Client) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float64("nan")])
-def test_what_json_cannot_say_is_refused_here(client: Client, bad: float) -> None:
-    """NaN is what pandas has for nothing; the service takes null, and guesses nothing."""
+def test_nan_and_infinity_are_refused_by_the_client(client: Client, bad: float) -> None:
+    """pandas has NaN for a missing value; the service only accepts null."""
     with pytest.raises(InvalidRecord) as caught:
         client.predict_batch([EXAMPLE, EXAMPLE | {"chol": bad}])
     assert [fault.pointer for fault in caught.value.errors] == ["/1/chol"]
     assert "nan" not in str(caught.value).replace("NaN", "")
-    with pytest.raises(TypeError, match="a set is no measurement"):
+    with pytest.raises(TypeError, match="cannot be of type set"):
         client.predict(EXAMPLE | {"chol": {1}})
 
 
-def test_too_much_at_once_is_told(client: Client) -> None:
-    """By the number of records, and by bytes, which are refused while they are still being sent."""
+def test_a_batch_above_a_limit_is_too_large(client: Client) -> None:
+    """By records, and by bytes, which are refused while they are still being sent."""
     for records in (10_001, 100_000):
         with pytest.raises(TooLarge):
             client.predict_batch([EXAMPLE] * records)
@@ -124,7 +124,7 @@ def test_too_much_at_once_is_told(client: Client) -> None:
 
 
 def test_threads_share_a_client(port: int, client: Client) -> None:
-    """Each gets the answer to its own question."""
+    """Each gets its own response."""
     ages = [18 + number / 10 for number in range(400)]
     expected = posted(port, "/predict/batch", [EXAMPLE | {"age": age} for age in ages])["predictions"]
     with ThreadPoolExecutor(16) as threads:
@@ -143,8 +143,8 @@ def process(port: int) -> Iterator["subprocess.Popen[bytes]"]:
             server.kill()
 
 
-def test_a_service_that_is_killed_and_comes_back_costs_time_and_no_answer() -> None:
-    """kill -9 while eight threads ask; all of them go on with the next process on the same port."""
+def test_calls_survive_a_restart_of_a_killed_service() -> None:
+    """kill -9 while eight threads send; all go on with the next process on the same port."""
     port = free_port()
     done = threading.Event()
     with Client(f"http://127.0.0.1:{port}", deadline=120) as client, ThreadPoolExecutor(8) as threads:
@@ -159,7 +159,7 @@ def test_a_service_that_is_killed_and_comes_back_costs_time_and_no_answer() -> N
         with process(port) as server:
             wait_until_ready(port, server)
             asking = [threads.submit(ask) for _ in range(8)]
-            while not client._core.pool.idle:
+            while not client._sender.pool.idle:
                 assert not any(one.done() for one in asking)
             os.kill(server.pid, signal.SIGKILL)
             server.wait()
@@ -171,8 +171,8 @@ def test_a_service_that_is_killed_and_comes_back_costs_time_and_no_answer() -> N
             assert all(one.result() > 0 for one in asking)
 
 
-def test_a_full_service_is_asked_again_until_the_deadline() -> None:
-    """503 with Retry-After: who has time is answered, and who has none is told so."""
+def test_a_full_service_is_retried_until_the_deadline() -> None:
+    """503 with Retry-After: a long deadline gets a response, a short one Unavailable."""
     with serving("--max-waiting", "1", "--log-level", "error") as (port, _), ThreadPoolExecutor(24) as threads:
         url = f"http://127.0.0.1:{port}"
         with Client(url, deadline=0.5) as hasty:
@@ -192,8 +192,8 @@ def test_a_full_service_is_asked_again_until_the_deadline() -> None:
             assert len([*threads.map(lambda _: patient.predict(EXAMPLE), range(100))]) == 100
 
 
-def test_a_connection_that_the_service_has_closed_is_no_failure() -> None:
-    """Whether it was closed between two requests, or just when the second one came."""
+def test_a_connection_that_the_service_has_closed_is_replaced() -> None:
+    """Whether it was closed between two requests, or as the second one arrived."""
     with answering(OK, OK, OK) as url, Client(url) as client:
         assert [client.predict(EXAMPLE).model_version for _ in range(3)] == ["7", "7", "7"]
 
@@ -210,7 +210,7 @@ def test_a_connection_that_the_service_has_closed_is_no_failure() -> None:
 
 
 def silent(listening: socket.socket) -> None:
-    """Take connections, and say nothing."""
+    """Accept connections and never respond."""
     with ExitStack() as connections:
         while True:
             connections.enter_context(listening.accept()[0])
@@ -231,8 +231,8 @@ def silent(listening: socket.socket) -> None:
         b"220 mail ESMTP\r\n",
     ],
 )
-def test_what_is_no_service_is_told_from_one(answer: bytes) -> None:
-    """At once, and in a sentence that says where it was."""
+def test_another_server_is_recognized(answer: bytes) -> None:
+    """Without retries; the message names the address."""
     with answering(answer) as url, Client(url) as client:
         with pytest.raises(NotThisService, match=r"127\.0\.0\.1:\d+") as caught:
             client.predict(EXAMPLE)
@@ -250,10 +250,10 @@ def test_what_is_no_service_is_told_from_one(answer: bytes) -> None:
         ("503 Service Unavailable", b'{"detail": "No."}', ("Retry-After: 3600",), Unavailable),
     ],
 )
-def test_a_refusal_is_raised_at_once_as_what_it_is(
+def test_a_refusal_is_raised_without_retries(
     status: str, body: bytes, headers: tuple[str, ...], kind: type[ServiceError]
 ) -> None:
-    """With the service's own words and id; nobody waits for what will not come before the deadline."""
+    """With the service's detail and request id; also if a retry would come after the deadline."""
     with answering(raw(status, body, "X-Request-ID: theirs", *headers)) as url, Client(url) as client:
         with pytest.raises(kind) as caught:
             client.predict(EXAMPLE)
@@ -274,8 +274,8 @@ def test_a_refusal_is_raised_at_once_as_what_it_is(
         OK[:-20],
     ],
 )
-def test_what_passes_is_tried_again(failure: bytes) -> None:
-    """What stands before a service, and answers that break off, may well be better the next time."""
+def test_transient_failures_are_retried(failure: bytes) -> None:
+    """Failures of a proxy, and responses that are cut off."""
     asked: list[bytes] = []
     with answering(failure, failure, OK, asked=asked) as url, Client(url) as client:
         assert client.predict(EXAMPLE, request_id="visit-7").model_version == "7"
@@ -284,8 +284,8 @@ def test_what_passes_is_tried_again(failure: bytes) -> None:
     assert b"\r\nX-Request-ID: visit-7\r\n" in asked[0]
 
 
-def test_the_key_is_sent_and_told_nobody() -> None:
-    """Neither an exception nor what is printed of the client has it."""
+def test_the_key_is_sent_and_never_shown() -> None:
+    """Neither in exceptions nor in the client's repr."""
     asked: list[bytes] = []
     denied = raw("401 Unauthorized", b'{"detail": "No."}')
     with answering(denied, asked=asked) as url, closing(Client(url, key="s3cret")) as client:
@@ -295,13 +295,13 @@ def test_the_key_is_sent_and_told_nobody() -> None:
     assert b"\r\nAuthorization: Bearer s3cret\r\n" in asked[0]
     assert "s3cret" not in told
     for wrong in ("", "two words", "line\r\nX-Other: 1"):
-        with pytest.raises(ValueError, match="the key is none") as refused:
+        with pytest.raises(ValueError, match="Invalid API key") as refused:
             Client(url, key=wrong)
         assert wrong == "" or wrong not in str(refused.value)
 
 
-def test_arguments_that_cannot_be_are_told() -> None:
-    """Before anybody is asked; a password in a URL is not repeated."""
+def test_invalid_arguments_raise_value_error() -> None:
+    """Before anything is sent; a password in a URL is not repeated."""
     for url in ("127.0.0.1:8000", "ftp://a", "http://", "http://user:pw@a", "http://a/?q=1", "http://a\r\nb"):
         with pytest.raises(ValueError, match="such as http://127") as caught:
             Client(url)
@@ -315,8 +315,8 @@ def test_arguments_that_cannot_be_are_told() -> None:
         client.predict(EXAMPLE)
 
 
-def test_nobody_there_is_told_when_the_deadline_is_over() -> None:
-    """A port where nobody listens, and a host that nobody has."""
+def test_an_absent_service_is_unavailable_after_the_deadline() -> None:
+    """A port where nothing listens, and a host that does not exist."""
     with Client(f"http://127.0.0.1:{free_port()}", deadline=0.2) as client:
         with pytest.raises(Unavailable, match=r"No service answers at 127.0.0.1:\d+: Connection refused") as caught:
             client.predict(EXAMPLE)
@@ -328,8 +328,8 @@ def test_nobody_there_is_told_when_the_deadline_is_over() -> None:
         client.predict(EXAMPLE)
 
 
-def test_a_service_that_is_silent_or_dribbles_is_left() -> None:
-    """One that accepts and says nothing, and one that says a letter at a time, for ever."""
+def test_a_silent_or_slow_service_is_unavailable_after_the_deadline() -> None:
+    """One that never responds, and one that sends a byte at a time for ever."""
 
     def dribbling(listening: socket.socket) -> None:
         while True:
@@ -343,11 +343,11 @@ def test_a_service_that_is_silent_or_dribbles_is_left() -> None:
     for act in (silent, dribbling):
         with acting(act) as url, Client(url, timeout=0.1, deadline=0.3) as client, pytest.raises(Unavailable) as caught:
             client.predict(EXAMPLE)
-        assert "stopped answering" in str(caught.value)
+        assert "stopped responding" in str(caught.value)
 
 
 def test_tls_needs_a_certificate_that_is_trusted(port: int, tmp_path: Path) -> None:
-    """With its own context it is asked; without one it is not; and plain HTTP is no TLS."""
+    """By the client's context or the system; plain HTTP is not TLS."""
     pem = tmp_path / "certificate.pem"
     made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2")
     names = ("-addext", "subjectAltName=DNS:localhost", "-keyout", str(pem), "-out", str(tmp_path / "public.pem"))
@@ -367,14 +367,14 @@ def test_tls_needs_a_certificate_that_is_trusted(port: int, tmp_path: Path) -> N
         ours = ssl.create_default_context(cafile=tmp_path / "public.pem")
         with Client(url, context=ours) as client:
             assert [client.predict(EXAMPLE).model_version for _ in range(2)] == ["7", "7"]
-        with Client(url) as client, pytest.raises(Unavailable, match="cannot prove who it is"):
+        with Client(url) as client, pytest.raises(Unavailable, match="is not trusted"):
             client.predict(EXAMPLE)
     with Client(f"https://127.0.0.1:{port}") as client, pytest.raises(NotThisService, match="does not speak TLS"):
         client.predict(EXAMPLE)
 
 
 def test_tasks_share_a_client(port: int) -> None:
-    """The same answers under asyncio, and more tasks than it has threads."""
+    """The same responses under asyncio, with more tasks than threads."""
 
     async def work() -> list[float]:
         async with AsyncClient(f"http://127.0.0.1:{port}", concurrency=4) as client:
@@ -390,8 +390,8 @@ def test_tasks_share_a_client(port: int) -> None:
     assert asyncio.run(work()) == [answer["probability"] for answer in expected]
 
 
-def test_a_task_that_is_cancelled_leaves_nothing_behind() -> None:
-    """Neither a thread that waits, nor a connection: closing the client returns, though nobody ever answered."""
+def test_a_cancelled_task_leaves_no_thread_and_no_connection() -> None:
+    """Closing the client returns although there was never a response."""
 
     async def work(url: str) -> None:
         async with AsyncClient(url, timeout=600, deadline=600, concurrency=2) as client:
@@ -410,8 +410,8 @@ def test_a_task_that_is_cancelled_leaves_nothing_behind() -> None:
         asyncio.run(work(url))
 
 
-def test_it_leaves_no_connection_open(port: int) -> None:
-    """Neither in a client that is closed, nor after tables that were given up in the middle."""
+def test_no_connection_is_left_open(port: int) -> None:
+    """Neither after closing the client, nor after a table that was not read to its end."""
     code = f"""
 from service.client import Client
 with Client("http://127.0.0.1:{port}") as client:
@@ -427,7 +427,7 @@ with Client("http://127.0.0.1:{port}") as client:
 
 
 def test_ready_waits_until_the_service_is() -> None:
-    """As a script does that has just started it."""
+    """For a script that has just started it."""
     port = free_port()
     with Client(f"http://127.0.0.1:{port}", deadline=120) as client, process(port):
         assert client.ready().status == "ready"

@@ -1,4 +1,4 @@
-"""Tables through the client: from anywhere, of any size, both ways at once, and sent again where they can be."""
+"""Tables through the client: from any source, of any size, sent while results arrive, and retried where possible."""
 
 import asyncio
 import io
@@ -22,8 +22,8 @@ from tests.service.client.test_client import HEAD, ROW, client, port, raw
 __all__ = ["client", "port"]  # fixtures
 
 
-def test_a_table_comes_from_anywhere_and_goes_into_any_format(client: Client, tmp_path: Path) -> None:
-    """A path, a file, bytes, pieces; kept columns; and who scored it."""
+def test_a_table_comes_from_any_source_and_results_in_any_format(client: Client, tmp_path: Path) -> None:
+    """A path, a file, bytes, an iterable; kept columns; the model version."""
     text = (HEAD + ROW * 50).encode()
     (tmp_path / "patients.csv").write_bytes(text)
     with (tmp_path / "patients.csv").open("rb") as file:
@@ -45,8 +45,8 @@ def test_a_table_comes_from_anywhere_and_goes_into_any_format(client: Client, tm
         assert answer.readline().startswith(b"a7,")
 
 
-def test_a_table_of_any_size_goes_both_ways_at_once(client: Client) -> None:
-    """The answers begin while the table is being made, and neither side waits for all of the other."""
+def test_results_arrive_while_the_table_is_sent(client: Client) -> None:
+    """They begin while the table is still being generated."""
     answered = 0
 
     def pieces() -> Iterator[bytes]:
@@ -62,15 +62,15 @@ def test_a_table_of_any_size_goes_both_ways_at_once(client: Client) -> None:
 
 
 def test_a_table_that_is_refused_names_its_rows(client: Client) -> None:
-    """Before a byte of the answer, and with the place of each fault."""
+    """Before the results begin, with a pointer to each fault."""
     with pytest.raises(InvalidRecord) as caught:
         client.score((HEAD + ROW + ROW.replace("145", "14555")).encode(), kind="csv")
     assert [fault.pointer for fault in caught.value.errors] == ["/1/trestbps"]
     assert "14555" not in str(caught.value)
 
 
-def test_a_table_is_sent_again_if_it_can_be() -> None:
-    """From where it began; pieces that are gone are not made up, and a broken answer is no answer."""
+def test_a_table_is_retried_if_it_can_be_rewound() -> None:
+    """From its first byte; an iterable is not retried, and a response that is cut off raises."""
     scored = raw("200 OK", b"probability\n0.5\n", "X-Model-Version: 7", "X-Threshold: 0.5", "Content-Type: text/csv")
     full = raw("503 Service Unavailable", b'{"detail": "Full."}', "retry-after: 0")
     file = io.BytesIO(b"beforeTABLE")
@@ -93,12 +93,11 @@ def test_a_table_is_sent_again_if_it_can_be() -> None:
     assert len(asked) == 3
     with answering(full) as url, Client(url) as client, pytest.raises(Unavailable):
         client.score(iter([b"TABLE"]), kind="csv")
-    with answering(scored[:-5]) as url, Client(url) as client, pytest.raises(Unavailable, match="broke its answer off"):
+    with answering(scored[:-5]) as url, Client(url) as client, pytest.raises(Unavailable, match="was cut off"):
         client.score(b"TABLE", kind="csv").read()
 
 
-def test_a_table_that_cannot_be_read_is_no_failure_of_the_service(client: Client, tmp_path: Path) -> None:
-    """What reading it raises is what comes."""
+def test_an_error_while_reading_the_table_is_raised_unchanged(client: Client, tmp_path: Path) -> None:
 
     def pieces() -> Iterator[bytes]:
         yield HEAD.encode()
@@ -114,7 +113,7 @@ def test_a_table_that_cannot_be_read_is_no_failure_of_the_service(client: Client
 
 
 def test_a_table_goes_through_asyncio(port: int) -> None:
-    """Read at once, or piece by piece."""
+    """Read as a whole or piece by piece."""
 
     async def work() -> None:
         async with AsyncClient(f"http://127.0.0.1:{port}") as client:
@@ -132,16 +131,16 @@ def test_a_table_goes_through_asyncio(port: int) -> None:
 
 
 def test_the_formats_of_the_client_are_those_of_the_service() -> None:
-    """It has them by heart, because it must not need what reads them."""
-    from service.client.tables import PACKED, TYPES
+    """The client repeats them, because it must not import the readers."""
+    from service.client.tables import COMPRESSIONS, TYPES
     from service.tables import formats
 
     assert {suffix[1:]: format_.media_type for format_ in formats.FORMATS for suffix in format_.suffixes} == TYPES
-    assert {f".{name}": packing for name, packing in PACKED.items()} == formats.PACKED
+    assert {f".{name}": compression for name, compression in COMPRESSIONS.items()} == formats.COMPRESSIONS
 
 
-def test_a_full_service_takes_a_table_later() -> None:
-    """All tables that it works on at once are taken; one that is offered is scored when there is room."""
+def test_a_table_is_retried_while_the_service_is_full() -> None:
+    """It is scored when another table is done."""
     with serving("--max-streams", "1", "--log-level", "error") as (port, _):
         url = f"http://127.0.0.1:{port}"
         with Client(url, deadline=120) as client:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from patient.encoding import Floats, as_array
 from patient.record import FIELDS, measurements
 from service.explain.explanation import log_odds
-from service.explain.shapley import Doubles, shapley
+from service.explain.shapley import Doubles, compute_shapley_values
 from service.model.predictor import Predictor
 from service.records.decoding import Values
 
@@ -25,7 +25,7 @@ tables = st.lists(rows, min_size=1, max_size=5).map(np.array)
 
 
 def patients() -> st.SearchStrategy[Values]:
-    """Whatever a record may hold, gaps among it."""
+    """Valid records, also with missing measurements."""
     return st.tuples(
         *(
             st.one_of(
@@ -61,34 +61,36 @@ def by_definition(function: Callable[[Floats], Doubles], row: Floats, background
 @settings(deadline=None)
 @given(rows, tables)
 def test_the_values_are_those_of_the_definition(row: Floats, background: Floats) -> None:
-    """The average over all orders, and rows that are left out because they are equal change nothing."""
-    shares = shapley(curved, row, background)
-    np.testing.assert_allclose(shares.values, by_definition(curved, row, background), atol=1e-12)
-    assert shares.base == pytest.approx(float(curved(background).mean()), abs=1e-12)
-    assert shares.answer == pytest.approx(float(curved(row[None])[0]), abs=1e-12)
+    """The average over all orders; leaving out equal rows changes nothing."""
+    shapley = compute_shapley_values(curved, row, background)
+    np.testing.assert_allclose(shapley.values, by_definition(curved, row, background), atol=1e-12)
+    assert shapley.base == pytest.approx(float(curved(background).mean()), abs=1e-12)
+    assert shapley.output == pytest.approx(float(curved(row[None])[0]), abs=1e-12)
 
 
 @settings(deadline=None)
 @given(st.permutations(range(FEW)), rows, tables)
-def test_values_follow_their_places(order: list[int], row: Floats, background: Floats) -> None:
-    """Symmetry: neither a value's name nor its place matters, only what the function does with it."""
-    shuffled = shapley(lambda rows: curved(rows[:, np.argsort(order)]), row[order], background[:, order])
-    np.testing.assert_allclose(shuffled.values, shapley(curved, row, background).values[order], atol=1e-12)
+def test_values_are_symmetric(order: list[int], row: Floats, background: Floats) -> None:
+    """Neither name nor position of a value matters, only what the function does with it."""
+    shuffled = compute_shapley_values(lambda rows: curved(rows[:, np.argsort(order)]), row[order], background[:, order])
+    np.testing.assert_allclose(
+        shuffled.values, compute_shapley_values(curved, row, background).values[order], atol=1e-12
+    )
 
 
-def test_of_a_linear_function_the_values_are_known(cleveland: Any) -> None:
+def test_the_values_of_a_linear_function(cleveland: Any) -> None:
     """Each is the coefficient times the distance from the background's mean."""
     background, row = (part[~np.isnan(part).any(axis=1)] for part in (cleveland.rows[:40], cleveland.rows[200:202]))
     slopes = np.linspace(-2, 3, len(FIELDS))
-    shares = shapley(lambda rows: rows @ slopes + 5, row[0], background)
-    np.testing.assert_allclose(shares.values, slopes * (row[0] - background.mean(axis=0, dtype=float)), atol=1e-9)
-    assert shares.base == pytest.approx(5 + slopes @ background.mean(axis=0, dtype=float), abs=1e-9)
+    shapley = compute_shapley_values(lambda rows: rows @ slopes + 5, row[0], background)
+    np.testing.assert_allclose(shapley.values, slopes * (row[0] - background.mean(axis=0, dtype=float)), atol=1e-9)
+    assert shapley.base == pytest.approx(5 + slopes @ background.mean(axis=0, dtype=float), abs=1e-9)
 
 
 @settings(deadline=None)
 @given(patients(), st.sampled_from(range(len(FIELDS))))
-def test_what_the_function_does_not_look_at_has_no_part(predictor: Predictor, values: Values, unseen: int) -> None:
-    """The dummy axiom, exactly: the values are 0, not small."""
+def test_an_unused_measurement_has_the_value_0(predictor: Predictor, values: Values, unseen: int) -> None:
+    """The dummy axiom."""
 
     def blind(rows: Floats) -> Doubles:
         rows = rows.copy()
@@ -96,21 +98,21 @@ def test_what_the_function_does_not_look_at_has_no_part(predictor: Predictor, va
         return log_odds(predictor, rows)
 
     row, background = (as_array(of).astype(np.float32) for of in ([values], predictor.metadata.background[:4]))
-    assert abs(shapley(blind, row[0], background).values[unseen]) < 1e-9
+    assert abs(compute_shapley_values(blind, row[0], background).values[unseen]) < 1e-9
 
 
 @settings(deadline=None)
 @given(patients())
-def test_the_shares_of_any_patient_add_up(predictor: Predictor, values: Values) -> None:
-    """Efficiency: nothing of the answer is left over, whatever is missing."""
+def test_the_values_of_any_patient_add_up(predictor: Predictor, values: Values) -> None:
+    """Efficiency: base and values add up to the output, whatever is missing."""
     row, background = (as_array(of).astype(np.float32) for of in ([values], predictor.metadata.background[:4]))
-    shares = shapley(partial(log_odds, predictor), row[0], background)
-    assert shares.base + shares.values.sum() == pytest.approx(shares.answer, abs=1e-9)
-    assert shares.answer == pytest.approx(log_odds(predictor, row)[0], abs=1e-2)  # 1e-7 in a probability near 1
+    shapley = compute_shapley_values(partial(log_odds, predictor), row[0], background)
+    assert shapley.base + shapley.values.sum() == pytest.approx(shapley.output, abs=1e-9)
+    assert shapley.output == pytest.approx(log_odds(predictor, row)[0], abs=1e-2)  # 1e-7 in a probability near 1
 
 
 @pytest.mark.filterwarnings("ignore")  # numba and matplotlib of what shap imports
-def test_they_are_those_of_the_shap_package(predictor: Predictor, cleveland: Any) -> None:
+def test_the_values_are_those_of_the_shap_package(predictor: Predictor, cleveland: Any) -> None:
     """Its exact explainer, on the same model and background; patients with and without gaps."""
     shap = pytest.importorskip("shap")
     little = np.full(len(FIELDS), np.nan, np.float32)
@@ -123,6 +125,6 @@ def test_they_are_those_of_the_shap_package(predictor: Predictor, cleveland: Any
 
     explainer = shap.explainers.Exact(function, shap.maskers.Independent(background, max_samples=len(background)))
     for row in chosen:  # one at a time: for several it shows a progress bar
-        theirs, ours = explainer(row[None]), shapley(partial(log_odds, predictor), row, background)
+        theirs, ours = explainer(row[None]), compute_shapley_values(partial(log_odds, predictor), row, background)
         np.testing.assert_allclose(ours.values, theirs.values[0], atol=1e-6)
         assert ours.base == pytest.approx(theirs.base_values[0], abs=1e-6)

@@ -1,4 +1,4 @@
-"""Small runs go to the CPU and large ones to the GPU, from where it pays on."""
+"""Small runs go to the CPU, and to the GPU from the size on at which it is faster."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patient.encoding import Floats
-from service.model import crossover as module
-from service.model.crossover import SIZES, crossover
+from service.model.crossover import SIZES, measure_crossover, time_run
 from service.model.execution import Run
 from service.model.predictor import Predictor
 
 
 def cpu(rows: Floats) -> Floats:
-    """Stands for the CPU; what it costs is said beside it."""
+    """Stands for the CPU."""
     return rows[:, 0]
 
 
@@ -51,7 +50,7 @@ def test_from_the_crossover_on_the_gpu_is_faster_and_below_it_the_cpu(
     def on_gpu(count: int) -> float:
         return launch + copy * padded(count)
 
-    found = crossover(cpu, gpu, costing(on_cpu, on_gpu))
+    found = measure_crossover(cpu, gpu, costing(on_cpu, on_gpu))
     if found is None:
         assert on_gpu(SIZES[-1]) >= on_cpu(SIZES[-1])
         return
@@ -67,28 +66,30 @@ def test_from_the_crossover_on_the_gpu_is_faster_and_below_it_the_cpu(
 def test_whatever_a_noisy_machine_measures_gives_a_crossover(costs: list[tuple[float, float]]) -> None:
     """Within the sizes that were tried."""
     cpu_cost, gpu_cost = (dict(zip(SIZES, column, strict=True)) for column in zip(*costs, strict=True))
-    found = crossover(cpu, gpu, costing(lambda n: cpu_cost[n], lambda n: gpu_cost[n]))
+    found = measure_crossover(cpu, gpu, costing(lambda n: cpu_cost[n], lambda n: gpu_cost[n]))
     assert found is None or 0 <= found <= SIZES[-1]
 
 
 def test_a_gpu_that_is_always_faster_takes_everything() -> None:
     """From 0 rows on."""
-    assert crossover(cpu, gpu, costing(lambda _: 2.0, lambda _: 1.0)) == 0
+    assert measure_crossover(cpu, gpu, costing(lambda _: 2.0, lambda _: 1.0)) == 0
 
 
 def test_a_size_that_the_gpu_wins_from_its_first_row_on_is_no_boundary() -> None:
     """33 rows cost the CPU 33 and the GPU 32.5, and 32 rows cost the GPU less too: there is nothing between them."""
-    assert crossover(cpu, gpu, costing(lambda n: n, lambda n: 32.5 if n == 1024 else 0.5)) == 0
+    assert measure_crossover(cpu, gpu, costing(lambda n: n, lambda n: 32.5 if n == 1024 else 0.5)) == 0
 
 
 def test_a_gpu_that_is_never_faster_takes_nothing() -> None:
     """Nor one that is as fast: the CPU needs no copying."""
-    assert crossover(cpu, gpu, costing(lambda _: 1.0, lambda _: 1.0)) is None
+    assert measure_crossover(cpu, gpu, costing(lambda _: 1.0, lambda _: 1.0)) is None
 
 
 def test_a_gpu_that_wins_small_runs_only_by_accident_takes_none_of_them() -> None:
     """It counts from where on it never loses again."""
-    found = crossover(cpu, gpu, costing(lambda n: {1: 9.0, 32: 1.0}.get(n, n), lambda n: {1: 1.0, 32: 2.0}.get(n, 3.0)))
+    found = measure_crossover(
+        cpu, gpu, costing(lambda n: {1: 9.0, 32: 1.0}.get(n, n), lambda n: {1: 1.0, 32: 2.0}.get(n, 3.0))
+    )
     assert found is not None
     assert 32 < found <= 1024
 
@@ -101,7 +102,7 @@ def test_one_run_that_was_held_up_does_not_decide() -> None:
         runs.append(len(rows))
         return 1000.0 if runs.count(len(rows)) == 2 else (1.0 if run is gpu else 2.0)
 
-    assert crossover(cpu, gpu, cost) == 0
+    assert measure_crossover(cpu, gpu, cost) == 0
 
 
 def test_the_clock_times_the_run_it_was_given() -> None:
@@ -112,7 +113,7 @@ def test_the_clock_times_the_run_it_was_given() -> None:
         seen.append(len(rows))
         return rows[:, 0]
 
-    assert module.seconds(run, np.zeros((3, 13), np.float32)) >= 0
+    assert time_run(run, np.zeros((3, 13), np.float32)) >= 0
     assert seen == [3]
 
 

@@ -1,4 +1,4 @@
-"""However rows go through a session, the answers are the same, in order, and nobody else's."""
+"""Every way to run a session gives the same probabilities, in order, also to concurrent threads."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from patient.encoding import Floats
 from service.model.execution import CHUNK_ROWS, DEVICE_ROWS, DeviceBuffers, DirectRun, Run, on_device
-from service.model.session import on_cpu
+from service.model.session import create_cpu_session
 from tests.conftest import MODELS
 from trainer.dataset import Dataset
 
@@ -21,24 +21,23 @@ from trainer.dataset import Dataset
 @pytest.fixture(scope="module")
 def session() -> ort.InferenceSession:
     """The committed model on the CPU, where buffers are bound as on a GPU."""
-    return on_cpu(Path(MODELS / "2/model.onnx").read_bytes())
+    return create_cpu_session(Path(MODELS / "2/model.onnx").read_bytes())
 
 
 @pytest.fixture(scope="module")
 def plain(session: ort.InferenceSession) -> Run:
-    """One run for all rows: what the others are held to."""
+    """One run for all rows, as the reference."""
     return DirectRun(session, 10**6)
 
 
-@pytest.fixture(scope="module", params=["chunks", "buckets", "few buckets"])
+@pytest.fixture(scope="module", params=["chunks", "buffers", "few buffers"])
 def run(request: pytest.FixtureRequest, session: ort.InferenceSession) -> Run:
-    """Each way."""
-    ways: dict[str, Callable[[], Run]] = {
+    kinds: dict[str, Callable[[], Run]] = {
         "chunks": lambda: DirectRun(session),
-        "buckets": lambda: DeviceBuffers(session, "cpu"),
-        "few buckets": lambda: DeviceBuffers(session, "cpu", (3, 700)),
+        "buffers": lambda: DeviceBuffers(session, "cpu"),
+        "few buffers": lambda: DeviceBuffers(session, "cpu", (3, 700)),
     }
-    return ways[request.param]()
+    return kinds[request.param]()
 
 
 def patients(cleveland: Dataset, count: int, first: int) -> Floats:
@@ -62,38 +61,38 @@ def test_any_number_of_rows_is_answered_as_in_one_run(
 @pytest.mark.parametrize(
     "count", [0, *(n + d for n in (*DEVICE_ROWS[:-1], 3, 700) for d in (-1, 0, 1)), 2 * CHUNK_ROWS, 70_000]
 )
-def test_the_edges_of_the_sizes_are_no_exception(run: Run, plain: Run, cleveland: Dataset, count: int) -> None:
+def test_the_edges_of_the_buffer_sizes_are_no_exception(run: Run, plain: Run, cleveland: Dataset, count: int) -> None:
     """One less than a size, a size, one more."""
     rows = patients(cleveland, count, 7)
     np.testing.assert_allclose(run(rows), plain(rows), rtol=0, atol=1e-6)
 
 
 def test_a_later_run_does_not_touch_an_earlier_answer(run: Run, cleveland: Dataset) -> None:
-    """Whoever got an answer owns it; a buffer is the next run's."""
+    """Results are copies; the buffer belongs to the next run."""
     first = run(cleveland.rows[:5])
     kept = first.copy()
     run(cleveland.rows[100:105])
     assert np.array_equal(first, kept)
 
 
-def test_rows_may_lie_in_memory_as_they_like(session: ort.InferenceSession, plain: Run, cleveland: Dataset) -> None:
+def test_rows_may_have_any_memory_layout(session: ort.InferenceSession, plain: Run, cleveland: Dataset) -> None:
     """Buffers are filled byte by byte: columns first, a slice with steps, or doubles must be turned into rows first."""
-    buckets = DeviceBuffers(session, "cpu", (4, 64))
+    buffers = DeviceBuffers(session, "cpu", (4, 64))
     rows = cleveland.rows[:64]
     expected = plain(rows)
     doubles = cast(Floats, rows.astype(np.float64))
     for shaped in (np.asfortranarray(rows), np.repeat(rows, 2, axis=0)[::2], doubles):
         for count in (4, 5, 64):
-            np.testing.assert_allclose(buckets(shaped[:count]), expected[:count], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(buffers(shaped[:count]), expected[:count], rtol=0, atol=1e-6)
 
 
-def test_a_run_that_fails_leaves_the_way_free(session: ort.InferenceSession, plain: Run, cleveland: Dataset) -> None:
-    """The lock is given back, and the next run answers rightly."""
-    buckets = DeviceBuffers(session, "cpu", (8, 64))
+def test_a_failed_run_releases_the_lock(session: ort.InferenceSession, plain: Run, cleveland: Dataset) -> None:
+    """The next run is correct."""
+    buffers = DeviceBuffers(session, "cpu", (8, 64))
     for count in (5, 8):
         with pytest.raises((ValueError, RuntimeError)):
-            buckets(cleveland.rows[:count, :12])
-    np.testing.assert_allclose(buckets(cleveland.rows[:20]), plain(cleveland.rows[:20]), rtol=0, atol=1e-6)
+            buffers(cleveland.rows[:count, :12])
+    np.testing.assert_allclose(buffers(cleveland.rows[:20]), plain(cleveland.rows[:20]), rtol=0, atol=1e-6)
 
 
 def test_threads_get_their_own_answers(run: Run, plain: Run, cleveland: Dataset) -> None:
@@ -117,14 +116,14 @@ def test_threads_get_their_own_answers(run: Run, plain: Run, cleveland: Dataset)
     assert not wrong
 
 
-def test_no_rows_are_no_run(session: ort.InferenceSession) -> None:
+def test_no_rows_run_nothing(session: ort.InferenceSession) -> None:
     """The CPU would take them; cuBLAS refuses a matrix without rows."""
     assert DirectRun(cast(ort.InferenceSession, None))(np.empty((0, 13), np.float32)).shape == (0,)
     assert DirectRun(session)(np.empty((0, 13), np.float32)).shape == (0,)
 
 
-def test_plain_is_the_only_way_without_buffers(session: ort.InferenceSession) -> None:
+def test_plain_uses_no_buffers(session: ort.InferenceSession) -> None:
     """The mode decides; it needs no device."""
-    way = on_device(session, "plain")
-    assert isinstance(way, DirectRun)
-    assert way.chunk_rows == DEVICE_ROWS[-1]
+    run = on_device(session, "plain")
+    assert isinstance(run, DirectRun)
+    assert run.chunk_rows == DEVICE_ROWS[-1]

@@ -1,6 +1,7 @@
 """A model file is data: it cannot make the service read other files, load libraries, wait or run out of memory."""
 
 import contextlib
+import logging
 import os
 import random
 import shutil
@@ -13,8 +14,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from patient.artefact import FILE, ArtefactError, versions
-from service.model import model_file as artefact_file
+from service.model import model_file
 from service.model.predictor import load
+from service.model.registry import ModelRegistry
+from service.settings import Settings
 from tests.conftest import MODELS
 
 NEWEST = MODELS / str(versions(MODELS)[-1]) / FILE
@@ -66,7 +69,7 @@ def _deep(model: onnx.ModelProto) -> None:
         (_outside_in_a_branch, "other files"),
         (_domain, "not ONNX's own"),
         (_import, "not ONNX's own"),
-        (_function, "functions of its own"),
+        (_function, "its own functions"),
         (_training, "training steps"),
         (_deep, "deep"),
     ],
@@ -87,41 +90,68 @@ def test_a_graph_that_is_more_than_data_is_refused(
 
 @pytest.mark.parametrize("version", versions(MODELS))
 def test_our_models_are_data(version: int) -> None:
-    """All that were ever released."""
-    content = artefact_file.read(MODELS / str(version) / FILE)
+    """All committed versions."""
+    content = model_file.read(MODELS / str(version) / FILE)
     assert content == (MODELS / str(version) / FILE).read_bytes()
 
 
-def test_what_is_cut_off_or_garbled_is_refused_or_left_to_onnx_runtime() -> None:
-    """Never another error."""
+def test_a_truncated_or_garbled_file_is_refused_or_left_to_onnx_runtime() -> None:
+    """It never raises another error."""
     whole, chance = NEWEST.read_bytes(), random.Random(0)
     for _ in range(500):
         garbled = bytearray(whole[: chance.randrange(len(whole))])
         for _ in range(3):
             garbled[chance.randrange(len(garbled))] = chance.randrange(256)
         with contextlib.suppress(ArtefactError):
-            artefact_file.check(bytes(garbled))
+            model_file.check(bytes(garbled))
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
-    """It may be larger than memory: this one takes no room on disk either."""
+    """It may be larger than memory. This one is sparse."""
     file = tmp_path / FILE
     file.touch()
     os.truncate(file, 2**40)
-    with pytest.raises(ArtefactError, match="at most 67108864"):
-        artefact_file.read(file)
+    with pytest.raises(ArtefactError, match="the limit is 67108864"):
+        model_file.read(file)
 
 
-def test_a_pipe_is_no_model_file(tmp_path: Path) -> None:
-    """To read one would wait for whoever writes."""
+def test_a_pipe_is_not_a_model_file(tmp_path: Path) -> None:
+    """Reading one would wait for a writer."""
     os.mkfifo(tmp_path / FILE)
-    with pytest.raises(ArtefactError, match="no regular file"):
-        artefact_file.read(tmp_path / FILE)
+    with pytest.raises(ArtefactError, match="not a regular file"):
+        model_file.read(tmp_path / FILE)
 
 
 def test_the_digest_is_the_files_own(tmp_path: Path) -> None:
     """As sha256sum gives it; the same for a copy."""
     shutil.copytree(NEWEST.parent, tmp_path / NEWEST.parent.name)
     copied = load(tmp_path, "cpu")
-    assert copied.digest == load(MODELS, "cpu").digest == artefact_file.digest(NEWEST.read_bytes())
+    assert copied.digest == load(MODELS, "cpu").digest == model_file.digest(NEWEST.read_bytes())
     assert len(copied.digest) == 64
+
+
+def test_the_bundled_model_serves_where_the_default_folder_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the log says so. A folder that exists, or was named explicitly, is never replaced."""
+    bundled, default, named = tmp_path / "bundled", Path("models/heart_disease"), Path("elsewhere")
+    shutil.copytree(NEWEST.parent, bundled / NEWEST.parent.name)
+    monkeypatch.setattr(model_file, "BUNDLED", bundled)
+    monkeypatch.chdir(tmp_path)
+    assert model_file.model_folder(named) == named
+    with caplog.at_level(logging.INFO):
+        registry = ModelRegistry(Settings(provider="cpu"))
+        assert registry.start().file == bundled / NEWEST.parent.name / FILE
+        assert registry.poll(now=True) is None
+    assert caplog.messages == [
+        f"no models/heart_disease here: using model version {NEWEST.parent.name}, which is installed with the package"
+    ]
+    default.mkdir(parents=True)
+    assert model_file.model_folder(default) == default
+
+
+def test_without_a_bundled_model_the_default_folder_is_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout has no bundled model."""
+    monkeypatch.chdir("/")
+    with pytest.raises(ArtefactError, match="models/heart_disease: no model here"):
+        ModelRegistry(Settings(provider="cpu")).start()

@@ -1,4 +1,4 @@
-"""Only a model that can be trusted is loaded, on the provider that was asked for."""
+"""Only a valid model is loaded, on the requested provider."""
 
 import shutil
 import sys
@@ -28,7 +28,7 @@ NO_GPU = not session.has_driver()
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """A copy of the oldest committed version, to be spoilt."""
+    """A copy of the oldest committed version, to be damaged."""
     shutil.copytree(MODELS / "1", tmp_path / "1")
     return tmp_path
 
@@ -43,7 +43,7 @@ def edit(models: Path, **metadata: str) -> None:
 
 
 def test_the_highest_version_serves(models: Path) -> None:
-    """Version 10 comes after 9, and an unfinished folder is passed over."""
+    """Version 10 comes after 9, and a folder without a file is ignored."""
     for version in ("9", "10"):
         shutil.copytree(models / "1", models / version)
         model = onnx.load(models / version / "model.onnx")
@@ -60,13 +60,13 @@ def test_the_highest_version_serves(models: Path) -> None:
         (lambda m: (m / "1/model.onnx").write_bytes(b""), "cannot load it"),
         (lambda m: (m / "1/model.onnx").write_bytes(b"garbage" * 1000), "cannot load it"),
         (lambda m: (m / "1/model.onnx").write_bytes((m / "1/model.onnx").read_bytes()[:3000]), "cannot load it"),
-        (lambda m: (m / "1").rename(m / "2"), "it says that it is version 1, its folder 2"),
+        (lambda m: (m / "1").rename(m / "2"), "its metadata name version 1, its folder 2"),
         (lambda m: edit(m, fingerprint='"f00"'), "its fingerprint is f00, ours " + fingerprint()[:12]),
         (lambda m: edit(m, threshold='"high"'), "lack or garble threshold"),
     ],
     ids=["none", "empty", "garbage", "truncated", "renamed", "other fields", "garbled metadata"],
 )
-def test_a_file_that_cannot_be_trusted_stops_the_start(
+def test_an_invalid_file_stops_the_start(
     models: Path, spoil: object, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line that names the file, what was found and what was expected; exit status 1."""
@@ -91,7 +91,7 @@ def test_a_file_cut_anywhere_is_refused(models: Path, cut: int) -> None:
 
 
 def test_a_folder_in_place_of_the_file_is_refused(models: Path) -> None:
-    """What cannot be read is named with the reason."""
+    """The error names the reason."""
     (models / "1/model.onnx").unlink()
     (models / "1/model.onnx").mkdir()
     with pytest.raises(ArtefactError, match="Is a directory"):
@@ -119,8 +119,8 @@ def test_another_graph_with_our_metadata_is_refused(models: Path) -> None:
         load(models, "cpu")
 
 
-def test_a_model_that_has_no_number_for_the_example_is_refused(models: Path) -> None:
-    """NaN for a weight: such a model never gets to answer a patient."""
+def test_a_model_without_a_probability_for_the_example_is_refused(models: Path) -> None:
+    """A NaN weight: such a model never serves."""
     model = onnx.load(models / "1/model.onnx")
     bias = next(tensor for tensor in model.graph.initializer if list(tensor.dims) == [16])
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(16, np.nan, np.float32), bias.name))
@@ -154,7 +154,7 @@ def test_threads_may_predict_at_once(predictor: Predictor, cleveland: Dataset) -
 
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU here")
 def test_cuda_without_a_gpu_refuses_to_start() -> None:
-    """The promise is kept: it never answers from the CPU in silence."""
+    """It never silently uses the CPU."""
     with pytest.raises(ProviderError, match="no NVIDIA driver"):
         load(MODELS, "cuda")
     message = main(["--models", str(MODELS), "--provider", "cuda"])
@@ -164,8 +164,8 @@ def test_cuda_without_a_gpu_refuses_to_start() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the CUDA build is for Linux")
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU here")
 @pytest.mark.parametrize("provider", ["cuda", "auto"])
-def test_a_driver_without_usable_device_is_no_gpu_either(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime would fall back to the CPU in silence here; this does not."""
+def test_a_driver_without_a_usable_device_is_not_a_gpu(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime would silently fall back to the CPU."""
     monkeypatch.setattr(session, "has_driver", lambda: True)
     if provider == "cuda":
         with pytest.raises(ProviderError, match="no usable CUDA device"):
@@ -192,30 +192,28 @@ def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    """A second session on the CPU in the GPU's place: what is made of a GPU's session is the same for both."""
+    """A second CPU session in place of the GPU's."""
     made: list[Run] = []
 
     def run(gpu: ort.InferenceSession, _mode: str) -> Run:
         made.append(DeviceBuffers(gpu, "cpu"))
         return made[-1]
 
-    monkeypatch.setattr(module, "on_gpu", lambda content, _gpu: session.on_cpu(content))
+    monkeypatch.setattr(module, "create_gpu_session", lambda content, _gpu: session.create_cpu_session(content))
     monkeypatch.setattr(module, "on_device", run)
     return made
 
 
 @pytest.mark.usefixtures("stand_in")
 def test_cuda_keeps_no_session_on_the_cpu(predictor: Predictor, cleveland: Dataset) -> None:
-    """There is nothing that could answer in the GPU's place."""
+    """Nothing could replace the GPU."""
     model = load(MODELS, "cuda")
     assert (model.provider, model.cpu, model.crossover, model.fallback) == ("CUDAExecutionProvider", None, 0, None)
     assert model(cleveland.rows) == pytest.approx(predictor(cleveland.rows), abs=1e-6)
 
 
-def test_auto_shares_runs_out_between_cpu_and_gpu(
-    stand_in: list[Run], predictor: Predictor, cleveland: Dataset
-) -> None:
-    """From the crossover that was set on, on the GPU; both answer alike."""
+def test_auto_divides_runs_between_cpu_and_gpu(stand_in: list[Run], predictor: Predictor, cleveland: Dataset) -> None:
+    """From the crossover on, runs go to the GPU; both give the same probabilities."""
     model = load(MODELS, "auto", GpuOptions(crossover=200))
     assert (model.provider, model.gpu, model.crossover) == ("CUDAExecutionProvider", stand_in[0], 200)
     for count in (1, 199, 200, 303):
@@ -226,8 +224,8 @@ def test_auto_shares_runs_out_between_cpu_and_gpu(
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("measured", [0, 77, None])
 def test_auto_measures_the_crossover_where_none_is_set(measured: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And lets a GPU go that never pays."""
-    monkeypatch.setattr(module, "crossover", lambda _cpu, _gpu: measured)
+    """And does not use a GPU that is never faster."""
+    monkeypatch.setattr(module, "measure_crossover", lambda _cpu, _gpu: measured)
     model = load(MODELS, "auto")
     assert model.crossover == measured
     if measured is None:
@@ -238,7 +236,7 @@ def test_auto_measures_the_crossover_where_none_is_set(measured: int | None, mon
 
 
 def test_two_real_sessions_can_be_measured(stand_in: list[Run]) -> None:
-    """Whichever is faster: the result is one that can be used."""
+    """Whichever is faster, the result is consistent."""
     model = load(MODELS, "auto")
     assert stand_in
     assert (model.crossover is None) == (model.provider == "CPUExecutionProvider")
@@ -248,23 +246,23 @@ def test_two_real_sessions_can_be_measured(stand_in: list[Run]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda answers: answers + 2e-5, "answers differ from the CPU's by 2.0e-05 at 1 rows"),
-        (lambda answers: answers * np.nan, "answers differ from the CPU's by nan at 1 rows"),
+        (lambda answers: answers + 2e-5, "probabilities differ from the CPU's by 2.0e-05 at 1 rows"),
+        (lambda answers: answers * np.nan, "probabilities differ from the CPU's by nan at 1 rows"),
         (lambda answers: answers[:, 9], "failed its first runs: too many indices"),
     ],
     ids=["too far", "no number", "failure"],
 )
-def test_a_gpu_that_answers_otherwise_does_not_serve(
+def test_a_gpu_with_other_results_does_not_serve(
     spoil: Callable[[Floats], Floats], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It must answer the worked example as the CPU does, in every size, before anybody asks."""
+    """It must give the CPU's probabilities for the example, at every size, before it serves."""
 
     def run(gpu: ort.InferenceSession, _mode: GpuMode) -> Run:
-        way = DeviceBuffers(gpu, "cpu")
-        return lambda rows: spoil(way(rows))
+        buffers = DeviceBuffers(gpu, "cpu")
+        return lambda rows: spoil(buffers(rows))
 
     monkeypatch.setattr(module, "on_device", run)
-    with pytest.raises(ProviderError, match="provider=cuda: the GPU"):
+    with pytest.raises(ProviderError, match="provider=cuda: "):
         load(MODELS, "cuda")
     model = load(MODELS, "auto")
     assert model.provider == "CPUExecutionProvider"
@@ -272,18 +270,18 @@ def test_a_gpu_that_answers_otherwise_does_not_serve(
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_every_size_is_warm_before_anybody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_size_is_run_before_the_model_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice each: ONNX Runtime allocates by the pattern of the first run in the second."""
     sizes: list[int] = []
 
     def run(gpu: ort.InferenceSession, _mode: GpuMode) -> Run:
-        way = DeviceBuffers(gpu, "cpu")
+        buffers = DeviceBuffers(gpu, "cpu")
 
-        def listen(rows: Floats) -> Floats:
+        def record(rows: Floats) -> Floats:
             sizes.append(len(rows))
-            return way(rows)
+            return buffers(rows)
 
-        return listen
+        return record
 
     monkeypatch.setattr(module, "on_device", run)
     load(MODELS, "cuda")

@@ -1,4 +1,4 @@
-"""The newest version that can be trusted serves, unless one is pinned; whatever becomes of files, one always serves."""
+"""The newest valid version serves, unless one is pinned; once started, a version always serves."""
 
 import gc
 import logging
@@ -22,7 +22,7 @@ from service.model.execution import DeviceBuffers
 from service.model.predictor import Predictor, load
 from service.model.registry import ModelRegistry
 from service.settings import Provider, Settings
-from tests.versions import make, remove, said_by
+from tests.versions import make, probability_of, remove
 
 ROW = np.array([[EXAMPLE[name] for name in FIELDS]], np.float32)
 
@@ -38,7 +38,7 @@ def models(tmp_path: Path) -> Path:
 
 
 def versions(models: Path, provider: Provider = "cpu", **settings: Any) -> ModelRegistry:
-    """As a process has them that has just started."""
+    """The registry of a process that has just started."""
     outcomes: list[str] = []
     found = ModelRegistry(Settings(models=models, provider=provider, **settings), outcomes.append)
     OUTCOMES[found] = outcomes
@@ -47,19 +47,19 @@ def versions(models: Path, provider: Provider = "cpu", **settings: Any) -> Model
 
 
 def serving(of: ModelRegistry) -> str:
-    """The version that serves, which answers as itself."""
+    """The version that serves, after checking that its probability is its own."""
     assert of.model
-    assert of.model(ROW)[0] == pytest.approx(said_by(of.model.version), abs=1e-6)
+    assert of.model(ROW)[0] == pytest.approx(probability_of(of.model.version), abs=1e-6)
     return of.model.version
 
 
 def refused(of: ModelRegistry) -> int:
-    """How often one was."""
+    """How many refusals were reported."""
     return OUTCOMES[of].count("refused")
 
 
-def test_a_new_version_serves_once_it_has_not_changed_for_a_look(models: Path) -> None:
-    """Nobody need tell: a file that is the same twice is whole."""
+def test_a_new_version_serves_once_its_file_is_the_same_in_two_polls(models: Path) -> None:
+    """No signal is needed."""
     of = versions(models)
     assert of.poll() is None
     make(models, 2)
@@ -70,8 +70,8 @@ def test_a_new_version_serves_once_it_has_not_changed_for_a_look(models: Path) -
     assert (OUTCOMES[of].count("loaded"), refused(of)) == (1, 0)
 
 
-def test_who_asks_need_not_wait(models: Path) -> None:
-    """SIGHUP: at once, in one look; several at a time give the highest."""
+def test_sighup_loads_a_new_version_at_once(models: Path) -> None:
+    """In one poll; of several new versions the highest."""
     of = versions(models)
     make(models, 9)
     make(models, 10)
@@ -85,9 +85,9 @@ BAD = {
     "garbage": "cannot load it",
     "truncated": "cannot load it",
     "a folder": "Is a directory",
-    "a pipe": "it is no regular file",
-    "endless": "it is no regular file",
-    "another's": "it says that it is version 3, its folder 2",
+    "a pipe": "it is not a regular file",
+    "endless": "it is not a regular file",
+    "another's": "its metadata name version 3, its folder 2",
 }
 
 
@@ -135,7 +135,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_serves(
 
 
 def test_a_folder_without_a_file_is_no_version_yet(models: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither is one with a link to nowhere: not a word is said."""
+    """Neither is one with a broken link: nothing is logged."""
     of = versions(models)
     for version in (2, 3):
         (models / str(version)).mkdir()
@@ -147,11 +147,20 @@ def test_a_folder_without_a_file_is_no_version_yet(models: Path, caplog: pytest.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "other fields": ({"fingerprint": "f00"}, "its fingerprint is f00"),
     "no threshold": ({"threshold": float("nan")}, "garble threshold"),
-    "other answers": ({"checks": {"rows": [[60] * 13], "probabilities": [0.00202]}}, "its answers differ by 2.0e-05"),
-    "no answers": ({"checks": {"rows": [[60] * 13], "probabilities": []}}, "rows of these fields with an answer each"),
-    "ragged": ({"checks": {"rows": [[60] * 12], "probabilities": [0.002]}}, "rows of these fields with an answer each"),
+    "other answers": (
+        {"checks": {"rows": [[60] * 13], "probabilities": [0.00202]}},
+        "differ by 2.0e-05",
+    ),
+    "no answers": (
+        {"checks": {"rows": [[60] * 13], "probabilities": []}},
+        "with one probability each",
+    ),
+    "ragged": (
+        {"checks": {"rows": [[60] * 12], "probabilities": [0.002]}},
+        "with one probability each",
+    ),
     "no number expected": ({"checks": {"rows": [[60] * 13], "probabilities": [float("nan")]}}, "differ by nan"),
-    "not a probability": ({"says": float("nan")}, "not a probability"),
+    "not a probability": ({"probability": float("nan")}, "not a probability"),
 }
 
 
@@ -171,7 +180,7 @@ def test_a_whole_file_must_answer_as_it_did_when_it_was_exported(
 
 
 def test_a_growing_file_is_left_alone_until_it_is_whole(models: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A slow copy is no bad version: not a word is said."""
+    """A slow copy is not an invalid version: nothing is logged."""
     of = versions(models)
     content = make(models, 2).read_bytes()
     remove(models, 2)
@@ -212,8 +221,8 @@ def test_permissions_that_come_back_are_enough(models: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["the version", "all", "the folder"])
-def test_what_serves_serves_on_without_its_file(models: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It is in memory: nothing changes but one line in the log, and nobody goes back by that to an older one."""
+def test_the_serving_model_survives_its_file(models: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is in memory: one line is logged, and no older version replaces it."""
     make(models, 2)
     of = versions(models)
     for version in (2, 1) if what != "the version" else (2,):
@@ -233,7 +242,7 @@ def test_a_file_that_is_changed_in_its_place_is_taken_or_refused_like_a_new_one(
     """A restart would take it too: workers that started at different times must not disagree."""
     of = versions(models)
     remove(models, 1)
-    make(models, 1, says=0.25)
+    make(models, 1, probability=0.25)
     assert [bool(of.poll()) for _ in range(2)] == [False, True]
     assert of.model
     assert of.model(ROW)[0] == pytest.approx(0.25)
@@ -336,7 +345,7 @@ def test_an_old_model_is_freed_with_the_last_run_that_uses_it(models: Path) -> N
         gc.enable()
 
 
-def test_a_fault_while_loading_does_not_end_the_watch(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_loading_does_not_end_the_polling(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even a lack of memory."""
     of = versions(models)
     make(models, 2)
@@ -363,7 +372,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 raise RuntimeError(fault[0])
             return super().__call__(rows)
 
-    monkeypatch.setattr(module, "on_gpu", lambda content, _gpu: session.on_cpu(content))
+    monkeypatch.setattr(module, "create_gpu_session", lambda content, _gpu: session.create_cpu_session(content))
     monkeypatch.setattr(module, "on_device", lambda gpu, _mode: Fragile(gpu, "cpu"))
     return fault
 
@@ -386,24 +395,24 @@ def test_a_gpu_takes_a_new_version_as_it_took_the_first(models: Path, stand_in: 
 
 
 @pytest.mark.parametrize("provider", ["cuda", "auto"])
-def test_a_lost_gpu_is_given_no_other_model(
+def test_a_lost_gpu_loads_no_other_model(
     models: Path, stand_in: list[str], provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its context is broken until a restart."""
     of = versions(models, provider=provider, crossover=0)
     assert of.model
-    assert not of.model.lost
+    assert not of.model.is_gpu_lost
     stand_in.append("CUDA failure 700")
     with pytest.raises(DeviceLost) if provider == "cuda" else nullcontext():
         of.model(ROW)
-    assert of.model.lost
+    assert of.model.is_gpu_lost
     make(models, 2)
     assert of.poll(now=True) is None
     assert "the GPU was lost" in caplog.text
 
 
-def test_cuda_that_is_not_to_be_had_is_not_the_versions_fault(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the start no older version is tried in its place."""
+def test_a_missing_gpu_is_not_the_versions_fault(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start no older version is tried instead."""
     make(models, 2)
     monkeypatch.setattr(session, "has_driver", lambda: False)
     with pytest.raises(ProviderError, match=r"NVIDIA driver|no CUDA"):

@@ -1,4 +1,4 @@
-"""All of the model on the GPU, or none of it."""
+"""The whole model runs on the GPU, or none of it."""
 
 import onnxruntime as ort
 import pytest
@@ -9,7 +9,7 @@ from tests.conftest import MODELS
 
 
 def test_a_placement_is_read_node_by_node() -> None:
-    """A session on the CPU says so of each of its nodes, which are the model's."""
+    """A CPU session reports each of the model's nodes on the CPU."""
     options = ort.SessionOptions()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     session = ort.InferenceSession(MODELS / "2/model.onnx", options, providers=[CPU])
@@ -26,12 +26,12 @@ def test_a_placement_is_read_node_by_node() -> None:
         ([(CUDA, "Gather"), (CPU, "Gemm"), (CPU, "Gemm")], ["Gemm on CPUExecutionProvider"]),
         ([(CUDA, "MemcpyFromHost"), (CUDA, "Gemm")], ["MemcpyFromHost on CUDAExecutionProvider"]),
         ([("", "Gemm")], ["Gemm on "]),
-        ([], ["no node is placed"]),
+        ([], ["no node is assigned"]),
     ],
     ids=["all on the GPU", "one on the CPU", "a copy", "nowhere", "none"],
 )
 def test_every_node_must_be_on_the_gpu_and_none_may_copy(nodes: list[tuple[str, str]], found: list[str]) -> None:
-    """What is in the way is named."""
+    """Each obstacle is named."""
     assert misplaced(nodes) == found
 
 

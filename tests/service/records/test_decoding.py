@@ -1,4 +1,4 @@
-"""A decoded record is what Pydantic alone would have made of it: values, verdict and words."""
+"""The decoder gives the values and errors that Pydantic alone would give."""
 
 import json
 from collections.abc import Callable
@@ -16,16 +16,15 @@ from tests.service.api.test_json_batch import KEYS, TOKENS
 
 
 def by_pydantic(content: bytes) -> Values:
-    """What PatientRecord says of JSON, without msgspec. Raises MalformedJson and InvalidRecord."""
+    """Decode by PatientRecord, without msgspec. Raises MalformedJson and InvalidRecord."""
     try:
         record = PatientRecord.model_validate_json(content)
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise MalformedJson(f"{error.errors()[0]['msg']}.") from None
         _, faults = judge(json.loads(content))
-        assert [fault.field for fault in faults] == [
-            shown_name(str(e["loc"][-1])) if e["loc"] else "" for e in error.errors()
-        ]
+        expected = [shown_name(str(e["loc"][-1])) if e["loc"] else "" for e in error.errors()]
+        assert [fault.field for fault in faults] == expected
         raise InvalidRecord(faults) from None
     if faults := duplicate_keys(content):
         raise InvalidRecord(faults)
@@ -33,7 +32,7 @@ def by_pydantic(content: bytes) -> Values:
 
 
 def outcome(content: bytes, read: Callable[[bytes], Values]) -> Any:
-    """The 13 values, or what the exception says."""
+    """The 13 values, or the exception's type, message and faults."""
     try:
         return read(content)
     except (MalformedJson, InvalidRecord) as error:
@@ -44,8 +43,8 @@ def outcome(content: bytes, read: Callable[[bytes], Values]) -> Any:
 @given(st.dictionaries(KEYS, st.sampled_from(TOKENS), max_size=3), st.sets(st.sampled_from(FIELDS), max_size=1))
 @example({}, set())
 @example({"sex": "1.0", "ca": "null"}, set())
-def test_decoding_changes_neither_verdict_nor_words_nor_values(changed: dict[str, str], dropped: set[str]) -> None:
-    """Whatever stands in a field, and whatever is lacking or too much."""
+def test_msgspec_changes_neither_values_nor_errors(changed: dict[str, str], dropped: set[str]) -> None:
+    """For any value of a field, and for missing and additional fields."""
     pairs = {key: json.dumps(value) for key, value in EXAMPLE.items() if key not in dropped} | changed
     content = ("{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in pairs.items()) + "}").encode()
     assert outcome(content, decode_record) == outcome(content, by_pydantic)
@@ -54,6 +53,6 @@ def test_decoding_changes_neither_verdict_nor_words_nor_values(changed: dict[str
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"NaN", b"\xff", b'{"age"', b"[" * 100_000, b'{"\xff": 1}', b"{} {}"]
 )
-def test_what_is_no_record_at_all_gets_pydantics_words(content: bytes) -> None:
-    """The sieve's own complaints are never heard."""
+def test_what_is_not_a_record_gets_pydantics_error(content: bytes) -> None:
+    """msgspec's own errors are never shown."""
     assert outcome(content, decode_record) == outcome(content, by_pydantic)

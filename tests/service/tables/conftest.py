@@ -1,4 +1,4 @@
-"""Tables in every format, and the whole way through them."""
+"""Tables in every format, read, scored and written."""
 
 import io
 import json
@@ -15,8 +15,8 @@ from service.model.predictor import Predictor
 from service.records.errors import Tally
 from service.tables import columns, formats
 from service.tables.formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format
-from service.tables.scoring import schema, score
-from service.tables.source import Limits, opened
+from service.tables.scoring import result_schema, score
+from service.tables.source import Limits, open_source
 from trainer.dataset import Dataset
 
 LINE = json.dumps(EXAMPLE).encode()
@@ -27,7 +27,7 @@ each = pytest.mark.parametrize("format_", FORMATS, ids=lambda f: f.media_type.rp
 
 @pytest.fixture(scope="module")
 def table(cleveland: Dataset) -> pa.Table:
-    """The 303 records, shuffled columns, with two columns more."""
+    """The 303 records with shuffled columns and two additional ones."""
     fields = {
         name: pa.array(column.astype(float), from_pandas=True)
         for name, column in zip(FIELDS, cleveland.rows.T, strict=True)
@@ -39,7 +39,7 @@ def table(cleveland: Dataset) -> pa.Table:
 
 
 def packed(format_: Format, table: pa.Table, rows: int = 1000) -> bytes:
-    """A typed table as a body of this format; NDJSON and CSV as others write them."""
+    """Encode a typed table in this format; NDJSON and CSV as other software writes them."""
     out = io.BytesIO()
     if format_ is ARROW:
         with pa.ipc.new_stream(out, table.schema) as writer:
@@ -56,7 +56,7 @@ def packed(format_: Format, table: pa.Table, rows: int = 1000) -> bytes:
 
 
 def unpacked(format_: Format, body: bytes) -> list[dict[str, Any]]:
-    """An answer as rows."""
+    """Decode results to rows."""
     if format_ is ARROW:
         return list(pa.ipc.open_stream(body).read_all().to_pylist())
     if format_ is PARQUET:
@@ -72,13 +72,12 @@ def unpacked(format_: Format, body: bytes) -> list[dict[str, Any]]:
 
 
 class Pieces:
-    """A source that gives its pieces as they are."""
+    """A source that returns one given piece per read."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.pieces, self.rest = iter(pieces), b""
 
     def read(self, size: int, /) -> bytes:
-        """See Source."""
         while not self.rest:
             piece = next(self.pieces, None)
             if piece is None:
@@ -88,7 +87,7 @@ class Pieces:
         return out
 
 
-ROOMY = Limits()
+DEFAULT_LIMITS = Limits()
 
 
 def through(
@@ -99,15 +98,15 @@ def through(
     report: bool = True,
     keep: Sequence[str] = (),
     answer: Format | None = None,
-    limits: Limits = ROOMY,
+    limits: Limits = DEFAULT_LIMITS,
     packing: str | None = None,
 ) -> tuple[bytes, Tally]:
-    """A body all the way to its answer."""
+    """Read, score and write a body; return the results and the counts."""
     pieces = Pieces([body] if isinstance(body, bytes) else body)
-    table = source.read(opened(pieces, packing, limits), columns.keep(",".join(keep)), limits)
+    table = source.read(open_source(pieces, packing, limits), columns.parse_keep(",".join(keep)), limits)
     tally = Tally()
     batches = score(table.chunks, model, table.kept, report=report, tally=tally)
-    written = (answer or source).write(schema(table.kept, model, report), batches)
+    written = (answer or source).write(result_schema(table.kept, model, report), batches)
     return b"".join(bytes(piece) for piece in written), tally
 
 

@@ -1,4 +1,4 @@
-"""Tables are held to PatientRecord's rules, with its words: cell for cell, in every format."""
+"""Tables are validated by PatientRecord's rules, with its error texts, cell for cell, in every format."""
 
 import json
 import math
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 def by_record(rows: list[Row]) -> list[RowFault]:
-    """What PatientRecord says of rows, one by one, as JSON."""
+    """The faults that PatientRecord finds in rows, one by one, as JSON."""
     found = []
     for number, row in enumerate(rows):
         found += [RowFault(number, *fault) for fault in judge(parse(json.dumps(row).encode()))[1]]
@@ -29,7 +29,7 @@ def by_record(rows: list[Row]) -> list[RowFault]:
 
 
 def numbers(field: Measurement) -> st.SearchStrategy[Any]:
-    """What may stand in a field's cell: right, wrong by the least or by far, or missing; whole, or a float."""
+    """A field's cell: valid, just outside the range, far outside, or missing; an integer or a float."""
     edges = [float(edge) for edge in (field.low, field.high, *field.codes)]
     near = [math.nextafter(edge, to) for edge in edges for to in (-math.inf, math.inf)]
     odd = [-0.0, 0.5, 1.5, 1e308, 5e-324, 2.0**53 + 2, 2.0**64, 10**40, -(10**18), 2**63]
@@ -65,7 +65,7 @@ CELLS = {
 
 
 def judged(format_: Format, body: bytes, model: Predictor, rows: int) -> list[RowFault]:
-    """The faults that were found; that the answers tell the same story is checked on the way."""
+    """The faults of a table, after checking that its results report the same."""
     answer, tally = through(format_, body, model)
     answers = unpacked(NDJSON, through(format_, body, model, answer=NDJSON)[0])
     assert len(unpacked(format_, answer)) == len(answers) == tally.rows == rows
@@ -73,15 +73,15 @@ def judged(format_: Format, body: bytes, model: Predictor, rows: int) -> list[Ro
     assert [row for row, found in enumerate(answers) if found["error"]] == sorted(bad)
     for row, found in enumerate(answers):
         assert (found["probability"] is None) == (found["heart_disease"] is None) == (row in bad)
-        said = [f"{fault.column}: {fault.reason}" for fault in tally.faults if fault.row == row]
-        assert (found["error"] or "") == " | ".join(said)
+        expected = [f"{fault.column}: {fault.reason}" for fault in tally.faults if fault.row == row]
+        assert (found["error"] or "") == " | ".join(expected)
     assert (tally.bad, tally.total) == (len(bad), len(tally.faults))
     return tally.faults
 
 
 @pytest.mark.parametrize("cells", CELLS)
 def test_ndjson_is_judged_as_the_record_judges(predictor: Predictor, cells: str) -> None:
-    """Whatever JSON can hold, whether the neighbours are good or not."""
+    """Any JSON value, beside valid and invalid rows."""
 
     @given(CELLS[cells])
     @settings(deadline=None)
@@ -105,7 +105,7 @@ def test_csv_is_judged_as_the_record_judges(predictor: Predictor, rows: list[Row
 @given(ROWS)
 @settings(deadline=None)
 def test_doubles_are_judged_as_the_record_judges(predictor: Predictor, format_: Format, rows: list[Row]) -> None:
-    """In either format of columns."""
+    """In both columnar formats."""
     rows = [{name: None if cell is None else float(cell) for name, cell in row.items()} for row in rows]
     table = pa.table({name: pa.array([row[name] for row in rows], pa.float64()) for name in FIELDS})
     assert judged(format_, packed(format_, table), predictor, len(rows)) == by_record(rows)

@@ -1,4 +1,4 @@
-"""What is cut off, damaged or made to burst is never taken for a whole table, and breaks nothing."""
+"""A table that is cut off, damaged or a decompression bomb is refused and breaks nothing."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ from tests.service.tables.conftest import CELLS, HEADER, each, packed, through
 def test_a_body_cut_off_anywhere_is_never_taken_for_a_whole_one(
     predictor: Predictor, table: pa.Table, format_: Format
 ) -> None:
-    """Of formats that say where they end. CSV and NDJSON do not: HTTP says it for them, and a cut line is a bad row."""
+    """For formats that mark their end. CSV and NDJSON do not: HTTP marks it, and a cut line is an invalid row."""
     body = packed(format_, table.select(FIELDS).slice(0, 20), 5)
     for end in range(0, len(body) - 1, 7):
         try:
@@ -35,8 +35,10 @@ def test_a_body_cut_off_anywhere_is_never_taken_for_a_whole_one(
 
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
 @each
-def test_a_packed_table(predictor: Predictor, table: pa.Table, format_: Format, packing: str) -> None:
-    """Both packings, in pieces, two members one after the other; cut off or damaged it is refused."""
+def test_a_compressed_table_is_read_and_refused_when_damaged(
+    predictor: Predictor, table: pa.Table, format_: Format, packing: str
+) -> None:
+    """Both compressions, in pieces, with two members; refused when cut off or damaged."""
     body = packed(format_, table.select(FIELDS), 100)
     half = len(body) // 2
     small = b"".join(pa.compress(part, packing, asbytes=True) for part in (body[:half], body[half:]))
@@ -50,7 +52,7 @@ def test_a_packed_table(predictor: Predictor, table: pa.Table, format_: Format, 
 
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
 def test_a_bomb_is_refused(predictor: Predictor, packing: str) -> None:
-    """By what comes out of it, and by how much more that is than what went in."""
+    """By its decompressed size, and by the ratio of that to its compressed size."""
     bomb = pa.compress(HEADER + b"\n" * 50_000_000, packing, asbytes=True)
     with pytest.raises(TooLarge, match="200 times"):
         through(CSV, bomb, predictor, packing=packing)
@@ -59,7 +61,7 @@ def test_a_bomb_is_refused(predictor: Predictor, packing: str) -> None:
 
 
 def test_a_bomb_in_arrow_is_refused_before_it_is_unpacked(predictor: Predictor) -> None:
-    """By what its buffers say of themselves."""
+    """By the sizes that its buffers declare."""
     batch = pa.record_batch({name: pa.array(np.full(2_000_000, EXAMPLE[name], float)) for name in FIELDS})
     out = io.BytesIO()
     with pa.ipc.new_stream(out, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
@@ -72,14 +74,14 @@ def test_a_bomb_in_arrow_is_refused_before_it_is_unpacked(predictor: Predictor) 
 
 
 def test_a_bomb_in_parquet_is_refused_before_it_is_unpacked(predictor: Predictor) -> None:
-    """By what its footer says."""
+    """By the sizes in its footer."""
     body = packed(PARQUET, pa.table({name: pa.array(np.full(2_000_000, EXAMPLE[name], float)) for name in FIELDS}))
-    with pytest.raises(TooLarge, match="Unpacked"):
+    with pytest.raises(TooLarge, match="Decompressed"):
         through(PARQUET, body, predictor, limits=Limits(unpacked=100_000))
 
 
 def test_a_line_without_end_is_refused(predictor: Predictor) -> None:
-    """It would have to be held."""
+    """It would have to be in memory as a whole."""
     for format_, start in ((CSV, HEADER + b'\n"'), (NDJSON, b'{"')):
         with pytest.raises(TooLarge):
             through(format_, [start, *[b"x" * 100_000] * 30], predictor)
@@ -101,10 +103,10 @@ def test_more_after_the_end_of_an_arrow_stream_is_refused(predictor: Predictor, 
 @given(data=st.binary(max_size=300), at=st.integers(0, 2000))
 @settings(deadline=None, max_examples=600)
 @pytest.mark.parametrize("format_", [ARROW, PARQUET], ids=["arrow", "parquet"])
-def test_noise_in_a_binary_format_is_refused_or_read_and_breaks_nothing(
+def test_random_bytes_in_a_binary_format_is_refused_or_read_and_breaks_nothing(
     predictor: Predictor, table: pa.Table, format_: Format, data: bytes, at: int
 ) -> None:
-    """A damaged byte may pass for a value; it never is a crash or an error of another kind."""
+    """A damaged byte may read as a value; it never causes a crash or an error of another type."""
     body = packed(format_, table.select(FIELDS).slice(0, 3))
     at %= len(body)
     with contextlib.suppress(RecordError):

@@ -1,4 +1,4 @@
-"""Every format, however it is cut and spelled: no row is lost, and what cannot be read is said."""
+"""Every format, split and spelled in any way: no row is lost, and unreadable rows are reported."""
 
 import datetime
 import io
@@ -17,14 +17,14 @@ from patient.record import EXAMPLE, FIELDS, measurements
 from service.model.predictor import Predictor
 from service.records.errors import ColumnsError, TableError
 from service.tables import columns
-from service.tables.formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format, of_name
+from service.tables.formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format, format_of_file
 from tests.service.tables.conftest import CELLS, HEADER, LINE, each, packed, through, unpacked
 from trainer.dataset import Dataset
 
 
 @each
 @pytest.mark.parametrize("answer", FORMATS, ids=lambda f: f.media_type.rpartition("/")[2])
-def test_every_format_is_answered_in_every_format(
+def test_every_format_is_scored_and_written_in_every_format(
     table: pa.Table, cleveland: Dataset, predictor: Predictor, format_: Format, answer: Format
 ) -> None:
     """The model's own probabilities, row for row, and the kept columns unchanged."""
@@ -38,7 +38,7 @@ def test_every_format_is_answered_in_every_format(
         [name for name, cell in zip(FIELDS, row, strict=True) if np.isnan(cell)] for row in cleveland.rows
     ]
     for name in ("mrn", "a,b"):
-        empty = "" if answer is CSV else None  # CSV knows no null
+        empty = "" if answer is CSV else None  # CSV has no null
         assert [row[name] or empty for row in rows] == [cell or empty for cell in table[name].to_pylist()]
     assert list(rows[0]) == ["mrn", "a,b", "probability", "heart_disease", "missing"]
 
@@ -49,7 +49,7 @@ def test_every_format_is_answered_in_every_format(
 def test_the_pieces_of_a_body_do_not_matter(
     predictor: Predictor, format_: Format, sizes: list[int], table: pa.Table
 ) -> None:
-    """Wherever the network cuts it, in a cell, a quote or a header: the answer is the same."""
+    """Results are the same wherever the network splits the body: in a cell, a quote or the header."""
     body = packed(format_, table.slice(0, 12), 5)
     pieces, start = [], 0
     for size in sizes * (len(body) // sum(sizes) + 1):
@@ -82,10 +82,8 @@ TYPES: list[tuple[pa.Array, bool]] = [
 
 
 @pytest.mark.parametrize(("array", "good"), TYPES, ids=lambda x: str(getattr(x, "type", x)))
-def test_numbers_of_any_width_are_widened_and_nothing_else_is_taken(
-    predictor: Predictor, array: pa.Array, good: bool
-) -> None:
-    """Age as each type of Arrow: a number or a bad row, and no cast in between."""
+def test_only_numbers_are_accepted_as_numbers_of_any_width(predictor: Predictor, array: pa.Array, good: bool) -> None:
+    """Age in each Arrow type is a number or an invalid row; nothing is cast silently."""
     arrays = [array if name == "age" else pa.array([EXAMPLE[name]]) for name in FIELDS]
     table = pa.RecordBatch.from_arrays(arrays, FIELDS)
     out = io.BytesIO()
@@ -122,7 +120,7 @@ def test_numbers_of_any_width_are_widened_and_nothing_else_is_taken(
 )
 @pytest.mark.parametrize("neighbour", ["", "x"], ids=["good", "bad"])
 def test_a_cell_of_csv(predictor: Predictor, cell: str, missing: bool, good: bool, neighbour: str) -> None:
-    """It means the same whether or not another row of the table is bad."""
+    """A cell means the same whether another row of the table is valid or not."""
     other = CELLS.replace(b"233", neighbour.encode() or b"233")
     body = HEADER + b"\n" + CELLS.replace(b"233", cell.encode()) + b"\n" + other
     answer, tally = through(CSV, body, predictor, answer=NDJSON)
@@ -144,13 +142,13 @@ def test_a_cell_of_csv(predictor: Predictor, cell: str, missing: bool, good: boo
     ids=["mark", "crlf", "cr", "blank", "notes", "quoted"],
 )
 def test_a_spelling_of_csv(predictor: Predictor, body: bytes) -> None:
-    """As Excel, Windows and others write it: one row, and good."""
+    """As Excel, Windows and others write it: one valid row."""
     _, tally = through(CSV, body, predictor)
     assert (tally.rows, tally.bad) == (1, 0)
 
 
 def test_a_row_of_csv_with_another_number_of_cells_keeps_its_place(predictor: Predictor) -> None:
-    """It is a bad row, and its neighbours are not."""
+    """It is one invalid row; its neighbours stay valid."""
     rows = [CELLS, b"1,2", CELLS, CELLS + b",1", CELLS]
     answer, tally = through(
         CSV, b"\n".join([HEADER + b",mrn", *(row + b",m" for row in rows)]), predictor, keep=["mrn"]
@@ -183,7 +181,7 @@ def test_a_row_of_csv_with_another_number_of_cells_keeps_its_place(predictor: Pr
     ids=range(14),
 )
 def test_a_bad_line_of_ndjson_keeps_its_place(predictor: Predictor, line: bytes, column: str, reason: str) -> None:
-    """Whatever it is, it is one bad row, and its neighbours are none."""
+    """It is one invalid row; its neighbours stay valid."""
     answer, tally = through(NDJSON, b"\n".join([LINE, line, b"", LINE]), predictor)
     assert [row["error"] is None for row in unpacked(NDJSON, answer)] == [True, False, True]
     assert tally.faults == [(1, column, reason)]
@@ -198,7 +196,7 @@ def test_a_bad_line_of_ndjson_keeps_its_place(predictor: Predictor, line: bytes,
 )
 @settings(deadline=None)
 def test_what_ndjson_keeps_is_the_same_json(predictor: Predictor, values: list[Any]) -> None:
-    """Colons, quotes, nested and escaped; only a doubled key of its own makes a row bad."""
+    """Colons, quotes, nesting and escapes survive; a duplicate key makes the row invalid."""
     body = "\n".join(json.dumps({**EXAMPLE, "visit": value}) for value in values).encode()
     answer, tally = through(NDJSON, body, predictor, keep=["visit"], report=False)
     assert [row["visit"] for row in unpacked(NDJSON, answer)] == values
@@ -209,7 +207,7 @@ def test_what_ndjson_keeps_is_the_same_json(predictor: Predictor, values: list[A
     ]
 
 
-@each
+@pytest.mark.parametrize("format_", [CSV, ARROW, PARQUET], ids=["csv", "arrow", "parquet"])
 @pytest.mark.parametrize(
     ("change", "keep", "wrong"),
     [
@@ -223,35 +221,71 @@ def test_what_ndjson_keeps_is_the_same_json(predictor: Predictor, values: list[A
 def test_other_columns_are_refused_by_name_before_the_first_row(
     predictor: Predictor, table: pa.Table, format_: Format, change: Any, keep: list[str], wrong: list[str]
 ) -> None:
-    """Of tables with a header; JSON has columns line by line, and what is wrong with a line is its own fault."""
+    """In formats with a header; in JSON each record has its own keys, so its faults are its own."""
     body = packed(format_, change(table))
-    if format_ in (JSON, NDJSON) and wrong != ["error"]:
-        return
     with pytest.raises(ColumnsError) as caught:
         through(format_, body, predictor, keep=keep)
     assert [name for name, _ in caught.value.columns] == wrong
 
 
-def test_a_doubled_column_is_refused_by_name() -> None:
-    """A field or another one."""
+@pytest.mark.parametrize("format_", [JSON, NDJSON], ids=["json", "ndjson"])
+def test_a_key_with_the_name_of_a_result_is_refused_before_the_first_row(
+    predictor: Predictor, table: pa.Table, format_: Format
+) -> None:
+    """`keep=*` takes the keys of the first record."""
+    body = packed(format_, table.rename_columns([{"mrn": "error"}.get(name, name) for name in table.column_names]))
+    with pytest.raises(ColumnsError, match="error: The result has a column of this name"):
+        through(format_, body, predictor, keep=["*"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"null",
+        LINE.replace(b"63", b"NaN"),
+        LINE.replace(b"63", b'"63"'),
+        LINE[:-1] + b', "age": 64}',
+        LINE.replace(b'"age": 63, ', b""),
+        LINE[:-1] + b', "visit": 1}',
+    ],
+    ids=["null", "nan", "text", "duplicate", "missing", "unknown"],
+)
+def test_an_array_and_ndjson_report_the_same_faults_and_keep_the_values_of_invalid_rows(
+    predictor: Predictor, line: bytes
+) -> None:
+    """Both use the decoder of POST /predict."""
+    lines = [text.replace(b"{", b'{"note": [7], ', 1) for text in (LINE, line, LINE)]
+    array, ndjson = (
+        through(format_, body, predictor, keep=["note"], answer=NDJSON)
+        for format_, body in ((JSON, b"[%b]" % b",".join(lines)), (NDJSON, b"\n".join(lines)))
+    )
+    assert array[0] == ndjson[0]
+    assert array[1].faults == ndjson[1].faults
+    assert [fault.row for fault in array[1].faults] == [1]
+    kept = None if line == b"null" else [7]
+    assert [row["note"] for row in unpacked(NDJSON, array[0])] == [[7], kept, [7]]
+
+
+def test_a_duplicate_column_is_refused_by_name() -> None:
+    """A field or a kept column."""
     for names in ([*FIELDS, "age"], [*FIELDS, "mrn", "mrn"]):
         with pytest.raises(ColumnsError) as caught:
-            columns.kept(names, ("*",))
-        assert caught.value.columns == [(names[-1], "The column is there twice")]
+            columns.check_header(names, ("*",))
+        assert caught.value.columns == [(names[-1], "The column occurs twice")]
 
 
 def test_a_table_without_a_header_is_refused_and_its_first_patient_not_repeated() -> None:
-    """The first line of such a table is a patient."""
+    """The first line of such a table is a patient's."""
     for names in (CELLS.decode().split(","), [*CELLS.decode().split(",")[:-1], "Jane"]):
         with pytest.raises(ColumnsError) as caught:
-            columns.kept(names, ())
+            columns.check_header(names, ())
         assert "145" not in str(caught.value)
         assert "2.3" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a\\x00", 'a"b', "a\\\\b", "\\n"])
 def test_names_that_json_must_escape_are_refused(predictor: Predictor, name: str) -> None:
-    """Asked for by name or by `*`: a refusal that names the column, no fault."""
+    """Kept by name or by `*`: the error names the column."""
     line = json.dumps(EXAMPLE | {name: 1}).encode()
     for format_, body in ((NDJSON, line), (JSON, b"[%s]" % line)):
         for keep in ([name], ["*"]):
@@ -260,7 +294,7 @@ def test_names_that_json_must_escape_are_refused(predictor: Predictor, name: str
 
 
 def test_a_line_that_is_not_utf_8_is_a_bad_row(predictor: Predictor) -> None:
-    """In a key or in a kept value, with a good line beside it."""
+    """In a key or in a kept value; the line beside it stays valid."""
     good = json.dumps(EXAMPLE).encode()
     for bad in (good.replace(b'"age"', b'"a\xffe"'), good[:-1] + b',"note":"\xff"}'):
         for keep in ([], ["note"], ["*"]):
@@ -272,14 +306,14 @@ def test_a_line_that_is_not_utf_8_is_a_bad_row(predictor: Predictor) -> None:
 def test_csv_that_is_not_utf_8_is_refused_also_where_a_row_is_too_long(
     predictor: Predictor, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """pyarrow would print the bytes of a row that it skips."""
+    """pyarrow would print the bytes of a skipped row."""
     with pytest.raises(TableError, match="not UTF-8"):
         through(CSV, ",".join(EXAMPLE).encode() + b"\n" + b"1,\xff" * 20 + b"\n", predictor)
     assert capfd.readouterr().err == ""
 
 
-def test_a_batch_without_rows_is_no_line(predictor: Predictor, table: pa.Table) -> None:
-    """Between others, as a sender that filters makes them."""
+def test_a_batch_without_rows_gives_no_results(predictor: Predictor, table: pa.Table) -> None:
+    """Between others, as software that filters writes them."""
     batch = table.select(FIELDS).to_batches()[0]
     out = io.BytesIO()
     with pa.ipc.new_stream(out, batch.schema) as writer:
@@ -291,10 +325,9 @@ def test_a_batch_without_rows_is_no_line(predictor: Predictor, table: pa.Table) 
 
 
 @pytest.mark.parametrize("keep", ["age", "mrn,probability", "missing"])
-def test_what_cannot_be_kept_is_refused(keep: str) -> None:
-    """The fields, and the names of the answer."""
+def test_fields_and_result_columns_cannot_be_kept(keep: str) -> None:
     with pytest.raises(ColumnsError):
-        columns.keep(keep)
+        columns.parse_keep(keep)
 
 
 def test_arrow_files_are_read_too(predictor: Predictor, table: pa.Table) -> None:
@@ -306,10 +339,9 @@ def test_arrow_files_are_read_too(predictor: Predictor, table: pa.Table) -> None
     assert (tally.rows, tally.bad) == (303, 0)
 
 
-def test_formats_go_by_the_names_of_files() -> None:
-    """Packed or not, in any case."""
-    assert of_name("a/b.CSV.gz") == (CSV, "gzip")
-    assert of_name("b.parquet") == (PARQUET, None)
-    assert of_name("b.jsonl.zst") == (NDJSON, "zstd")
-    assert of_name("gz") is None
-    assert of_name("b.xlsx") is None
+def test_a_files_name_tells_its_format_and_compression() -> None:
+    assert format_of_file("a/b.CSV.gz") == (CSV, "gzip")
+    assert format_of_file("b.parquet") == (PARQUET, None)
+    assert format_of_file("b.jsonl.zst") == (NDJSON, "zstd")
+    assert format_of_file("gz") is None
+    assert format_of_file("b.xlsx") is None
