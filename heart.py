@@ -9,8 +9,8 @@ from patient.command_line import HELP, LazyGroup
 
 SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 COMMANDS = {
-    "predict": ("Predict the probability that a patient has heart disease.", "service.cli.patient:predict"),
-    "explain": ("Show what each measurement adds to the probability.", "service.cli.patient:explain"),
+    "predict": ("Predict the probability that a patient has heart disease.", "service.cli.predict:predict"),
+    "explain": ("Show what each measurement adds to the probability.", "service.cli.predict:explain"),
     "score": ("Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"),
     "serve": ("Serve predictions over HTTP.", "service.__main__:serve"),
     "train": ("Train and evaluate the network, and make it the next version.", "trainer.__main__:train"),

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 from click.shell_completion import CompletionItem
@@ -33,7 +33,7 @@ class FieldType(click.ParamType[str]):
 
     def __init__(self, annotation: Any) -> None:
         """annotation: of the field; of `T | None`, T counts."""
-        if get_origin(annotation) is UnionType:
+        if get_origin(annotation) in (Union, UnionType):
             [annotation] = [kind for kind in get_args(annotation) if kind is not NoneType]
         self.choices = get_args(annotation) if get_origin(annotation) is Literal else ()
         self.is_path = annotation is Path
@@ -64,7 +64,7 @@ class FieldOption(click.Option):
         extra, default = super().get_help_extra(ctx), self.field.default
         if isinstance(default, bool):
             extra["default"] = "on" if default else "off"
-        elif default not in (None, []):
+        elif default not in (None, "", []):
             extra["default"] = ",".join(map(str, default)) if isinstance(default, list) else str(default)
         return extra
 

@@ -1,4 +1,4 @@
-"""Tables through a model of this process."""
+"""Score tables by a model in this process."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,26 +16,25 @@ from service.tables.source import Source, opened
 
 
 class Local:
-    """An Engine. content: the model's file, from which `load` has made the predictor."""
+    """An Engine. content: the model file that the predictor was loaded from."""
 
     def __init__(self, predictor: Predictor, content: bytes, job: Job) -> None:
         self.predictor, self.content, self.job = predictor, content, job
         self.identity = self.identity_on(predictor.provider)
 
     def identity_on(self, provider: str) -> str:
-        """What the same model is on this execution provider: another may round the last digit otherwise."""
+        """Return the identity of the model on an execution provider: another may round the last digit differently."""
         return f"version {self.predictor.version}, {hashlib.sha256(self.content).hexdigest()}, {provider}"
 
     @classmethod
     def load(cls, models: Path, provider: Provider, gpu: GpuOptions, job: Job) -> "Local":
-        """With the highest version. Raises ArtefactError and ProviderError."""
+        """Load the highest version. Raises ArtefactError and ProviderError."""
         predictor = load(models, provider, gpu)
         return cls(predictor, (models / predictor.version / FILE).read_bytes(), job)
 
     def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
-        """See Engine."""
         came, job = Kind(part.came), self.job
-        if came.format is not PARQUET or came.packing:  # which is read where it is, if it can be
+        if came.format is not PARQUET or came.packing:  # uncompressed Parquet is read in place
             source = opened(source, came.packing, LIMITS)
         table = came.format.read(source, job.keep, LIMITS)
         out = schema(table.kept, self.predictor, job.report)

@@ -27,14 +27,20 @@ class Core:
     """What the clients for threads and for asyncio share. See Client for its arguments."""
 
     def __init__(
-        self, url: str, key: str | None, timeout: float, deadline: float, context: ssl.SSLContext | None
+        self,
+        url: str,
+        key: str | None,
+        timeout: float,
+        deadline: float,
+        context: ssl.SSLContext | None,
+        retry: bool = True,
     ) -> None:
         if key is not None and not KEY.fullmatch(key):
             raise ValueError("the key is none: it has characters that no key has")
         if not timeout > 0 or not deadline > 0:
             raise ValueError("timeout and deadline are seconds, above 0")
         self.pool = Pool(Address.of(url, context))
-        self.key, self.timeout, self.deadline = key, timeout, deadline
+        self.key, self.timeout, self.deadline, self.retry = key, timeout, deadline, retry
 
     def do(self, call: Call[T], request_id: str | None, stop: Stop) -> T:
         """The answer to a call. Raises ServiceError."""
@@ -58,7 +64,7 @@ class Core:
                 return attempt()
             except Unavailable as error:
                 wait = None if error.after is None else error.after + pause
-                if wait is None or time.monotonic() + wait > until or stop.stopped.wait(wait):
+                if not self.retry or wait is None or time.monotonic() + wait > until or stop.stopped.wait(wait):
                     raise
         raise AssertionError  # there is always another pause
 

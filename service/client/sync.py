@@ -23,6 +23,7 @@ class Client:
     key: of the service, where it needs one
     timeout: seconds that one attempt waits for a connection, or for the next bytes of an answer
     deadline: seconds for all attempts of a call; of a table, until the last one begins
+    retry: whether there is more than one attempt
 
     Every call raises ServiceError (see service/client/errors.py). `request_id` is the id under which the service's log
     speaks of the request, up to 128 letters, digits and _.:- ; by default a new one. Exceptions tell it.
@@ -36,8 +37,9 @@ class Client:
         timeout: float = 10,
         deadline: float = 30,
         context: ssl.SSLContext | None = None,
+        retry: bool = True,
     ) -> None:
-        self._core = Core(url, key, timeout, deadline, context)
+        self._core = Core(url, key, timeout, deadline, context, retry)
 
     def predict(self, record: Record, *, request_id: str | None = None) -> Prediction:
         """The probability for one patient: a PatientRecord, or a mapping with all 13 fields, None = not taken."""

@@ -58,12 +58,12 @@ def test_without_ray_it_says_how_to_install_it(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.modules["ray"] = None
-from service.cli.score import main
-sys.exit(main(["{tmp_path}/in", "{tmp_path}/out", "--engine", "ray"]))
+from service.cli.score import score
+sys.exit(score(["{tmp_path}/in", "{tmp_path}/out", "--engine", "ray"]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("score: --engine ray needs Ray: pip install ")
+    assert done.stderr.startswith("score: --engine ray requires Ray: pip install ")
     assert done.stderr.count("\n") == 1
 
 
