@@ -215,7 +215,7 @@ def test_ctrl_c_says_so_and_leaves_nothing_half(tmp_path: Path) -> None:
     with started(source, tmp_path / "out.csv", *KEEP) as first:
         until_it_writes(first, tmp_path)
         first.send_signal(signal.SIGINT)
-        assert first.communicate()[1] == b"score: interrupted; parts that are finished stay\n"
+        assert first.communicate()[1] == b"score: interrupted; finished parts are kept\n"
     assert first.returncode == 130
     assert [file.name for file in tmp_path.iterdir()] == ["in.csv"]
 
