@@ -12,7 +12,7 @@ COMMANDS = {
     "predict": ("Predict the probability that a patient has heart disease.", "service.cli.predict:predict"),
     "explain": ("Show what each measurement adds to the probability.", "service.cli.predict:explain"),
     "score": ("Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"),
-    "serve": ("Serve predictions over HTTP.", "service.__main__:serve"),
+    "serve": ("Serve predictions over HTTP.", "service.__main__:main"),
     "train": ("Train and evaluate the network, and make it the next version.", "trainer.__main__:train"),
     "completion": ("Print the code for completion in bash, zsh or fish.", "heart:completion"),
 }

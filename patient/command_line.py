@@ -86,25 +86,20 @@ def parse(model: type[M], words: Mapping[str, Any]) -> M:
     """
     from pydantic import ValidationError
 
-    given = {name: word for name, word in words.items() if word is not None and word != ()}
-    values = {
-        name: _items(word)
-        if isinstance(word, tuple)
-        else None
-        if word == "null" and _is_optional(model, name)
-        else word
-        for name, word in given.items()
-    }
+    values: dict[str, Any] = {}
+    for name, word in words.items():
+        if isinstance(word, tuple):
+            values |= {name: _items(word)} if word else {}
+        elif word == "null" and model.model_fields[name].default is None:
+            values[name] = None
+        elif word is not None:
+            values[name] = word
     try:
         return model(**values)
     except ValidationError as error:
         prefix = str(model.model_config.get("env_prefix", ""))
         faults = (f"{_spelling(str(e['loc'][0]), prefix)}: {e['msg']}" for e in error.errors(include_url=False))
         raise SettingsError("; ".join(faults)) from None
-
-
-def _is_optional(model: "type[BaseModel]", name: str) -> bool:
-    return model.model_fields[name].default is None
 
 
 def _items(words: Sequence[str]) -> list[Any]:

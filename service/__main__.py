@@ -46,9 +46,6 @@ def _serve(**words: Any) -> None:
     server.serve(settings, registry, metrics)
 
 
-serve = click.Command("serve", HELP, _serve, options(Settings), help=ABOUT)
-
-
 @click.group(
     cls=LazyGroup,
     lazy={

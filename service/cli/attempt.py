@@ -75,8 +75,8 @@ def attempt(
     tally = Tally()
     try:
         with closing(_open(part, source)) as file:
-            pieces = engine.answer(file, part, tally)
-            pieces = compress(pieces, Kind(part.to).packing)
+            pieces = engine.score(file, part, tally)
+            pieces = compress(pieces, Kind(part.target_kind).packing)
             path = None
             if part.target == PIPE:
                 # If an invalid row refuses the table, stdout must stay empty: hold the output until it is complete.
@@ -132,7 +132,7 @@ def _open(part: Part, system: fs.FileSystem) -> Metered:
         return Metered(_Pipe(sys.stdin.buffer))
     if part.size is None:
         return Metered(_Pipe(open(part.path, "rb")))  # noqa: PTH123  # `attempt` closes it
-    came = Kind(part.came)
-    if came.format is PARQUET and not came.packing:
+    source_kind = Kind(part.source_kind)
+    if source_kind.format is PARQUET and not source_kind.packing:
         return Seekable(system.open_input_file(part.path))
     return Metered(system.open_input_stream(part.path, compression=None))

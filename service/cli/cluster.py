@@ -68,7 +68,7 @@ class Scorer:
         source, target = self.systems
         parts = [Part(**json.loads(text)) for text in batch["part"]]
         made = [attempt(self.engine, self.job, part, source, target, self.folder, _ignore) for part in parts]
-        return {"outcome": [json.dumps(outcome.as_dict()) for outcome in made]}
+        return {"outcome": [json.dumps(asdict(outcome)) for outcome in made]}
 
 
 def _ignore(_read: int, _rows: int) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -88,16 +88,16 @@ class Part:
 
     name: of the part within a folder of parts, and in messages
     size, changed: of the input, in bytes and ns; None and 0 if it is not a file
-    came, to: kinds of the input and of the output
+    source_kind, target_kind: formats by suffix, such as csv.gz
     """
 
     name: str
     path: str
     size: int | None
     changed: int
-    came: str
+    source_kind: str
     target: str
-    to: str
+    target_kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +127,8 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
-        """Return the outcome that `as_dict` was called on."""
+        """Return the outcome of which `values` are the fields, from JSON."""
         return cls(**{**values, "faults": [RowFault(*fault) for fault in values["faults"]]})
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Engine(Protocol):
@@ -139,5 +136,5 @@ class Engine(Protocol):
 
     identity: str
 
-    def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
+    def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         """Yield the output of a table, and count its rows in `tally`. Raises RecordError."""

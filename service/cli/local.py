@@ -10,8 +10,8 @@ from service.model.device import GpuOptions
 from service.model.predictor import Predictor, load
 from service.records.errors import Tally
 from service.settings import Provider
+from service.tables import scoring
 from service.tables.formats import PARQUET
-from service.tables.scoring import schema, score
 from service.tables.source import Source, opened
 
 
@@ -32,11 +32,11 @@ class Local:
         predictor = load(models, provider, gpu)
         return cls(predictor, (models / predictor.version / FILE).read_bytes(), job)
 
-    def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
-        came, job = Kind(part.came), self.job
-        if came.format is not PARQUET or came.packing:  # uncompressed Parquet is read in place
-            source = opened(source, came.packing, LIMITS)
-        table = came.format.read(source, job.keep, LIMITS)
-        out = schema(table.kept, self.predictor, job.report)
-        batches = score(table.chunks, self.predictor, table.kept, report=job.report, tally=tally)
-        return Kind(part.to).write(out, batches, pipe=part.target == "-")
+    def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
+        source_kind, job = Kind(part.source_kind), self.job
+        if source_kind.format is not PARQUET or source_kind.packing:  # uncompressed Parquet is read in place
+            source = opened(source, source_kind.packing, LIMITS)
+        table = source_kind.format.read(source, job.keep, LIMITS)
+        out = scoring.schema(table.kept, self.predictor, job.report)
+        batches = scoring.score(table.chunks, self.predictor, table.kept, report=job.report, tally=tally)
+        return Kind(part.target_kind).write(out, batches, pipe=part.target == "-")

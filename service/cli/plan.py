@@ -47,14 +47,16 @@ class _Found:
     is_explicit: bool  # given by its own name or a glob, not by its folder
 
 
-def make_plan(inputs: Sequence[str], output: str, came: Kind | None, to: Kind | None, parts: bool) -> Plan:
+def make_plan(
+    inputs: Sequence[str], output: str, source_kind: Kind | None, target_kind: Kind | None, parts: bool
+) -> Plan:
     """Plan the inputs and outputs of a command line. parts: OUT is always a folder. Raises Usage and OSError.
 
     One file gives one file; a folder, a glob or several files give a folder, with a part for each under its own name.
     """
     target, out = locate(output)
     if PIPE in (*inputs, output):
-        return _piped(inputs, output, came, to, parts)
+        return _piped(inputs, output, source_kind, target_kind, parts)
     source, found, several = _found(inputs)
     here = target.get_file_info(out).type
     parts |= several or output.endswith("/") or here == fs.FileType.Directory
@@ -62,14 +64,14 @@ def make_plan(inputs: Sequence[str], output: str, came: Kind | None, to: Kind | 
         raise Usage(f"{output}: {'several inputs require a folder' if parts else 'neither a file nor a folder'}")
     own = f"{out}/" if parts and source.equals(target) else None  # outputs of earlier runs are not inputs
     found = [file for file in found if not own or not file.info.path.startswith(own)]
-    kinds = [came or Kind.of(file.info.path) for file in found]
+    kinds = [source_kind or Kind.of(file.info.path) for file in found]
     tables = [(file, kind) for file, kind in zip(found, kinds, strict=True) if kind]
     others = [file for file, kind in zip(found, kinds, strict=True) if not kind]
     if unknown := next((file.name for file in others if file.is_explicit), None):
         raise Usage(f"{unknown}: unknown format, give --format")
     if not tables:
         raise Usage(f"{', '.join(inputs)}: no table found")
-    planned = [_part(file, kind, out, to or Kind.of(output), parts) for file, kind in tables]
+    planned = [_part(file, kind, out, target_kind or Kind.of(output), parts) for file, kind in tables]
     _refuse_clashes(planned, source.equals(target))
     return Plan(planned, source, target, out if parts else None, [file.name for file in others])
 
@@ -96,37 +98,43 @@ def locate(text: str) -> tuple[fs.FileSystem, str]:
     return system, path.rstrip("/")
 
 
-def _piped(inputs: Sequence[str], output: str, came: Kind | None, to: Kind | None, parts: bool) -> Plan:
+def _piped(inputs: Sequence[str], output: str, source_kind: Kind | None, target_kind: Kind | None, parts: bool) -> Plan:
     """Plan one table from stdin or to stdout."""
     if len(inputs) > 1 or parts:
         raise Usage("stdin and stdout take one table and no cluster")
     if inputs[0] == PIPE:
-        if not came:
+        if not source_kind:
             raise Usage("stdin: give --format")
-        one = Part("stdin", PIPE, None, 0, came.name, "", "")
+        one = Part("stdin", PIPE, None, 0, source_kind.name, "", "")
         source: fs.FileSystem = fs.LocalFileSystem()
     else:
         source, found, several = _found(inputs)
-        kind = came or Kind.of(inputs[0])
+        kind = source_kind or Kind.of(inputs[0])
         if several or not kind:
             raise Usage("stdout takes one table" if several else f"{inputs[0]}: unknown format, give --format")
         one = _part(found[0], kind, "", kind, False)
     target, path = locate(output)
-    to = to or Kind.of(output) or Kind(one.came)
+    target_kind = target_kind or Kind.of(output) or Kind(one.source_kind)
     if output != PIPE and target.get_file_info(path).type not in (fs.FileType.NotFound, fs.FileType.File):
         raise Usage(f"{output}: not a file")
     end = PIPE if output == PIPE else path
-    return Plan([Part(one.name, one.path, one.size, one.changed, one.came, end, to.name)], source, target, None, [])
+    return Plan(
+        [Part(one.name, one.path, one.size, one.changed, one.source_kind, end, target_kind.name)],
+        source,
+        target,
+        None,
+        [],
+    )
 
 
-def _part(file: _Found, came: Kind, out: str, to: Kind | None, parts: bool) -> Part:
-    to, name = to or came, file.name
+def _part(file: _Found, source_kind: Kind, out: str, target_kind: Kind | None, parts: bool) -> Part:
+    target_kind, name = target_kind or source_kind, file.name
     if parts:
         own = Kind.of(name)
-        name = f"{name[: -len(own.name) - 1] if own else name}.{to.name}"
+        name = f"{name[: -len(own.name) - 1] if own else name}.{target_kind.name}"
     size = file.info.size if file.info.is_file else None
     target = f"{out}/{name}" if parts else out
-    return Part(name, file.info.path, size, file.info.mtime_ns or 0, came.name, target, to.name)
+    return Part(name, file.info.path, size, file.info.mtime_ns or 0, source_kind.name, target, target_kind.name)
 
 
 def _found(inputs: Sequence[str]) -> tuple[fs.FileSystem, list[_Found], bool]:

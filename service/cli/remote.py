@@ -45,20 +45,22 @@ class Remote:
         digest = hashlib.sha256(self.metadata.model_dump_json().encode()).hexdigest()
         self.identity = f"version {self.version}, {digest}, behind HTTP"
 
-    def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
+    def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         copy = _FirstBytes(source)
         try:
-            yield from self._answer(copy, part, tally)
+            yield from self._score(copy, part, tally)
         except ServiceError as error:
             failure = _as_record_error(error, tally)
             if not str(failure).startswith(EMPTY_BATCH):
                 raise failure from None
             # The service refuses a table without rows, but a folder may hold one.
-            came = Kind(part.came)
-            table = came.format.read(opened(BytesIO(copy.first), came.packing, LIMITS), self.job.keep, LIMITS)
+            source_kind = Kind(part.source_kind)
+            table = source_kind.format.read(
+                opened(BytesIO(copy.first), source_kind.packing, LIMITS), self.job.keep, LIMITS
+            )
             list(table.chunks)  # there are none, but reading to the end closes temporary files
             out = schema(table.kept, self, self.job.report)  # type: ignore[arg-type]  # needs version and metadata only
-            yield from Kind(part.to).write(out, [], pipe=part.target == "-")
+            yield from Kind(part.target_kind).write(out, [], pipe=part.target == "-")
 
     def _client(self) -> Client:
         """Return a client for one request: a connection that the service has closed meanwhile could lose a table."""
@@ -67,14 +69,14 @@ class Remote:
         except ValueError as error:
             raise Usage(f"--url: {error}") from None
 
-    def _answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
-        came, to = Kind(part.came), Kind(part.to)
-        is_json = came.format.json and to.format.json
+    def _score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
+        source_kind, target_kind = Kind(part.source_kind), Kind(part.target_kind)
+        is_json = source_kind.format.json and target_kind.format.json
         with (
             self._client() as client,
             client.score(
                 cast(IO[bytes], source),  # of a file, the client needs `read` only
-                kind=came.name,
+                kind=source_kind.name,
                 to="ndjson" if is_json else "arrows",
                 keep=self.job.keep,
                 on_error="report" if self.job.report else "refuse",
@@ -84,10 +86,10 @@ class Remote:
                 raise TableError("The service's model has changed since this run began: run it again.")
             if not is_json:
                 schema, batches = _read_batches(response, tally)
-                yield from to.write(schema, batches, pipe=part.target == "-")
+                yield from target_kind.write(schema, batches, pipe=part.target == "-")
                 return
             lines = _read_lines(response, tally)
-            if to.format is NDJSON:
+            if target_kind.format is NDJSON:
                 yield from lines
                 return
             model = f'"model_version":{json.dumps(self.version)},"threshold":{json.dumps(response.threshold)}'

@@ -113,9 +113,9 @@ def _run(paths: list[str], given: ScoreOptions, quiet: bool) -> int:
     if not is_ray and (given.ray_address or given.workers):
         raise Usage("--ray-address and --workers require --engine ray")
     job = Job(columns.keep(given.keep), given.on_error == "report")
-    came = Kind.named("--format", given.format) if given.format else None
-    to = Kind.named("--to", given.to) if given.to else None
-    plan = make_plan(paths[:-1], paths[-1], came, to, parts=is_ray)
+    source_kind = Kind.named("--format", given.format) if given.format else None
+    target_kind = Kind.named("--to", given.to) if given.to else None
+    plan = make_plan(paths[:-1], paths[-1], source_kind, target_kind, parts=is_ray)
     for name in plan.others:
         progress.say(f"{name}: skipped, not a table by its name")
     with _executor(given, job) as executor:

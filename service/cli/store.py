@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class Folder:
         assert outcome.hidden
         commit(self.system, outcome.hidden, part.target)
         outcome.hidden = None
-        note = {"made_of": self._made_of(part), "file": self._file(part), "outcome": outcome.as_dict()}
+        note = {"made_of": self._made_of(part), "file": self._file(part), "outcome": asdict(outcome)}
         with hidden_file(self.system, self.notes) as (hidden, stream):
             stream.write(json.dumps(note).encode())
         commit(self.system, hidden, self._note(part))
@@ -125,7 +126,7 @@ class Folder:
         return f"{self.notes}/{part.name}.json"
 
     def _made_of(self, part: Part) -> list[Any]:
-        job = [list(self.job.keep), self.job.report, part.came, part.to]
+        job = [list(self.job.keep), self.job.report, part.source_kind, part.target_kind]
         path = hashlib.sha256(part.path.encode(errors="surrogateescape")).hexdigest()
         return [FORMAT_VERSION, path, part.size, part.changed, job, self.identity]
 

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from patient.command_line import SettingsError, options
-from service.__main__ import serve
+from service.__main__ import main
 from service.model.device import GpuOptions
 from service.settings import ClientSettings, Settings, read_client_key, read_settings, refuse_exposure
 
@@ -137,7 +137,7 @@ def test_a_clients_key_comes_from_the_environment_and_is_not_repeated(monkeypatc
 
 def test_help_shows_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
-        serve(["--help"])
+        main(["--help"])
     assert exited.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     for name, field in Settings.model_fields.items():
@@ -149,12 +149,12 @@ def test_help_shows_every_setting_with_its_default(capsys: pytest.CaptureFixture
 
 def test_an_unknown_option_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
-        serve(["--prot", "8000"])
+        main(["--prot", "8000"])
     assert exited.value.code == 2
     assert "--prot" in capsys.readouterr().err
 
 
 def test_a_wrong_setting_exits_with_1_and_one_line() -> None:
     with pytest.raises(SystemExit) as exited:
-        serve(["--port", "70000"])
+        main(["--port", "70000"])
     assert exited.value.code == "service: --port or HEART_PORT: Input should be less than or equal to 65535"
