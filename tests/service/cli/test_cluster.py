@@ -38,7 +38,7 @@ def test_a_node_that_is_killed_costs_nothing(tmp_path: Path, score: Command) -> 
     assert not list((tmp_path / "ray.parquet/.parts").glob(".writing-*"))
     # What a cluster has finished, one process does not make again.
     assert score(tmp_path / "in", tmp_path / "ray.parquet", *KEEP) == 3
-    assert f"{PARTS} of them made before" in score.said
+    assert f"{PARTS} of them finished before" in score.said
 
 
 def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
