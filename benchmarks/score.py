@@ -23,11 +23,11 @@ import pyarrow.parquet
 
 from benchmarks.results import put
 from service.cli import score
-from service.cli.attempt import InTurn
+from service.cli.attempt import SequentialExecutor
 from service.cli.cluster import joined
 from service.cli.job import Job, Kind
 from service.cli.local import Local
-from service.cli.plan import Executor, plan
+from service.cli.plan import Executor, make_plan
 from service.model.device import GpuOptions
 from trainer.dataset import read
 from trainer.generate import generate
@@ -77,7 +77,7 @@ def by_format(folder: Path, rows: int) -> str:
     for _ in range(ROUNDS):
         for path, seconds in found.items():
             arguments = [str(path), str(folder / path.name.replace("in", "out")), "--quiet", "--provider", "cpu"]
-            seconds.append(timed(lambda asked=arguments: score.main(asked)))  # type: ignore[misc]
+            seconds.append(timed(lambda asked=arguments: score.score(asked, standalone_mode=False)))  # type: ignore[misc]
     best = {path: tuple(map(min, zip(*seconds, strict=True))) for path, seconds in found.items()}
     fastest = min(wall for wall, _ in best.values())
     lines = [
@@ -94,7 +94,7 @@ def by_format(folder: Path, rows: int) -> str:
 def parts(folder: Path, out: Path, begin: Begin) -> dict[str, float]:
     """Score a folder: seconds until the first part exists, and rows per second after that."""
     begun, rows, first = time.perf_counter(), 0, 0.0
-    found = plan([str(folder)], str(out), None, Kind("parquet"), parts=True)
+    found = make_plan([str(folder)], str(out), None, Kind("parquet"), parts=True)
     out.mkdir()
     with begin() as executor:
         for outcome in executor.attempts(found, found.parts, str(out), lambda _read, _rows: None):
@@ -116,7 +116,7 @@ def on_ray(folder: Path, rows: int) -> str:
     job = Job((), False)
     engine = Local.load(MODELS, "cpu", GpuOptions(), job)
     ways: dict[str, Begin] = {
-        "one process": lambda: contextlib.nullcontext(InTurn(engine, job)),
+        "one process": lambda: contextlib.nullcontext(SequentialExecutor(engine, job)),
         "Ray, 1 worker": lambda: joined(engine, "cpu", GpuOptions(), None, 1),
         "Ray, 2 workers": lambda: joined(engine, "cpu", GpuOptions(), None, 2),
     }

@@ -1,63 +1,90 @@
-"""`python -m service`: read the settings, load the model, serve; `score`: score files instead; `key`: make a key."""
+"""`python -m service`: serve predictions over HTTP; subcommands score tables of files and make API keys."""
 
 import logging
 import sys
+from typing import Any
 
-from patient.artefact import ArtefactError
-from service import server
-from service.http import api_keys as keys
-from service.model.device import ProviderError
-from service.model.registry import ModelRegistry
-from service.observe import log as logs
-from service.observe.metrics import Metrics
-from service.settings import SettingsError, from_command_line, refuse_exposure
+import click
+
+from patient.command_line import HELP, LazyGroup, SettingsError, options
+from service.settings import Settings, read_settings, refuse_exposure
 
 log = logging.getLogger("service")
 
+ABOUT = """Serve predictions of heart disease over HTTP.
 
-def main(arguments: list[str] | None = None, program: str | None = None) -> int | str:
-    """Serve until a signal; returns what the process exits with. `program` is what it was called by."""
-    if (arguments := sys.argv[1:] if arguments is None else arguments)[:1] == ["score"]:
-        from service.cli.score import main as score
+Each option is also an environment variable: --max-body is HEART_MAX_BODY. An option takes precedence."""
 
-        return score(arguments[1:])
-    if arguments[:1] == ["key"]:
-        return _key(arguments[1:])
+
+def _serve(**words: Any) -> None:
+    """Serve until a signal; exit with one line if the service cannot start."""
+    from patient.artefact import ArtefactError
+    from service import server
+    from service.http.api_keys import ApiKeys, ApiKeysError
+    from service.model.device import ProviderError
+    from service.model.registry import ModelRegistry
+    from service.observe import log as logs
+    from service.observe.metrics import Metrics
+
     try:
-        settings = from_command_line(arguments, program)
+        settings = read_settings(words)
         refuse_exposure(settings)
         if settings.keys:
-            keys.ApiKeys(settings.keys)  # each worker reads them for itself; here a refusal is one line
+            ApiKeys(settings.keys)  # each worker reads them again; here an error is one line
         logs.to_stderr(settings)
         log.info("loading the model from %s", settings.models)
         metrics = Metrics()
         registry = ModelRegistry(settings, metrics.record_reload)
-        registry.start()  # here and not in the app: a refusal is then one line
-    except (SettingsError, keys.ApiKeysError) as error:
-        return f"service: {error}"
+        registry.start()  # here and not in the app: an error is then one line
+    except (SettingsError, ApiKeysError) as error:
+        sys.exit(f"service: {error}")
     except (ArtefactError, ProviderError) as error:
-        return f"service: will not start: {error}"
+        sys.exit(f"service: will not start: {error}")
     finally:
-        logs.flush()  # before the refusal, which is the last line
+        logs.flush()  # before the error, which is the last line
     log.info("the page: http://%s:%d/   for programs: http://%s:%d/docs", *(settings.host, settings.port) * 2)
     server.serve(settings, registry, metrics)
-    return 0
 
 
-def _key(arguments: list[str]) -> int | str:
-    """The line for the file of keys on stdout; the key itself, this once, on stderr: each can go where it belongs."""
-    if len(arguments) not in (1, 2) or arguments[0].startswith("-"):
-        return "usage: python -m service key NAME [all|metrics] >> FILE"
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "score": ("Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"),
+        "key": ("Make an API key.", "service.__main__:key"),
+    },
+    params=options(Settings),
+    invoke_without_command=True,
+    context_settings=HELP,
+    help=ABOUT,
+)
+@click.pass_context
+def main(ctx: click.Context, /, **words: Any) -> None:
+    if not ctx.invoked_subcommand:
+        _serve(**words)
+    elif any(word not in (None, ()) for word in words.values()):
+        raise click.UsageError(f"Options must come after the subcommand {ctx.invoked_subcommand}.")
+
+
+@click.command(context_settings=HELP)
+@click.argument("name")
+@click.argument("scope", type=click.Choice(["all", "metrics"]), default="all")
+def key(name: str, scope: str) -> None:
+    """Make an API key: its line for the file of keys on stdout, the key itself, this once, on stderr.
+
+    \b
+    python -m service key ward-7 >> keys
+    """
+    from service.http.api_keys import ApiKeysError, new_key
+
     try:
-        key, line = keys.new_key(*arguments)
-    except keys.ApiKeysError as error:
-        return f"service: {error}"
+        secret, line = new_key(name, scope)
+    except ApiKeysError as error:
+        sys.exit(f"service: {error}")
     if sys.stderr.isatty():
-        sys.stderr.write("the key, shown only here: ")
-    sys.stderr.write(f"{key}\n")
+        sys.stderr.write("The key, shown only here: ")
+    sys.stderr.write(f"{secret}\n")
     sys.stdout.write(f"{line}\n")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(prog_name="python -m service")

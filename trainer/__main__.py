@@ -1,56 +1,76 @@
-"""`python -m trainer`: the commands, and how they fail."""
+"""`python -m trainer`: the commands fit, evaluate and generate. TensorFlow is imported when a command runs."""
 
 import sys
-from argparse import ArgumentParser
+from importlib import import_module
+from typing import Any
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, CliSubCommand, SettingsError
+import click
+from click.shell_completion import CompletionItem
+from pydantic import BaseModel
 
 from patient.artefact import ArtefactError
+from patient.command_line import HELP, SettingsError, options, parse
 from trainer import quiet
+from trainer.cli.options import EvaluateOptions, FitOptions, GenerateOptions
 
-with quiet.stderr():  # TensorFlow greets with a dozen lines, whatever it is told
-    from trainer.cli.evaluate import Evaluate
-    from trainer.cli.fit import Fit, NotPromoted
+
+def _command(name: str, about: str, model: type[BaseModel]) -> click.Command:
+    """Return the command whose options are the fields of `model`; `run` in the module of its name does the work."""
+
+    def execute(**words: Any) -> None:
+        try:
+            values = parse(model, words)
+            with quiet.stderr():  # TensorFlow writes a dozen lines when it is imported
+                module = import_module(f"trainer.cli.{name}")
+            module.run(values)
+        except KeyboardInterrupt:
+            sys.exit("trainer: interrupted, nothing written")
+        except (ArtefactError, SettingsError) as error:
+            sys.exit(f"trainer: {error}")
+        except OSError as error:
+            sys.exit(f"trainer: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        except _failures() as error:
+            sys.exit(f"trainer: {error}")
+
+    return click.Command(name, HELP, execute, options(model), help=model.__doc__, short_help=about)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from trainer.cli.fit import NotPromoted
     from trainer.dataset import DatasetError
     from trainer.export import ExportError
-    from trainer.generate import Generate
+
+    return DatasetError, ExportError, NotPromoted
 
 
-class Trainer(BaseSettings, env_prefix="HEART_TRAINER_", cli_prog_name="python -m trainer", cli_kebab_case=True):
-    """Train and judge the heart disease network."""
-
-    fit: CliSubCommand[Fit]
-    evaluate: CliSubCommand[Evaluate]
-    generate: CliSubCommand[Generate]
-
-    def cli_cmd(self) -> None:
-        """Run the command that was named."""
-        CliApp.run_subcommand(self)
+class Trainer(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [*self.commands]  # unsorted
 
 
-def parser(program: str) -> ArgumentParser:
-    """What reads the command line."""
-    return CliSettingsSource[ArgumentParser](Trainer, cli_prog_name=program).root_parser
+class FitByDefault(Trainer):
+    """A group that runs `fit` if the command line names no command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        is_completing_first_word = ctx.resilient_parsing and not args
+        if not is_completing_first_word and (not args or args[0] not in (*self.commands, *ctx.help_option_names)):
+            args = ["fit", *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            return self.commands["fit"].shell_complete(ctx, incomplete)
+        return super().shell_complete(ctx, incomplete)
 
 
-def main(arguments: list[str] | None = None, program: str | None = None) -> int | str:
-    """Run the command line; returns what the process exits with. `program` is what it was called by."""
-    source = CliSettingsSource[ArgumentParser](Trainer, cli_prog_name=program)
-    try:
-        CliApp.run(Trainer, cli_args=arguments, cli_settings_source=source)
-    except ValidationError as error:
-        # A location is the command, its flag, and for a list the place in it.
-        faults = (f"--{str(e['loc'][1]).replace('_', '-')}: {e['msg']}" for e in error.errors(include_url=False))
-        return "trainer: " + "; ".join(faults)
-    except (ArtefactError, DatasetError, ExportError, NotPromoted, SettingsError) as error:
-        return f"trainer: {error}"
-    except OSError as error:
-        return f"trainer: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"
-    except KeyboardInterrupt:
-        return "trainer: interrupted, nothing written"
-    return 0
-
+COMMANDS = [
+    _command("fit", "Train the network and make it the next version.", FitOptions),
+    _command("evaluate", "Cross-validate a network, or validate a trained one.", EvaluateOptions),
+    _command("generate", "Write synthetic patients.", GenerateOptions),
+]
+ABOUT = "Train and evaluate the network."
+main = Trainer("trainer", COMMANDS, context_settings=HELP, help=ABOUT)
+train = FitByDefault("train", COMMANDS, context_settings=HELP, help=f"{ABOUT} Without a command: fit.")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(prog_name="python -m trainer")

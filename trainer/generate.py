@@ -1,4 +1,4 @@
-"""Test data of any size: real patients drawn again and again, each a little changed. They teach nothing new."""
+"""Synthetic tables of any size, for tests and benchmarks: real patients, resampled and jittered."""
 
 from pathlib import Path
 
@@ -6,50 +6,35 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from pydantic import BaseModel, Field
-from pydantic_settings import CliPositionalArg
 
 from patient.encoding import layout, statistics
 from trainer.beside import beside
 from trainer.blocks import COLUMNS, ROWS
-from trainer.dataset import Dataset, DatasetError, read
+from trainer.dataset import Dataset, DatasetError
 
 JITTER = 0.1  # in standard deviations of the field
 
 
-class Generate(BaseModel):
-    """Write synthetic patients, drawn from a table with replacement and jittered, as .csv or .parquet."""
-
-    out: CliPositionalArg[Path] = Field(description="file to write: .csv or .parquet")
-    rows: int = Field(1_000_000, ge=1, description="how many")
-    seed: int = Field(0, ge=0, description="of the draw and the jitter")
-    data: Path = Field(Path("trainer/data/cleveland.csv"), description="table to draw from")
-
-    def cli_cmd(self) -> None:
-        """Run the command."""
-        generate(self.out, self.rows, self.seed, read(self.data))
-
-
 def generate(out: Path, rows: int, seed: int, data: Dataset) -> None:
-    """Write `rows` patients like those of `data` to a .csv or .parquet file, which says that they are synthetic.
+    """Write `rows` synthetic patients to a .csv or .parquet file, which says that they are synthetic.
 
-    Each is a patient of `data` drawn at random, whose numbers, but no codes, are moved by a normal jitter within the
-    range that they have in `data`. Whole numbers stay whole, others keep one decimal; what is missing stays missing,
-    and the target what it is. Equal arguments give equal rows. Raises DatasetError for another kind of file.
+    Each is a row of `data`, drawn with replacement. Its numbers, but not its codes and target, get normal jitter within
+    the range of their column in `data`; integers stay integers, other numbers keep one decimal. Missing values stay
+    missing. Equal arguments give equal rows. Raises DatasetError if the file has another suffix.
     """
-    said = f"Synthetic, not patients: {rows} rows drawn from {data.name} with replacement and jittered, seed {seed}"
+    note = f"Synthetic, not patients: {rows} rows drawn from {data.name} with replacement and jittered, seed {seed}"
     table = np.column_stack([data.rows, data.target]).astype(np.float64)
-    whole = [bool(np.all((column == np.rint(column)) | np.isnan(column))) for column in table.T]
+    is_whole = [bool(np.all((column == np.rint(column)) | np.isnan(column))) for column in table.T]
     numbers, low, high = layout().numeric, np.fmin.reduce(table), np.fmax.reduce(table)
     scale = JITTER * statistics(data.rows)[1].astype(np.float64)
-    types = [pa.int16() if is_whole else pa.float64() for is_whole in whole]
-    schema = pa.schema(list(zip(COLUMNS, types, strict=True)), metadata={"synthetic": said})
+    types = [pa.int16() if whole else pa.float64() for whole in is_whole]
+    schema = pa.schema(list(zip(COLUMNS, types, strict=True)), metadata={"synthetic": note})
     rng = np.random.default_rng(seed)
     with beside(out) as hidden, hidden.open("wb") as file:
         if out.suffix == ".parquet":
             writer = pa.parquet.ParquetWriter(file, schema)
         elif out.suffix == ".csv":
-            file.write(f"# {said}\n{','.join(COLUMNS)}\n".encode())
+            file.write(f"# {note}\n{','.join(COLUMNS)}\n".encode())
             writer = pa.csv.CSVWriter(file, schema, write_options=pa.csv.WriteOptions(include_header=False))
         else:
             raise DatasetError(f"{out}: its name must end in .csv or .parquet")
@@ -57,6 +42,6 @@ def generate(out: Path, rows: int, seed: int, data: Dataset) -> None:
             for start in range(0, rows, ROWS):
                 drawn = rng.choice(table, min(ROWS, rows - start))
                 drawn[:, numbers] += rng.normal(size=(len(drawn), len(numbers))) * scale
-                drawn = np.where(whole, np.rint(drawn), drawn.round(1)).clip(low, high)
+                drawn = np.where(is_whole, np.rint(drawn), drawn.round(1)).clip(low, high)
                 arrays = [pa.array(column, kind, from_pandas=True) for column, kind in zip(drawn.T, types, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema))

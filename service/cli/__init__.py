@@ -1,4 +1,6 @@
-"""What `heart` does in this room: one patient (ask.py); tables as files, in process or through a service (score.py).
+"""The command line: predict and explain for one patient, score for tables, in this process or through a service.
 
-plan -> parts -> an engine (local.py, remote.py, cluster.py) -> files that are whole -> summary, exit status
+May import every package of service but http and api.
+
+score: plan -> parts -> engine (local, remote) by an executor (attempt, cluster) -> files -> summary and exit status
 """

@@ -1,4 +1,4 @@
-"""One attempt at a table: from where it lies, through an engine, into a hidden file or stdout."""
+"""One attempt at a table: read it, score it by an engine, write a hidden file or stdout."""
 
 import sys
 import zlib
@@ -16,11 +16,11 @@ from service.records.errors import InvalidRows, RecordError, Tally
 from service.tables.buffers import OutputBuffer, buffer_until_complete
 from service.tables.formats import PARQUET
 
-GZIP = 4  # the level: 6 takes four times as long, for a seventh less
+GZIP_LEVEL = 4  # level 6 takes four times as long for files a seventh smaller
 
 
 class Metered:
-    """A file, and how many bytes of it were read."""
+    """A file that counts the bytes read from it."""
 
     closed = False
 
@@ -29,14 +29,13 @@ class Metered:
         self.close = file.close
 
     def read(self, size: int = -1, /) -> bytes:
-        """See Source."""
         data: bytes = self.file.read(size)
         self.count += len(data)
         return data
 
 
 class Seekable(Metered):
-    """The same for what is not read from front to back."""
+    """The same for formats that seek, such as Parquet."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
@@ -50,37 +49,36 @@ class Seekable(Metered):
 
 
 class _Pipe:
-    """stdin, or a file that is a pipe: gives what is there."""
+    """stdin or a named pipe: `read` returns what is there, without waiting for more."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.read = file.read1  # type: ignore[attr-defined]
         self.close = file.close
 
 
-class InTurn:
-    """An Executor: one part after the other, in this process."""
+class SequentialExecutor:
+    """An Executor that makes one part after the other in this process."""
 
     def __init__(self, engine: Engine, job: Job) -> None:
         self.engine, self.job, self.identity = engine, job, engine.identity
 
-    def attempts(self, found: Plan, parts: list[Part], folder: str, tick: Tick) -> Iterator[Outcome]:
-        """See Executor."""
+    def attempts(self, plan: Plan, parts: list[Part], folder: str, tick: Tick) -> Iterator[Outcome]:
         for part in parts:
-            yield attempt(self.engine, self.job, part, found.source, found.target, folder, tick)
+            yield attempt(self.engine, self.job, part, plan.source, plan.target, folder, tick)
 
 
 def attempt(
     engine: Engine, job: Job, part: Part, source: fs.FileSystem, target: fs.FileSystem, folder: str, tick: Tick
 ) -> Outcome:
-    """Answer a part into a hidden file of `folder`, or to stdout. What is wrong with it is in the outcome."""
+    """Score a part into a hidden file of `folder`, or to stdout. Failures are in the outcome."""
     tally = Tally()
     try:
-        with closing(_opened(part, source)) as file:
-            pieces = engine.answer(file, part, tally)
-            pieces = packed(pieces, Kind(part.to).packing)
+        with closing(_open(part, source)) as file:
+            pieces = engine.score(file, part, tally)
+            pieces = compress(pieces, Kind(part.target_kind).packing)
             path = None
             if part.target == PIPE:
-                # Answers that may be refused must not have begun: they are held until they are whole.
+                # If an invalid row refuses the table, stdout must stay empty: hold the output until it is complete.
                 for piece in pieces if job.report else buffer_until_complete(pieces, sys.maxsize):
                     sys.stdout.buffer.write(piece)
                     sys.stdout.buffer.flush()
@@ -100,19 +98,19 @@ def attempt(
     except BrokenPipeError:
         raise
     except OSError as error:
-        outcome = Outcome(part.name, failure=said(error))
+        outcome = Outcome(part.name, failure=describe(error))
     return outcome
 
 
-def packed(pieces: Iterator[Buffer], packing: str | None) -> Iterator[Buffer]:
-    """The same bytes, compressed: gzip, zstd or None."""
+def compress(pieces: Iterator[Buffer], packing: str | None) -> Iterator[Buffer]:
+    """Compress bytes; `packing` is gzip, zstd or None."""
     if not packing:
         yield from pieces
         return
     if packing == "gzip":
-        packer = zlib.compressobj(GZIP, wbits=31)
-        yield from map(packer.compress, pieces)
-        yield packer.flush()
+        compressor = zlib.compressobj(GZIP_LEVEL, wbits=31)
+        yield from map(compressor.compress, pieces)
+        yield compressor.flush()
         return
     sink = OutputBuffer()
     with pa.CompressedOutputStream(pa.PythonFile(sink, "w"), packing) as stream:
@@ -122,18 +120,18 @@ def packed(pieces: Iterator[Buffer], packing: str | None) -> Iterator[Buffer]:
     yield sink.take()
 
 
-def said(error: Exception) -> str:
-    """What an operating or file system, or a connection, says went wrong: a line without its stop."""
+def describe(error: Exception) -> str:
+    """Return the message of an operating or file system: one line without its full stop."""
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     return text.splitlines()[0].rstrip(".")
 
 
-def _opened(part: Part, system: fs.FileSystem) -> Metered:
+def _open(part: Part, system: fs.FileSystem) -> Metered:
     if part.path == PIPE:
         return Metered(_Pipe(sys.stdin.buffer))
     if part.size is None:
         return Metered(_Pipe(open(part.path, "rb")))  # noqa: PTH123  # `attempt` closes it
-    came = Kind(part.came)
-    if came.format is PARQUET and not came.packing:
+    source_kind = Kind(part.source_kind)
+    if source_kind.format is PARQUET and not source_kind.packing:
         return Seekable(system.open_input_file(part.path))
     return Metered(system.open_input_stream(part.path, compression=None))

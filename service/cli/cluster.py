@@ -1,7 +1,7 @@
-"""Tables on a Ray cluster, by Ray Data: one model an actor, a table at a time each.
+"""Score tables on a Ray cluster with Ray Data: one model per actor, which scores a table at a time.
 
-An actor writes a hidden file and says its name. This process alone gives files the names of parts, each once, whichever
-attempts fail or are made twice.
+An actor writes a hidden file and returns its name. Only this process renames files to parts, each once, even if
+attempts fail or run twice.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from service.cli.attempt import attempt
 from service.cli.job import Job, Outcome, Part, Tick
 from service.cli.local import Local
 from service.cli.plan import Plan
-from service.cli.show import say
+from service.cli.progress import say
 from service.cli.store import remove
 from service.model.device import GpuOptions, ProviderError
 from service.model.predictor import load
@@ -32,23 +32,21 @@ from service.model.session import CPU, CUDA
 from service.records.errors import TableError
 from service.settings import Provider
 
-STORE = 80 * 2**20  # bytes of the object store of a cluster that is started here: no rows go through it
-CONNECT = 10.0  # seconds
+OBJECT_STORE_BYTES = 80 * 2**20  # of a cluster started here; no rows go through the object store
+CONNECT_SECONDS = 10.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 for _name, _value in QUIET.items():
-    os.environ.setdefault(_name, _value)  # Ray reads them when it is imported
+    os.environ.setdefault(_name, _value)  # Ray reads them at import
 try:
     import ray
     import ray.data
 except ImportError:
-    raise TableError(
-        "--engine ray needs Ray: pip install 'ray[data]', or the lock of the extra, locks/ray.txt"
-    ) from None
+    raise TableError("--engine ray requires Ray: pip install 'ray[data]', or install locks/ray.txt") from None
 
 
 class Scorer:
-    """An actor: holds a model, and attempts the parts it is given."""
+    """An actor with a model, which attempts parts."""
 
     def __init__(
         self,
@@ -59,66 +57,66 @@ class Scorer:
         folder: str,
     ) -> None:
         version, content = model
-        with tempfile.TemporaryDirectory() as models:  # the very model that the driver has, wherever this runs
+        with tempfile.TemporaryDirectory() as models:  # the same model as the driver's, on any machine
             Path(models, version).mkdir()
             Path(models, version, FILE).write_bytes(content)
             self.engine = Local(load(Path(models), *provider), content, job)
         self.job, self.systems, self.folder = job, systems, folder
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Parts as JSON to their outcomes as JSON."""
+        """Map parts to their outcomes, both as JSON."""
         source, target = self.systems
         parts = [Part(**json.loads(text)) for text in batch["part"]]
-        made = [attempt(self.engine, self.job, part, source, target, self.folder, _unseen) for part in parts]
-        return {"outcome": [json.dumps(outcome.as_dict()) for outcome in made]}
+        made = [attempt(self.engine, self.job, part, source, target, self.folder, _ignore) for part in parts]
+        return {"outcome": [json.dumps(asdict(outcome)) for outcome in made]}
 
 
-def _unseen(_read: int, _rows: int) -> None:
-    """No bar reaches as far as here."""
+def _ignore(_read: int, _rows: int) -> None:
+    """The progress bar is in the driver's process."""
 
 
 @contextlib.contextmanager
 def joined(
     engine: Local, provider: Provider, gpu: GpuOptions, address: str | None, workers: int | None
-) -> Iterator["Cluster"]:
-    """A cluster that is joined, or started here and stopped in the end.
+) -> Iterator["ClusterExecutor"]:
+    """Join a cluster, or start one here and stop it at the end.
 
-    Raises TableError where no cluster answers, and ProviderError where it lacks the GPUs that are asked for.
+    Raises TableError if no cluster responds, and ProviderError if provider is cuda and the cluster has no GPU.
     """
-    rooms = [str(Path(room.__path__[0])) for room in (patient, service)]
-    own: dict[str, Any] = {"object_store_memory": STORE, "num_cpus": workers, "include_dashboard": False}
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123  # Ray prints there
+    packages = [str(Path(package.__path__[0])) for package in (patient, service)]
+    own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": workers, "include_dashboard": False}
+    with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull):  # noqa: PTH123  # Ray prints there
         try:
             _reach(address)
             with _silent():
                 ray.init(
                     address=address or "local",
-                    runtime_env={"py_modules": rooms},
+                    runtime_env={"py_modules": packages},
                     log_to_driver=False,
                     logging_level=logging.CRITICAL,
                     **({} if address else own),
                 )
         except (OSError, RuntimeError, ValueError) as error:
-            raise TableError(f"No Ray cluster at {address or 'hand'}: {_first_line(error)}") from None
+            raise TableError(f"No Ray cluster at {address or 'this machine'}: {_last_line(error)}") from None
         try:
-            there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            gpus = 0 if provider == "cpu" else int(there.get("GPU", 0))
+            resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            gpus = 0 if provider == "cpu" else int(resources.get("GPU", 0))
             if provider == "cuda" and not gpus:
                 raise ProviderError("provider=cuda: the cluster has no GPU")
-            yield Cluster(engine, gpu if gpus else None, workers or gpus or int(there.get("CPU", 1)))
+            yield ClusterExecutor(engine, gpu if gpus else None, workers or gpus or int(resources.get("CPU", 1)))
         finally:
             ray.shutdown()
 
 
-class Cluster:
-    """An Executor: so many models, each on a GPU of its own or on a CPU."""
+class ClusterExecutor:
+    """An Executor with `workers` models, each on its own GPU or on a CPU."""
 
     def __init__(self, engine: Local, gpu: GpuOptions | None, workers: int) -> None:
         self.engine, self.gpu, self.workers = engine, gpu, workers
         self.identity = engine.identity_on(CUDA if gpu else CPU)
 
-    def attempts(self, found: Plan, parts: list[Part], folder: str, _tick: Tick) -> Iterator[Outcome]:
-        """See Executor. Raises TableError where the cluster fails."""
+    def attempts(self, plan: Plan, parts: list[Part], folder: str, _tick: Tick) -> Iterator[Outcome]:
+        """Raises TableError if the cluster fails."""
         if not parts:
             return
         context = ray.data.DataContext.get_current()
@@ -130,7 +128,7 @@ class Cluster:
         items = [{"part": json.dumps(asdict(part))} for part in parts]
         outcomes = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             Scorer,
-            fn_constructor_args=(model, provider, engine.job, [found.source, found.target], folder),
+            fn_constructor_args=(model, provider, engine.job, [plan.source, plan.target], folder),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(items)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
@@ -143,21 +141,23 @@ class Cluster:
                 if outcome.name in left:
                     left.remove(outcome.name)
                     yield outcome
-                elif outcome.hidden:  # made twice
-                    remove(found.target, outcome.hidden)
+                elif outcome.hidden:  # a second attempt
+                    remove(plan.target, outcome.hidden)
         except ray.exceptions.RayError as error:
-            raise TableError(f"The cluster failed: {_first_line(error)}; finished parts stay, run it again.") from None
+            raise TableError(
+                f"The cluster failed: {_last_line(error)}; finished parts are kept, run it again."
+            ) from None
         if (lost := nodes - _nodes()) > 0:
-            say(f"{lost} of the cluster's {nodes} nodes were lost; their parts were made by others")
+            say(f"{lost} of the cluster's {nodes} nodes were lost; other nodes made their parts")
         for name in sorted(left):
-            yield Outcome(name, failure="The cluster lost it: run it again.")
+            yield Outcome(name, failure="The cluster lost this part: run it again.")
 
 
 def _reach(address: str | None) -> None:
-    """Raise OSError where nobody listens at an address: Ray itself would try for minutes."""
+    """Raise OSError if nothing listens at an address: Ray itself would try for minutes."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 def _nodes() -> int:
@@ -166,19 +166,19 @@ def _nodes() -> int:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Without what Ray's own core, below Python, greets with on stderr."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Drop what Ray's C++ core writes to file descriptor 2."""
+    saved = os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)
 
 
-def _first_line(error: BaseException) -> str:
-    """What went wrong first, without Ray's frames."""
+def _last_line(error: BaseException) -> str:
+    """Return the last line of the cause, without Ray's stack frames."""
     cause: BaseException = getattr(error, "cause", None) or error
     return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]

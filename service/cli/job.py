@@ -1,8 +1,8 @@
-"""What is asked, for one table or many, and what came of it. Plain data: it travels to other machines."""
+"""Jobs, parts and outcomes of a run of `score`. Plain data: they are sent to other machines."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -14,29 +14,29 @@ from service.tables.columns import Keep
 from service.tables.formats import COMPRESSIONS, FORMATS, Format, format_of_file
 from service.tables.source import Limits, Source
 
-# Who reads a file of his own needs no protection from its size: what must be in memory as a whole is the only limit.
+# Users need no protection from the size of their own files; only what must be in memory as a whole has a limit.
 LIMITS = Limits(sys.maxsize, sys.maxsize, sys.maxsize, part=2**31, spool=sys.maxsize, ratio=2**40)
 
 KINDS = [suffix[1:] for format_ in FORMATS for suffix in format_.suffixes]
 ARROW_FILES = ("arrow", "feather")  # Arrow's file format; `arrows` is the stream
 
 Buffer = Any  # bytes or pyarrow's Buffer, which has no type to check
-Tick = Callable[[int, int], None]  # is told how many bytes of an input were read so far, and rows answered
+Tick = Callable[[int, int], None]  # called with the bytes read and the rows scored so far
 
 
 class Usage(Exception):
-    """The command line asks for what cannot be. The message is one line."""
+    """The command line is wrong. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A format by the end of a file's name, such as `csv` or `ndjson.gz`."""
+    """A format and compression by file suffix, such as `csv` or `ndjson.gz`."""
 
     name: str
 
     @classmethod
     def of(cls, file: str) -> "Kind | None":
-        """The kind that a file's name tells."""
+        """Return the kind of a file name, or None."""
         found = format_of_file(file)
         if not found:
             return None
@@ -44,21 +44,20 @@ class Kind:
         return cls(".".join(words[-2:] if found[1] else words[-1:]))
 
     @classmethod
-    def named(cls, flag: str, name: str) -> "Kind":
-        """The kind that a flag names. Raises Usage."""
+    def named(cls, option: str, name: str) -> "Kind":
+        """Return the kind that an option names. Raises Usage."""
         found = cls.of(f"x.{name.removeprefix('.')}")
         if not found or found.name != name.lower().removeprefix("."):
-            raise Usage(f"{flag}: one of {', '.join(KINDS)}, also with {' or '.join(COMPRESSIONS)}")
+            raise Usage(f"{option} must be one of {', '.join(KINDS)}, also with {' or '.join(COMPRESSIONS)}")
         return found
 
     @property
     def format(self) -> Format:
-        """How it is read and written."""
         return self._found[0]
 
     @property
     def packing(self) -> str | None:
-        """gzip, zstd or None."""
+        """The compression: gzip, zstd or None."""
         return self._found[1]
 
     @property
@@ -68,7 +67,7 @@ class Kind:
         return found
 
     def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], pipe: bool = False) -> Iterator[Buffer]:
-        """Batches as bytes, not packed. Into a pipe Arrow goes as a stream."""
+        """Encode batches, uncompressed. To a pipe, Arrow is written as a stream."""
         if self.name.split(".")[0] in ARROW_FILES and not pipe:
             return _arrow_file(*ndjson.json_to_text(schema, batches))
         return self.format.write(schema, batches)
@@ -85,24 +84,25 @@ def _arrow_file(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One table and where its answers go, both as paths on their file systems; `-` is stdin or stdout.
+    """One table and where its output goes, both as paths on their file systems; `-` is stdin or stdout.
 
-    name: of the part within a folder of parts, and what messages call it
-    size, changed: of the input, in bytes and ns; None and 0 where it is no file
+    name: of the part within a folder of parts, and in messages
+    size, changed: of the input, in bytes and ns; None and 0 if it is not a file
+    source_kind, target_kind: formats by suffix, such as csv.gz
     """
 
     name: str
     path: str
     size: int | None
     changed: int
-    came: str
+    source_kind: str
     target: str
-    to: str
+    target_kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What holds for all tables: the columns that pass through, and whether bad rows are reported or refuse a table."""
+    """Options of all tables: columns to pass through, and whether invalid rows are reported or refuse a table."""
 
     keep: Keep
     report: bool
@@ -110,7 +110,7 @@ class Job:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a part; `failure` is a sentence where there is no answer, `hidden` the file that holds one."""
+    """The result of a part. failure: why it has no output; hidden: the file that holds its output."""
 
     name: str
     rows: int = 0
@@ -122,23 +122,19 @@ class Outcome:
 
     @classmethod
     def of(cls, part: Part, tally: Tally) -> "Outcome":
-        """With a tally's counts."""
+        """Return an outcome with the counts of a tally."""
         return cls(part.name, tally.rows, tally.bad, tally.total, tally.faults)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
-        """What `as_dict` gave, or its JSON."""
+        """Return the outcome of which `values` are the fields, from JSON."""
         return cls(**{**values, "faults": [RowFault(*fault) for fault in values["faults"]]})
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 class Engine(Protocol):
-    """What answers tables, one at a time. identity: of the model, so that answers of another are made anew."""
+    """Scores tables, one at a time. identity: of the model; parts by another model are made again."""
 
     identity: str
 
-    def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
-        """The answers to a table as bytes, while `tally` counts. Raises TableError."""
+    def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
+        """Yield the output of a table, and count its rows in `tally`. Raises RecordError."""

@@ -1,140 +1,124 @@
-"""Tables through a service that runs elsewhere: the file goes to POST /predict/batch as it is.
+"""Score tables through a service: each file goes to POST /predict/batch unchanged.
 
-The answer comes as an Arrow stream and is written here, so that a file is the same whoever answered; from JSON to JSON
-it comes as NDJSON, which alone brings kept values back as they were.
+The response is requested as an Arrow stream and written here, so that a file has the same bytes whether a service or a
+model in this process scored it. From JSON to JSON it is NDJSON, which alone returns kept values unchanged.
 """
 
 import hashlib
-import http.client
-import json
 import re
 from collections.abc import Iterator
 from io import BytesIO
-from urllib.parse import urlencode, urlsplit
+from typing import IO, cast
 
 import msgspec
 import pyarrow as pa
-from pydantic import ValidationError
 
-from patient.artefact import Metadata
-from service.cli.attempt import said
-from service.cli.duplex import Answered
 from service.cli.job import LIMITS, Buffer, Job, Kind, Part, Usage
+from service.client import Client, InvalidRecord, NotThisService, Scored, ServiceError
 from service.records.errors import MAX_LISTED_ERRORS, InvalidRows, RecordError, RowFault, TableError, Tally
-from service.settings import Client
-from service.tables.formats import ARROW, NDJSON
+from service.records.results import BATCH_END, batch_start
+from service.settings import read_client_key
+from service.tables.formats import NDJSON
 from service.tables.scoring import result_schema
 from service.tables.source import READ_BYTES, Source, open_source
 
-CONNECT = 10.0  # seconds
-EMPTY = "The batch is empty"  # how the service's refusal begins
-BAD = re.compile(r"(\d+) of (\d+) rows failed validation\.")
+TIMEOUT_SECONDS = 10.0
+EMPTY_BATCH = "The batch is empty"  # beginning of the service's error
+INVALID_ROWS = re.compile(r"(\d+) of (\d+) rows failed validation\.")
+BAD_REQUEST = 400
 
 
 class Remote:
-    """An Engine. Raises Usage for a URL that is none, SettingsError for a key that is none, and TableError where no
-    service answers."""
+    """An Engine.
+
+    Raises Usage for an invalid URL, SettingsError for an invalid key, and TableError if no service responds.
+    """
 
     def __init__(self, url: str, job: Job) -> None:
-        found = urlsplit(url)
-        if found.scheme not in ("http", "https") or not found.hostname or found.query or found.fragment:
-            raise Usage("--url: a service's address, such as http://127.0.0.1:8000")
-        self.secure, self.host, self.port = found.scheme == "https", found.hostname, found.port
-        self.path, self.job = found.path.rstrip("/"), job
-        key = Client.from_environment().key
-        self.key = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-        with self._asked("GET", "/model", {}, None) as response:
-            content = response.read()
-        try:
-            self.metadata = Metadata.model_validate_json(content)
-        except ValidationError:
-            raise TableError(f"{self.host}: no service of this kind.") from None
+        self.url, self.key, self.job = url, read_client_key(), job
+        with self._client() as client:
+            try:
+                self.metadata = client.model()
+            except ServiceError as error:
+                raise _as_record_error(error, Tally()) from None
         self.version = self.metadata.version
-        self.identity = f"version {self.version}, {hashlib.sha256(content).hexdigest()}, behind HTTP"
+        digest = hashlib.sha256(self.metadata.model_dump_json().encode()).hexdigest()
+        self.identity = f"version {self.version}, {digest}, behind HTTP"
 
-    def answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
-        """See Engine."""
-        seen = _Seen(source)
+    def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
+        copy = _FirstBytes(source)
         try:
-            yield from self._answer(seen, part, tally)
-        except TableError as error:
-            if not str(error).startswith(EMPTY):
-                raise
-            # The service refuses a table without rows; a folder may well hold one.
-            came, limits = Kind(part.came), LIMITS
-            table = came.format.read(open_source(BytesIO(seen.first), came.packing, limits), self.job.keep, limits)
-            list(table.chunks)  # none, but a temporary file may be closed only then
-            out = result_schema(table.kept, self, self.job.report)  # type: ignore[arg-type]  # which asks but for what we know
-            yield from Kind(part.to).write(out, [], pipe=part.target == "-")
+            yield from self._score(copy, part, tally)
+        except ServiceError as error:
+            failure = _as_record_error(error, tally)
+            if not str(failure).startswith(EMPTY_BATCH):
+                raise failure from None
+            # The service refuses a table without rows, but a folder may hold one.
+            source_kind = Kind(part.source_kind)
+            table = source_kind.format.read(
+                open_source(BytesIO(copy.first), source_kind.packing, LIMITS), self.job.keep, LIMITS
+            )
+            list(table.chunks)  # there are none, but reading to the end closes temporary files
+            out = result_schema(table.kept, self, self.job.report)  # type: ignore[arg-type]  # needs version and metadata only
+            yield from Kind(part.target_kind).write(out, [], pipe=part.target == "-")
 
-    def _answer(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
-        came, to = Kind(part.came), Kind(part.to)
-        answer = NDJSON if came.format.is_json and to.format.is_json else ARROW
-        query = {"on_error": "report" if self.job.report else "refuse", "keep": ",".join(self.job.keep)}
-        headers = {"Content-Type": came.format.media_type, "Accept": answer.media_type}
-        if came.packing:
-            headers["Content-Encoding"] = came.packing
-        with self._asked("POST", f"/predict/batch?{urlencode(query)}", headers, source, tally) as response:
-            if response.headers["X-Model-Version"] != self.version:
-                raise TableError("The service has another model than when this began: run it again.")
-            if answer is ARROW:
-                schema, batches = _batches(response, tally)
-                yield from to.write(schema, batches, pipe=part.target == "-")
+    def _client(self) -> Client:
+        """Return a client for one request: a connection that the service has closed meanwhile could lose a table."""
+        try:
+            return Client(self.url, key=self.key, timeout=TIMEOUT_SECONDS, deadline=TIMEOUT_SECONDS, retry=False)
+        except ValueError as error:
+            raise Usage(f"--url: {error}") from None
+
+    def _score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
+        source_kind, target_kind = Kind(part.source_kind), Kind(part.target_kind)
+        is_json = source_kind.format.is_json and target_kind.format.is_json
+        with (
+            self._client() as client,
+            client.score(
+                cast(IO[bytes], source),  # of a file, the client needs `read` only
+                kind=source_kind.name,
+                to="ndjson" if is_json else "arrows",
+                keep=self.job.keep,
+                on_error="report" if self.job.report else "refuse",
+            ) as response,
+        ):
+            if response.model_version != self.version:
+                raise TableError("The service's model has changed since this run began: run it again.")
+            if not is_json:
+                schema, batches = _read_batches(response, tally)
+                yield from target_kind.write(schema, batches, pipe=part.target == "-")
                 return
-            lines = _lines(response, tally)
-            if to.format is NDJSON:
+            lines = _read_lines(response, tally)
+            if target_kind.format is NDJSON:
                 yield from lines
                 return
-            model = f'"model_version":{json.dumps(self.version)},"threshold":{response.headers["X-Threshold"]}'
-            yield f'{{{model},"predictions":['.encode()
-            first = True
+            yield batch_start(self.version, response.threshold)
+            separator = b""
             for block in lines:
-                yield (b"" if first else b",") + block.removesuffix(b"\n").replace(b"\n", b",")
-                first = False
-            yield b"]}"
-
-    def _asked(
-        self, method: str, path: str, headers: dict[str, str], body: Source | None, tally: Tally | None = None
-    ) -> "Answered":
-        """A good answer. Raises TableError for everything else, and Refused."""
-        where = f"{self.host}:{self.port or (443 if self.secure else 80)}"
-        kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
-        connection = kind(self.host, self.port, timeout=CONNECT)
-        try:
-            connection.putrequest(method, self.path + path, skip_accept_encoding=True)
-            for name, value in (headers | self.key | ({"Transfer-Encoding": "chunked"} if body else {})).items():
-                connection.putheader(name, value)
-            connection.endheaders()
-            answered = Answered(connection, method, body)
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise TableError(f"No service answers at {where}: {said(error)}.") from None
-        if answered.response.status != http.client.OK:
-            with answered:
-                raise _refusal(answered, tally, where)
-        return answered
+                yield separator + block.removesuffix(b"\n").replace(b"\n", b",")
+                separator = b","
+            yield BATCH_END
 
 
-class _Seen:
-    """A source whose first bytes are remembered."""
+class _FirstBytes:
+    """A source that keeps a copy of its first bytes."""
 
     def __init__(self, source: Source) -> None:
         self.source, self.first = source, b""
 
     def read(self, size: int, /) -> bytes:
-        """See Source."""
         data = self.source.read(size)
         if len(self.first) < READ_BYTES:
             self.first += data
         return data
 
 
-def _batches(response: Answered, tally: Tally) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """An Arrow answer, counted."""
+def _read_batches(response: Scored, tally: Tally) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Read an Arrow response and count its rows and errors."""
     try:
         reader = pa.ipc.open_stream(pa.PythonFile(response, "r"))
     except (pa.ArrowException, OSError):
-        raise TableError("The service's answer is no Arrow stream.") from None
+        raise TableError("The service's response is not an Arrow stream.") from None
 
     def batches() -> Iterator[pa.RecordBatch]:
         while True:
@@ -143,32 +127,32 @@ def _batches(response: Answered, tally: Tally) -> tuple[pa.Schema, Iterator[pa.R
             except StopIteration:
                 break
             except (pa.ArrowException, OSError):
-                raise TableError("The service broke its answer off.") from None
+                raise TableError("The service's response is incomplete.") from None
             if "error" in batch.schema.names and batch["error"].null_count < len(batch):
                 for row, error in enumerate(batch["error"].to_pylist()):
                     _count(tally, row, error)
             tally.rows += len(batch)
             yield batch
         if response.read(1):
-            raise TableError("The service's answer goes on behind its end.")
+            raise TableError("The service's response continues after the end of its Arrow stream.")
 
     return reader.schema, batches()
 
 
-def _lines(response: Answered, tally: Tally) -> Iterator[bytes]:
-    """An NDJSON answer in blocks of whole lines, counted, without the summary at its end."""
+def _read_lines(response: Scored, tally: Tally) -> Iterator[bytes]:
+    """Read an NDJSON response in blocks of whole lines, without the summary at its end, and count rows and errors."""
     rest = b""
     while data := response.read(READ_BYTES):
         whole, end, data = data.rpartition(b"\n")
         if end:
-            yield from _block(rest + whole + end, tally)
+            yield from _read_block(rest + whole + end, tally)
             rest = b""
         rest += data
     if rest:
-        raise TableError("The service broke its answer off.")
+        raise TableError("The service's response is incomplete.")
 
 
-def _block(block: bytes, tally: Tally) -> Iterator[bytes]:
+def _read_block(block: bytes, tally: Tally) -> Iterator[bytes]:
     body, _, last = block[:-1].rpartition(b"\n")
     if last.startswith(b'{"summary":'):
         if cut := msgspec.json.decode(last)["summary"].get("cut"):
@@ -186,7 +170,7 @@ def _block(block: bytes, tally: Tally) -> Iterator[bytes]:
 
 
 def _count(tally: Tally, row: int, error: str | None) -> None:
-    """Take in what an answer says of its row, in the words of the `error` column: `column: reason | ...`."""
+    """Count the errors of a row, given as in the `error` column: `column: reason | ...`."""
     if error is None:
         return
     tally.bad += 1
@@ -197,24 +181,20 @@ def _count(tally: Tally, row: int, error: str | None) -> None:
             tally.faults.append(RowFault(tally.rows + row, column, reason))
 
 
-def _refusal(answered: Answered, tally: Tally | None, where: str) -> RecordError:
-    """What a problem+json says (see service/errors.py)."""
-    status = answered.response.status
-    try:
-        problem = json.loads(answered.read(READ_BYTES * 4))
-        detail, errors, total = str(problem["detail"]), problem.get("errors") or [], problem.get("total") or 0
-        places = [(error["pointer"].split("/")[1:], str(error["detail"])) for error in errors]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return TableError(f"{where}: no service of this kind, it answers {status} without a problem+json.")
-    if (bad := BAD.match(detail)) and tally is not None:
-        tally.bad, tally.rows, tally.total = int(bad[1]), int(bad[2]), total
-        tally.faults = [RowFault(int(row), _unescaped(*rest), reason) for (row, *rest), reason in places]
+def _as_record_error(error: ServiceError, tally: Tally) -> RecordError:
+    """Return what a model in this process would have raised; invalid rows go into the tally."""
+    if not isinstance(error, InvalidRecord):
+        is_response = error.status not in (None, BAD_REQUEST) and not isinstance(error, NotThisService)
+        return TableError(f"The service responds with {error.status}: {error.detail}" if is_response else error.detail)
+    places = [([_unescaped(name) for name in fault.pointer.split("/")[1:]], fault.detail) for fault in error.errors]
+    if bad := INVALID_ROWS.match(error.detail):
+        tally.bad, tally.rows, tally.total = int(bad[1]), int(bad[2]), error.total
+        tally.faults = [RowFault(int(row), "".join(column), reason) for (row, *column), reason in places]
         return InvalidRows(tally)
-    listed = "; ".join(": ".join(filter(None, (_unescaped(*place), reason))) for place, reason in places)
-    if status != http.client.BAD_REQUEST:  # which says what is wrong with the table, and no more
-        detail = f"The service answers {status}: {detail}"
-    return TableError(listed or detail)
+    listed = "; ".join(": ".join(filter(None, (*place, reason))) for place, reason in places)
+    return TableError(listed or error.detail)
 
 
-def _unescaped(pointer: str = "", *_: str) -> str:
-    return pointer.replace("~1", "/").replace("~0", "~")
+def _unescaped(name: str) -> str:
+    """Decode a part of a JSON pointer."""
+    return name.replace("~1", "/").replace("~0", "~")

@@ -1,172 +1,176 @@
-"""`python -m service score`: the flags, the order of the steps, the exit status."""
+"""`heart score` and `python -m service score`: the options, the order of the steps, the exit status."""
 
-import argparse
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal
+
+import click
+from pydantic import BaseModel, Field
 
 from patient.artefact import ArtefactError
-from service.cli import show, store
-from service.cli.attempt import InTurn, said
+from patient.command_line import HELP, SettingsError, options, parse
+from service.cli import progress, store
+from service.cli.attempt import SequentialExecutor, describe
 from service.cli.job import KINDS, Job, Kind, Outcome, Usage
 from service.cli.local import Local
-from service.cli.plan import Executor, Plan, plan
+from service.cli.plan import Executor, Plan, make_plan
 from service.cli.remote import Remote
 from service.model.device import DeviceLost, GpuOptions, ProviderError
 from service.records.errors import ColumnsError, RecordError
-from service.settings import Provider, Settings, SettingsError, from_command_line
+from service.settings import Provider, read_settings
 from service.tables import columns
 
-PROGRAM = "python -m service score"
-GOOD, FAILED, USAGE, BAD_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
+SUCCESS, FAILED, USAGE, BAD_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
-ABOUT = """\
-Score tables of patients: CSV, NDJSON, JSON, Arrow and Parquet, in and out,
-also as .gz and .zst.
-
-One IN gives one file OUT. A folder, a glob in quotes or several IN give a
-folder OUT with a part for each table; a part that is finished (same input,
-options and model) is not made again. OUT ends in the format of the answers, or
-has that of IN; URLs of object stores (s3://, gs://) may stand for paths. The
-answers are the columns that --keep names, then probability, heart_disease and
-missing, row for row in the order of IN."""
-
-STATUS = """\
-exit status:
+STATUS = """\b
+Exit status:
   0    every row is scored
-  1    something failed or was refused, and has no answer: see stderr
-  2    the command line asks for what cannot be
-  3    every table is answered, and in them bad rows are reported
-  130  interrupted
-Rows are counted from 0, as in the service's answers. A file is there when it is
-whole, and not before."""
+  1    a table failed or was refused and has no output: see stderr
+  2    the command line is wrong
+  3    every table is scored, but some rows are invalid and reported in place
+  130  interrupted"""
 
 
-def main(arguments: list[str], program: str = PROGRAM) -> int:
-    """Run the command, called so; returns its exit status."""
+class ScoreOptions(BaseModel):
+    """Score tables of patients: CSV, NDJSON, JSON, Arrow and Parquet, in and out, also as .gz and .zst.
+
+    One file IN gives one file OUT. A folder, a quoted glob or several IN give a folder OUT with one part per table;
+    finished parts (same input, options and model) are not scored again. OUT has the format of its suffix, or of IN.
+    Paths may be URLs of object stores (s3://, gs://); - is stdin or stdout.
+
+    The output has the columns of --keep, then probability, heart_disease and missing, in the order of the rows of IN.
+    Rows are counted from 0. A file appears only when it is complete.
+    """
+
+    keep: str = Field("", description="Other columns to pass through, such as a,b; * keeps all.")
+    on_error: Literal["refuse", "report"] = Field(
+        "refuse", description="refuse: an invalid row refuses its table; report: its result is null and an `error`."
+    )
+    format: str | None = Field(None, description=f"Format of IN: {', '.join(KINDS)}; also csv.gz and the like.")
+    to: str | None = Field(None, description="Format of OUT, if its name does not end in it.")
+    models: Path | None = Field(
+        None, description="Folder of the model's versions; default: HEART_MODELS, or models/heart_disease."
+    )
+    provider: Provider | None = Field(
+        None, description="Where the model runs, as for the service; default: HEART_PROVIDER, or auto."
+    )
+    url: str | None = Field(
+        None, description="Score through this service, such as http://127.0.0.1:8000; HEART_KEY is its API key."
+    )
+    engine: Literal["local", "ray"] = Field(
+        "local", description="ray: score on a Ray cluster, one table per worker; OUT is a folder."
+    )
+    ray_address: str | None = Field(None, description="Address of the cluster; by default one is started here.")
+    workers: int | None = Field(
+        None, ge=1, description="Number of models on the cluster; default: one per GPU, or else one per CPU."
+    )
+
+
+def _score(paths: tuple[str, ...], quiet: bool, **words: Any) -> None:
     try:
-        return _run(parser(from_command_line([]), program).parse_intermixed_args(arguments))
+        status = _run([*paths], parse(ScoreOptions, words), quiet)
     except (Usage, ColumnsError, SettingsError) as error:
-        show.say(str(error))
-        return USAGE
+        progress.say(str(error))
+        status = USAGE
     except (ArtefactError, DeviceLost, ProviderError, RecordError) as error:
-        show.say(str(error))
-        return FAILED
-    except BrokenPipeError:  # who read stdout has had enough
+        progress.say(str(error))
+        status = FAILED
+    except BrokenPipeError:  # the reader of stdout has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        status = FAILED
     except OSError as error:
-        show.say(f"{f'{error.filename}: ' if error.filename else ''}{said(error)}")
-        return FAILED
+        progress.say(f"{f'{error.filename}: ' if error.filename else ''}{describe(error)}")
+        status = FAILED
     except KeyboardInterrupt:
-        show.say("interrupted; parts that are finished stay")
-        return INTERRUPTED
+        progress.say("interrupted; finished parts are kept")
+        status = INTERRUPTED
+    click.get_current_context().exit(status)
 
 
-def parser(settings: Settings, program: str) -> argparse.ArgumentParser:
-    """What reads the command line."""
-    parser = argparse.ArgumentParser(
-        program,
-        description=ABOUT,
-        epilog=STATUS,
-        usage="%(prog)s [options] IN [IN ...] OUT",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("paths", nargs="+", metavar="IN OUT", help="files, folders, globs or URLs; - is stdin or stdout")
-    add("--keep", default="", metavar="A,B", help="other columns to pass through; * is all of them")
-    add(
-        "--on-error",
-        choices=("refuse", "report"),
-        default="refuse",
-        help="one bad row refuses its table (the default), or is answered in place by null and an `error`",
-    )
-    add("--format", metavar="KIND", help=f"what IN is: {', '.join(KINDS)}; also csv.gz and the like")
-    add("--to", metavar="KIND", help="what OUT is, in place of its name's end")
-    add("--models", type=Path, help=f"folder of the model's versions (default: {settings.models}, as for the service)")
-    add("--provider", choices=get_args(Provider), help=f"what the model runs on (default: {settings.provider})")
-    add("--url", help="score through this service instead, such as http://127.0.0.1:8000")
-    add(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="ray: on a cluster, a table at a time each; OUT is a folder",
-    )
-    add("--ray-address", help="of the cluster; without, one is started here")
-    add("--workers", type=int, help="models on the cluster (default: one a GPU, or else one a CPU)")
-    add("--quiet", action="store_true", help="no bar, and no words where all is well")
-    parser.set_defaults(settings=settings)
-    return parser
+score = click.Command(
+    "score",
+    HELP,
+    _score,
+    [
+        click.Argument(["paths"], nargs=-1, metavar="IN... OUT", type=click.Path()),
+        *options(ScoreOptions),
+        click.Option(["--quiet"], is_flag=True, help="Show no progress, and no summary if all rows are valid."),
+    ],
+    help=ScoreOptions.__doc__,
+    epilog=STATUS,
+)
 
 
-def _run(asked: argparse.Namespace) -> int:
-    *inputs, output = asked.paths
-    ray = asked.engine == "ray"
-    if not inputs:
-        raise Usage("both IN and OUT are needed")
-    if asked.url and (ray or asked.models or asked.provider):
-        raise Usage("--url: the service has its own model, provider and machines")
-    if not ray and (asked.ray_address or asked.workers):
-        raise Usage("--ray-address and --workers go with --engine ray")
-    if asked.workers is not None and asked.workers < 1:
-        raise Usage("--workers: at least 1")
-    job = Job(columns.parse_keep(asked.keep), asked.on_error == "report")
-    came = Kind.named("--format", asked.format) if asked.format else None
-    to = Kind.named("--to", asked.to) if asked.to else None
-    found = plan(inputs, output, came, to, parts=ray)
-    for name in found.others:
-        show.say(f"{name}: left out, no table by its name")
-    with _executor(asked, job) as executor:
-        if found.folder is None:
-            outcomes, before = [_one(found, executor, asked.quiet)], 0
+def _run(paths: list[str], given: ScoreOptions, quiet: bool) -> int:
+    """Score all tables, print the summary and return the exit status."""
+    is_ray = given.engine == "ray"
+    if len(paths) < 2:
+        raise Usage("both IN and OUT are required")
+    if given.url and (is_ray or given.models or given.provider):
+        raise Usage("--url excludes --models, --provider and --engine ray: the service has its own model")
+    if not is_ray and (given.ray_address or given.workers):
+        raise Usage("--ray-address and --workers require --engine ray")
+    job = Job(columns.parse_keep(given.keep), given.on_error == "report")
+    source_kind = Kind.named("--format", given.format) if given.format else None
+    target_kind = Kind.named("--to", given.to) if given.to else None
+    plan = make_plan(paths[:-1], paths[-1], source_kind, target_kind, parts=is_ray)
+    for name in plan.others:
+        progress.say(f"{name}: skipped, not a table by its name")
+    with _executor(given, job) as executor:
+        if plan.folder is None:
+            outcomes, before = [_score_one(plan, executor, quiet)], 0
         else:
-            outcomes, before = _parts(found, found.folder, executor, job, asked.quiet)
-    show.summary(outcomes, before, asked.quiet)
+            outcomes, before = _score_parts(plan, plan.folder, executor, job, quiet)
+    progress.summary(outcomes, before, quiet)
     if any(outcome.failure for outcome in outcomes):
         return FAILED
-    return BAD_ROWS if any(outcome.bad for outcome in outcomes) else GOOD
+    return BAD_ROWS if any(outcome.bad for outcome in outcomes) else SUCCESS
 
 
-def _executor(asked: argparse.Namespace, job: Job) -> AbstractContextManager[Executor]:
-    if asked.url:
-        return nullcontext(InTurn(Remote(asked.url, job), job))
-    models, provider = asked.models or asked.settings.models, asked.provider or asked.settings.provider
-    gpu = GpuOptions.of(asked.settings)
-    if asked.engine == "local":
-        return nullcontext(InTurn(Local.load(models, provider, gpu, job), job))
-    from service.cli.cluster import joined  # Ray is an extra
+def _executor(given: ScoreOptions, job: Job) -> AbstractContextManager[Executor]:
+    if given.url:
+        return nullcontext(SequentialExecutor(Remote(given.url, job), job))
+    settings = read_settings()
+    models, provider, gpu = (
+        given.models or settings.models,
+        given.provider or settings.provider,
+        GpuOptions.of(settings),
+    )
+    if given.engine == "local":
+        return nullcontext(SequentialExecutor(Local.load(models, provider, gpu, job), job))
+    from service.cli.cluster import joined  # Ray is an optional dependency
 
-    return joined(Local.load(models, "cpu", gpu, job), provider, gpu, asked.ray_address, asked.workers)
+    return joined(Local.load(models, "cpu", gpu, job), provider, gpu, given.ray_address, given.workers)
 
 
-def _one(found: Plan, executor: Executor, quiet: bool) -> Outcome:
-    """A single table, into a file or stdout."""
-    [part] = found.parts
+def _score_one(plan: Plan, executor: Executor, quiet: bool) -> Outcome:
+    """Score a single table into a file or stdout."""
+    [part] = plan.parts
     folder = part.target.rpartition("/")[0]
     if folder:
-        store.sweep(found.target, folder, store.ABANDONED)
-    with show.bar(part.size, quiet) as bar:
-        [outcome] = executor.attempts(found, [part], folder, bar.tick)
+        store.sweep(plan.target, folder, store.ABANDONED_SECONDS)
+    with progress.bar(part.size, quiet) as bar:
+        [outcome] = executor.attempts(plan, [part], folder, bar.tick)
     if outcome.hidden:
-        store.commit(found.target, outcome.hidden, part.target)
+        store.commit(plan.target, outcome.hidden, part.target)
     return outcome
 
 
-def _parts(found: Plan, path: str, executor: Executor, job: Job, quiet: bool) -> tuple[list[Outcome], int]:
-    """A folder of parts: what came of each, in order, and how many were there before."""
-    with store.Folder(found.target, path, job, executor.identity) as folder:
-        outcomes = {part.name: folder.finished(part) for part in found.parts}
-        left = {part.name: part for part in found.parts if outcomes[part.name] is None}
+def _score_parts(plan: Plan, path: str, executor: Executor, job: Job, quiet: bool) -> tuple[list[Outcome], int]:
+    """Score the parts of a folder; return the outcome of each, in order, and how many were finished before."""
+    with store.Folder(plan.target, path, job, executor.identity) as folder:
+        outcomes = {part.name: folder.finished(part) for part in plan.parts}
+        left = {part.name: part for part in plan.parts if outcomes[part.name] is None}
         before = len(outcomes) - len(left)
-        with show.bar(sum(part.size or 0 for part in left.values()), quiet) as bar:
-            for outcome in executor.attempts(found, list(left.values()), folder.notes, bar.tick):
+        with progress.bar(sum(part.size or 0 for part in left.values()), quiet) as bar:
+            for outcome in executor.attempts(plan, list(left.values()), folder.notes, bar.tick):
                 part = left[outcome.name]
                 if outcome.hidden:
                     folder.commit(part, outcome)
                 outcomes[part.name] = outcome
                 bar.done(part.size, outcome.rows)
-        if strangers := folder.strangers(found.parts):
-            show.say(f"{path} also holds {len(strangers):,} parts of other inputs, such as {strangers[0]}")
+        if others := folder.other_parts(plan.parts):
+            progress.say(f"{path} also holds {len(others):,} parts of other inputs, such as {others[0]}")
     return [outcome for outcome in outcomes.values() if outcome], before

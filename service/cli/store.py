@@ -1,7 +1,7 @@
-"""Answers that are whole or not there, and a folder's memory of which are finished.
+"""Outputs that appear only when they are complete, and the record of a folder's finished parts.
 
-A folder of parts holds beside them `.parts/`: a note on each finished part, which is written after it, and the hidden
-files of those that are being written. Readers of folders leave out what begins with a dot.
+A folder of parts also holds `.parts/`: a note on each finished part, written after the part, and the hidden files of
+parts that are being written. Readers of folders skip names that begin with a dot.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,18 @@ from service.cli.job import Job, Outcome, Part, Usage
 
 try:
     import fcntl
-except ImportError:  # Windows: there two runs at once are not told from one another
+except ImportError:  # Windows: two runs at once are not detected
     fcntl = None  # type: ignore[assignment]
 
-ANSWERS = 1  # raise it when the same input and model give other answers
+FORMAT_VERSION = 1  # raise it when the same input and model give another output
 NOTES = ".parts"
 HIDDEN = ".writing-"
-ABANDONED = 3600  # seconds after which a hidden file beside others is what a killed run has left
+ABANDONED_SECONDS = 3600  # older hidden files were left by a killed run
 
 
 @contextlib.contextmanager
 def hidden_file(system: fs.FileSystem, folder: str) -> Iterator[tuple[str, pa.NativeFile]]:
-    """A new file that no reader takes for one, with its path; `commit` names it, a failure removes it."""
+    """Create a hidden file and yield it with its path; `commit` renames it, a failure removes it."""
     system.create_dir(folder)
     path = f"{folder}/{HIDDEN}{secrets.token_hex(8)}"
     try:
@@ -44,7 +45,7 @@ def hidden_file(system: fs.FileSystem, folder: str) -> Iterator[tuple[str, pa.Na
 
 
 def commit(system: fs.FileSystem, hidden: str, path: str) -> None:
-    """Give a hidden file its name. Whatever had that name is there until then."""
+    """Rename a hidden file to `path`, and replace what is there."""
     system.create_dir(path.rpartition("/")[0])
     if isinstance(system, fs.LocalFileSystem):
         with Path(hidden).open("rb+") as file:
@@ -55,20 +56,20 @@ def commit(system: fs.FileSystem, hidden: str, path: str) -> None:
 
 
 def remove(system: fs.FileSystem, path: str) -> None:
-    """Delete a file that may be gone already."""
+    """Delete a file, if it exists."""
     with contextlib.suppress(FileNotFoundError):
         system.delete_file(path)
 
 
 def sweep(system: fs.FileSystem, folder: str, age: float = 0) -> None:
-    """Remove hidden files that are older than this many seconds."""
+    """Remove hidden files that are older than `age` seconds."""
     for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
         if info.base_name.startswith(HIDDEN) and time.time() - (info.mtime_ns or 0) / 1e9 >= age:
             remove(system, info.path)
 
 
 class Folder:
-    """A folder of parts, on any file system; on a disk it is locked. A context manager."""
+    """A folder of parts on any file system; a context manager that locks it on a local disk."""
 
     def __init__(self, system: fs.FileSystem, path: str, job: Job, identity: str) -> None:
         self.system, self.path, self.job, self.identity = system, path, job, identity
@@ -76,7 +77,7 @@ class Folder:
         self.lock = contextlib.ExitStack()
 
     def __enter__(self) -> "Folder":
-        """Raises Usage where another run writes to the folder."""
+        """Raises Usage if another run is writing to the folder."""
         self.system.create_dir(self.notes)
         if fcntl and isinstance(self.system, fs.LocalFileSystem):
             file = self.lock.enter_context(Path(self.notes, "lock").open("w"))
@@ -93,33 +94,30 @@ class Folder:
         self.lock.close()
 
     def finished(self, part: Part) -> Outcome | None:
-        """What came of a part, if it is there and the same input, options and model would make it again.
-
-        A part that is there and is another's is removed: it must not pass for this one's.
-        """
+        """Return the outcome of a finished part, if the same input, options and model made it; else remove it."""
         try:
             with self.system.open_input_stream(self._note(part), compression=None) as stream:
                 note = json.loads(stream.read())
             if note["made_of"] == self._made_of(part) and note["file"] == self._file(part):
                 return Outcome.from_dict(note["outcome"])
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # no note, or none of ours
+            pass  # no valid note
         remove(self.system, self._note(part))
         remove(self.system, part.target)
         return None
 
     def commit(self, part: Part, outcome: Outcome) -> None:
-        """The part's hidden file takes its name, and then a note says so."""
+        """Rename the hidden file of a part, then write the note."""
         assert outcome.hidden
         commit(self.system, outcome.hidden, part.target)
         outcome.hidden = None
-        note = {"made_of": self._made_of(part), "file": self._file(part), "outcome": outcome.as_dict()}
+        note = {"made_of": self._made_of(part), "file": self._file(part), "outcome": asdict(outcome)}
         with hidden_file(self.system, self.notes) as (hidden, stream):
             stream.write(json.dumps(note).encode())
         commit(self.system, hidden, self._note(part))
 
-    def strangers(self, parts: list[Part]) -> list[str]:
-        """Parts of earlier runs that are none of these."""
+    def other_parts(self, parts: list[Part]) -> list[str]:
+        """Return the names of finished parts that are not among these."""
         selector = fs.FileSelector(self.notes, allow_not_found=True, recursive=True)
         notes = [info.path for info in self.system.get_file_info(selector) if info.path.endswith(".json")]
         return sorted({note[len(self.notes) + 1 : -5] for note in notes} - {part.name for part in parts})
@@ -128,9 +126,9 @@ class Folder:
         return f"{self.notes}/{part.name}.json"
 
     def _made_of(self, part: Part) -> list[Any]:
-        job = [list(self.job.keep), self.job.report, part.came, part.to]
+        job = [list(self.job.keep), self.job.report, part.source_kind, part.target_kind]
         path = hashlib.sha256(part.path.encode(errors="surrogateescape")).hexdigest()
-        return [ANSWERS, path, part.size, part.changed, job, self.identity]
+        return [FORMAT_VERSION, path, part.size, part.changed, job, self.identity]
 
     def _file(self, part: Part) -> list[int]:
         info = self.system.get_file_info(part.target)

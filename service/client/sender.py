@@ -59,14 +59,20 @@ class Sender:
     """What both clients share. See Client for the arguments."""
 
     def __init__(
-        self, url: str, key: str | None, timeout: float, deadline: float, context: ssl.SSLContext | None
+        self,
+        url: str,
+        key: str | None,
+        timeout: float,
+        deadline: float,
+        context: ssl.SSLContext | None,
+        retries: bool = True,
     ) -> None:
         if key is not None and not KEY.fullmatch(key):
             raise ValueError("Invalid API key: it contains characters that are not allowed.")
         if not timeout > 0 or not deadline > 0:
             raise ValueError("timeout and deadline are seconds, above 0")
         self.pool = Pool(Address.of(url, context))
-        self.key, self.timeout, self.deadline = key, timeout, deadline
+        self.key, self.timeout, self.deadline, self.retries = key, timeout, deadline, retries
 
     def send(self, call: Call[T], request_id: str | None, cancellation: Cancellation) -> T:
         """Send a call and parse its response. Raises ServiceError."""
@@ -95,7 +101,12 @@ class Sender:
                 return attempt()
             except Unavailable as error:
                 wait = None if error.after is None else error.after + pause
-                if wait is None or time.monotonic() + wait > until or cancellation.cancelled.wait(wait):
+                if (
+                    not self.retries
+                    or wait is None
+                    or time.monotonic() + wait > until
+                    or cancellation.cancelled.wait(wait)
+                ):
                     raise
         raise AssertionError  # pauses never end
 

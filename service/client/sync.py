@@ -23,6 +23,7 @@ class Client:
     key: API key, if the service requires one
     timeout: seconds that one attempt waits for a connection, or for the next bytes of the response
     deadline: seconds for all attempts of a call; for a table, until the last attempt begins
+    retry: whether there is more than one attempt
 
     Every call raises ServiceError (see service/client/errors.py). `request_id` is the request's id in the service's
     log and in exceptions, up to 128 letters, digits and _.:- ; by default a random one.
@@ -36,8 +37,9 @@ class Client:
         timeout: float = 10,
         deadline: float = 30,
         context: ssl.SSLContext | None = None,
+        retry: bool = True,
     ) -> None:
-        self._sender = Sender(url, key, timeout, deadline, context)
+        self._sender = Sender(url, key, timeout, deadline, context, retry)
 
     def predict(self, record: Record, *, request_id: str | None = None) -> Prediction:
         """Predict for one patient: a PatientRecord, or a mapping with all 13 fields, None = not taken."""

@@ -1,11 +1,19 @@
-"""Settings come from flags before environment before defaults, and a wrong one names itself."""
+"""Settings come from options before environment before defaults, and an error names the setting."""
 
 from pathlib import Path
 
+import click
 import pytest
 
+from patient.command_line import SettingsError, options
+from service.__main__ import main
 from service.model.device import GpuOptions
-from service.settings import Client, Settings, SettingsError, from_command_line, refuse_exposure
+from service.settings import ClientSettings, Settings, read_client_key, read_settings, refuse_exposure
+
+
+def from_command_line(words: list[str]) -> Settings:
+    """Parse a command line as `serve` does."""
+    return read_settings(click.Command("serve", params=options(Settings)).make_context("serve", words).params)
 
 
 def test_every_setting_has_a_default_and_help() -> None:
@@ -16,7 +24,6 @@ def test_every_setting_has_a_default_and_help() -> None:
 
 
 def test_flags_before_environment_before_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The nearest to the hand wins."""
     assert from_command_line([]).port == 8000
     monkeypatch.setenv("HEART_PORT", "8001")
     monkeypatch.setenv("HEART_MAX_BODY", "17")
@@ -34,7 +41,7 @@ def test_flags_before_environment_before_defaults(monkeypatch: pytest.MonkeyPatc
         (["--crossover", "-1"], "--crossover or HEART_CROSSOVER: Input should be greater than or equal to 0"),
     ],
 )
-def test_a_wrong_flag_names_itself(flags: list[str], words: str) -> None:
+def test_an_error_names_the_option_and_the_variable(flags: list[str], words: str) -> None:
     """In one line."""
     with pytest.raises(SettingsError) as caught:
         from_command_line(flags)
@@ -42,41 +49,39 @@ def test_a_wrong_flag_names_itself(flags: list[str], words: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_said_of_the_gpu_is_told_to_it() -> None:
-    """A crossover of 0 is not one that was left to be measured; the defaults are the same in both places."""
+def test_gpu_options_come_from_the_settings() -> None:
+    """A crossover of 0 is not an unset one; the defaults are the same in both places."""
     assert GpuOptions.of(from_command_line([])) == GpuOptions()
     flags = ["--gpu-mode", "plain", "--gpu-memory", "512", "--crossover", "0"]
     assert GpuOptions.of(from_command_line(flags)) == GpuOptions("plain", 512, 0)
 
 
-def test_a_wrong_variable_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment is held to the same rules."""
+def test_an_error_in_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEART_PROVIDER", "tpu")
     with pytest.raises(SettingsError, match="HEART_PROVIDER: Input should be 'auto', 'cuda' or 'cpu'"):
         from_command_line([])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "no-such-name.invalid"])
-def test_beyond_this_machine_keys_are_needed_or_a_word(host: str, tmp_path: Path) -> None:
-    """The refusal is one line that names both ways out, and either of them opens it."""
+def test_beyond_this_machine_keys_or_a_setting_are_required(host: str, tmp_path: Path) -> None:
+    """The error is one line that names both remedies, and either of them helps."""
     with pytest.raises(SettingsError) as caught:
         refuse_exposure(from_command_line(["--host", host]))
     assert "\n" not in str(caught.value)
-    for way in ("--keys", "HEART_KEYS", "--open-to-network", "HEART_OPEN_TO_NETWORK=true"):
-        assert way in str(caught.value)
-    for way_out in (["--open-to-network"], ["--keys", str(tmp_path / "keys")]):
-        refuse_exposure(from_command_line(["--host", host, *way_out]))
+    for remedy in ("--keys", "HEART_KEYS", "--open-to-network", "HEART_OPEN_TO_NETWORK=true"):
+        assert remedy in str(caught.value)
+    for words in (["--open-to-network"], ["--keys", str(tmp_path / "keys")]):
+        refuse_exposure(from_command_line(["--host", host, *words]))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_this_machine_alone_needs_no_keys(host: str) -> None:
-    """Whoever can reach it is here already."""
     refuse_exposure(from_command_line(["--host", host]))
 
 
 @pytest.mark.parametrize("origin", ["*", "ward.example", "https://ward.example/", "https://*.example", ""])
 def test_an_origin_is_named_in_full(origin: str) -> None:
-    """As browsers send it: no star, no path."""
+    """As browsers send it: no wildcard, no path."""
     with pytest.raises(SettingsError, match="HEART_CORS_ORIGINS"):
         from_command_line(["--cors-origins", origin])
     assert from_command_line(["--cors-origins", "https://a.example,http://b:1"]).cors_origins == [
@@ -85,26 +90,71 @@ def test_an_origin_is_named_in_full(origin: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--cors-origins", "https://a.example,https://b.example"],
+        ["--cors-origins", "https://a.example", "--cors-origins", "https://b.example"],
+        ["--cors-origins", '["https://a.example", "https://b.example"]'],
+    ],
+)
+def test_a_list_is_comma_separated_repeated_or_json(words: list[str]) -> None:
+    assert from_command_line(words).cors_origins == ["https://a.example", "https://b.example"]
+
+
+def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEART_CORS_ORIGINS", '["https://a.example"]')
+    assert read_settings().cors_origins == ["https://a.example"]
+    monkeypatch.setenv("HEART_CORS_ORIGINS", "https://a.example")
+    with pytest.raises(SettingsError, match="HEART_CORS_ORIGINS must be a JSON array"):
+        read_settings()
+
+
+def test_null_unsets_an_optional_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEART_VERSION", "3")
+    assert from_command_line([]).version == 3
+    assert from_command_line(["--version", "null"]).version is None
+
+
+def test_a_switch_goes_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEART_ACCESS_LOG", "false")
+    assert not from_command_line([]).access_log
+    assert from_command_line(["--access-log"]).access_log
+    assert not from_command_line(["--no-access-log"]).access_log
+
+
 def test_a_clients_key_comes_from_the_environment_and_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No flag takes it: others can read a command line."""
+    """No option takes it: other users can read a command line."""
+    assert read_client_key() is None
     monkeypatch.setenv("HEART_KEY", "heart_abc")
-    key = Client.from_environment().key
-    assert key
-    assert key.get_secret_value() == "heart_abc"
-    assert "heart_abc" not in repr(Client.from_environment())
+    assert read_client_key() == "heart_abc"
+    assert "heart_abc" not in repr(ClientSettings())
     monkeypatch.setenv("HEART_KEY", "heart_abc\r\nX: y")
     with pytest.raises(SettingsError) as caught:
-        Client.from_environment()
+        read_client_key()
     assert "heart_abc" not in str(caught.value)
 
 
-def test_help_and_unknown_flags_exit(capsys: pytest.CaptureFixture[str]) -> None:
-    """As every command does."""
-    with pytest.raises(SystemExit) as caught:
-        from_command_line(["--help"])
-    assert caught.value.code == 0
-    assert "--max-rows int" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as caught:
-        from_command_line(["--prot", "8000"])
-    assert caught.value.code == 2
+def test_help_shows_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--help"])
+    assert exited.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')} " in shown
+        assert str(field.description) in shown
+    assert "--max-rows INTEGER" in shown
+    assert "[default: 10000]" in shown
+
+
+def test_an_unknown_option_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--prot", "8000"])
+    assert exited.value.code == 2
     assert "--prot" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_exits_with_1_and_one_line() -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--port", "70000"])
+    assert exited.value.code == "service: --port or HEART_PORT: Input should be less than or equal to 65535"

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +19,14 @@ from trainer.report.card import command_line
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
-    """Calls the command with these words, from a folder whose models/ is empty."""
+    """Return a function that runs a command line, in an empty folder, and returns the exit status or message."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> int | str:
-        monkeypatch.setattr(sys, "argv", ["trainer", *words])
-        return main()
+        with pytest.raises(SystemExit) as exited:
+            main(list(words))
+        assert isinstance(exited.value.code, int | str)
+        return exited.value.code
 
     return call
 
@@ -80,7 +81,7 @@ def test_bad_rows_are_left_out_counted_and_listed_where_a_share_is_allowed(
     assert message == "trainer: t.csv:2: age: Age must be a number from 18 to 120 years"
     assert not (tmp_path / "rejects.csv").exists()
     assert fit(command, "--data", "t.csv", "--max-bad-share", "0.01") == 0
-    assert "Bad rows left out: 1; rejects.csv lists them" in capsys.readouterr().out
+    assert "Invalid rows left out: 1; rejects.csv lists them" in capsys.readouterr().out
     assert (tmp_path / "rejects.csv").read_text().splitlines()[1].startswith("t.csv,2,age,Age must be")
     assert load(tmp_path / "models/heart_disease", "cpu").metadata.data["rows"] == 302
 
@@ -112,7 +113,7 @@ def test_a_wrong_flag_is_one_line_that_names_it(command: object, flags: list[str
 
 
 def test_interrupted_means_nothing_written(command: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C is an answer, not a traceback."""
+    """Ctrl-C gives a message, not a traceback."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -212,4 +213,4 @@ def test_a_worse_candidate_is_left_aside(command: object, tmp_path: Path) -> Non
 def test_without_anything_to_compare_a_second_version_needs_force(command: object) -> None:
     """No evidence, no promotion."""
     assert fit(command, "--test-share", "0") == 0
-    assert "nothing was held out to compare it with version 1" in str(fit(command, "--test-share", "0"))
+    assert "no rows were held out to compare it with version 1" in str(fit(command, "--test-share", "0"))

@@ -1,1 +1,1 @@
-"""The commands: one file each, flags first, then the order of the steps."""
+"""The commands of the trainer: options.py declares their options; one module per command runs it."""

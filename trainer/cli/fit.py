@@ -1,4 +1,4 @@
-"""`python -m trainer fit`: from a table to the next version, or to a candidate that is left aside."""
+"""`python -m trainer fit`: train on a table and save the next version, or a candidate that is not promoted."""
 
 import datetime
 import importlib.metadata
@@ -6,22 +6,19 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from pydantic import Field
-from pydantic_settings import CliImplicitFlag
 
 from patient.artefact import Metadata, fingerprint, schema, versions
 from patient.encoding import Floats
 from trainer import progress, reference
+from trainer.cli.options import MAX_FOLDED_ROWS, FitOptions
 from trainer.crossval import NETWORK, gather, stratified_folds
 from trainer.evaluate import scores
 from trainer.export import parity, save, to_onnx
 from trainer.fit import Fitted, fit_chunks
-from trainer.noise import Recipe
 from trainer.promote import Comparison, compare_models, compare_recipes, serving
 from trainer.report.card import CROSS_VALIDATED, card
 from trainer.report.evidence import Evidence
@@ -32,166 +29,140 @@ from trainer.statistics import spread
 from trainer.table import Table, sample
 
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
-SMALL = 20_000  # rows up to which the recipe is cross-validated, and all rows train
 
 
 class NotPromoted(Exception):
-    """The candidate has not become a version. The message says why, and where it is."""
+    """The candidate did not become a version. The message says why, and where the candidate is."""
 
 
-class Fit(Recipe):
-    """Fit the network, export it to ONNX, and make it the next version if it is no worse than the one that serves."""
-
-    data: Path = Field(Path("trainer/data/cleveland.csv"), description="CSV or Parquet file, or a folder of them")
-    max_bad_share: float = Field(0.0, ge=0, lt=1, description="share of rows that may be bad, and are left out")
-    rejects: Path = Field(Path("rejects.csv"), description="file that lists the bad rows, where some are allowed")
-    models: Path = Field(Path("models/heart_disease"), description="folder of the versions")
-    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on the service says heart disease")
-    test_share: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description=f"share of rows held out; default 0.2, or 0 up to {SMALL} rows, which have folds",
+def run(options: FitOptions) -> None:
+    if options.if_none and (known := versions(options.models)):
+        progress.say(f"{options.models} already holds version {known[-1]}: nothing to do")
+        return
+    strategy, is_chief = _strategy(options.strategy)
+    progress.say(f"Training on {_device()}")
+    source = Source(options.data, options.max_bad_share, options.rejects if options.max_bad_share else None)
+    table = Table(source, options.test_share, options.seed, MAX_FOLDED_ROWS if options.repeats else 0)
+    if source.bad:
+        progress.say(f"Invalid rows left out: {source.bad}; {options.rejects} lists them")
+    fitted, stopped = _train(options, table, strategy)
+    if not is_chief:
+        return  # all workers have the same weights; the chief writes them
+    model = to_onnx(fitted)
+    rows, target = sample(table.train())
+    difference = parity(model, fitted, rows)
+    evidence, comparison = _judge(options, table, fitted)
+    test_rows, test_target = sample(table.test())
+    majority = np.full(len(test_target), target.mean())
+    parts = {"train": (target, fitted.predict(rows))}
+    if len(test_target):
+        parts |= {"test": (test_target, fitted.predict(test_rows)), "majority": (test_target, majority)}
+    metrics: dict[str, Any] = {name: scores(*part, options.threshold) for name, part in parts.items()}
+    if evidence:
+        for title, probability in evidence.probability.items():
+            found = spread(evidence.target, probability, options.threshold)
+            metrics[f"{title} {CROSS_VALIDATED}"] = {name: mean for name, (mean, _) in found.items()}
+    unrecorded = {"data", "rejects", "models", "if_none", "tensorboard"}
+    predicted = evidence.probability[NETWORK].mean(axis=0) if evidence else fitted.predict(rows)
+    metadata = Metadata(
+        version="0",  # save() sets it
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        fields=schema(),
+        fingerprint=fingerprint(),
+        threshold=options.threshold,
+        data={
+            "file": options.data.name,
+            "sha256": digest(options.data),
+            "rows": len(table),
+            "train_rows": table.train_rows,
+            "test_rows": table.test_rows,
+        },
+        flags=options.model_dump(mode="json", exclude=unrecorded) | {"epochs": len(fitted.losses)},
+        metrics=metrics,
+        libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
+        promotion=comparison.as_metadata() if comparison else {},
+        checks=reference.checks(fitted),
+        bins=reference.bins(rows, target, predicted),
+        background=reference.background(rows, options.background),
     )
-    folds: int = Field(10, ge=2, description="folds of the cross-validation that judges the recipe")
-    repeats: int = Field(10, ge=0, description="how often it is repeated with other folds; 0: none")
-    margin: float = Field(0.005, ge=0, description="log loss by which it may be worse than the version that serves")
-    force: CliImplicitFlag[bool] = Field(False, description="promote in any case; recorded in the model file")
-    if_none: CliImplicitFlag[bool] = Field(False, description="do nothing if the folder holds a version already")
-    strategy: Literal["default", "mirrored", "multiworker"] = Field(
-        "default", description="one device; all GPUs of the host; or several hosts, named in TF_CONFIG"
-    )
-    background: int = Field(
-        32, ge=0, description="training rows that the model file shows, for explanations to compare with; 0: none"
-    )
-    tensorboard: Path | None = Field(None, description="folder for TensorBoard's logs of loss and held-out loss")
+    plots = figures(evidence, fitted.predict, surface(fitted, rows, target), options.threshold) if evidence else {}
+    refusal = _refusal(options, comparison, stopped)
+    text = card(metadata, difference, evidence)
+    folder = save(model, metadata, text, plots, options.models, aside=refusal is not None)
+    progress.summary(folder, metadata, len(fitted.losses), difference)
+    if refusal:
+        raise NotPromoted(f"not promoted: {refusal}; the candidate is in {folder}")
 
-    def cli_cmd(self) -> None:
-        """Run the command."""
-        if self.if_none and (known := versions(self.models)):
-            progress.say(f"{self.models} holds version {known[-1]} already: nothing to do")
-            return
-        strategy, chief = _strategy(self.strategy)
-        progress.say(f"Training on {_device()}")
-        source = Source(self.data, self.max_bad_share, self.rejects if self.max_bad_share else None)
-        table = Table(source, self.test_share, self.seed, SMALL if self.repeats else 0)
-        if source.bad:
-            progress.say(f"Bad rows left out: {source.bad}; {self.rejects} lists them")
-        fitted, stopped = self._train(table, strategy)
-        if not chief:
-            return  # the others have the same weights; one of them writes
-        model = to_onnx(fitted)
+
+def _train(options: FitOptions, table: Table, strategy: tf.distribute.Strategy | None) -> tuple[Fitted, bool]:
+    """Return the trained network, and whether Ctrl-C stopped the training early."""
+    test_rows, test_target = sample(table.test(), 10_000)
+    writer = tf.summary.create_file_writer(str(options.tensorboard)) if options.tensorboard else None
+    with _interruptible() as interrupted, progress.bar(options.epochs) as show:
+
+        def tick(fitted: Fitted) -> bool:
+            losses = {"loss": fitted.losses[-1]}
+            if len(test_target):
+                losses["held-out loss"] = scores(test_target, fitted.predict(test_rows))["log_loss"]
+            show(len(fitted.losses), losses)
+            if writer:
+                with writer.as_default(step=len(fitted.losses)):
+                    for name, value in losses.items():
+                        tf.summary.scalar(name, value)
+            return bool(interrupted)
+
+        return fit_chunks(table.train, options, tick, strategy), bool(interrupted)
+
+
+def _judge(options: FitOptions, table: Table, fitted: Fitted) -> tuple[Evidence | None, Comparison | None]:
+    """Evaluate the candidate, and compare it with the current version, by cross-validation or on the test rows."""
+    model = serving(options.models)
+    recipe = options.model_copy(update={"epochs": len(fitted.losses)})
+    if options.repeats and len(table) <= MAX_FOLDED_ROWS:
         rows, target = sample(table.train())
-        difference = parity(model, fitted, rows)
-        evidence, comparison = self._judge(table, fitted)
-        held = sample(table.test())
-        majority = np.full(len(held[1]), target.mean())
-        parts = {"train": (target, fitted.predict(rows))}
-        if len(held[1]):
-            parts |= {"test": (held[1], fitted.predict(held[0])), "majority": (held[1], majority)}
-        metrics: dict[str, Any] = {name: scores(*part, self.threshold) for name, part in parts.items()}
-        if evidence:
-            for title, probability in evidence.probability.items():
-                found = spread(evidence.target, probability, self.threshold)
-                metrics[f"{title} {CROSS_VALIDATED}"] = {name: mean for name, (mean, _) in found.items()}
-        ours = {"data", "rejects", "models", "if_none", "tensorboard"}
-        told = evidence.probability[NETWORK].mean(axis=0) if evidence else fitted.predict(rows)
-        metadata = Metadata(
-            version="0",  # save() numbers it
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            fields=schema(),
-            fingerprint=fingerprint(),
-            threshold=self.threshold,
-            data={
-                "file": self.data.name,
-                "sha256": digest(self.data),
-                "rows": len(table),
-                "train_rows": table.train_rows,
-                "test_rows": table.test_rows,
-            },
-            flags=self.model_dump(mode="json", exclude=ours) | {"epochs": len(fitted.losses)},
-            metrics=metrics,
-            libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
-            promotion=comparison.as_metadata() if comparison else {},
-            checks=reference.checks(fitted),
-            bins=reference.bins(rows, target, told),
-            background=reference.background(rows, self.background),
-        )
-        plots = figures(evidence, fitted.predict, surface(fitted, rows, target), self.threshold) if evidence else {}
-        refusal = self._refusal(comparison, stopped)
-        text = card(metadata, difference, evidence)
-        folder = save(model, metadata, text, plots, self.models, aside=refusal is not None)
-        progress.summary(folder, metadata, len(fitted.losses), difference)
-        if refusal:
-            raise NotPromoted(f"not promoted: {refusal}; the candidate lies in {folder}")
+        folds = stratified_folds(target, options.repeats, options.folds, options.seed)
+        with progress.steps() as tick:
+            evidence = gather(rows, target, recipe, folds, tick)
+            if not model:
+                return evidence, None
+            probability = evidence.probability[NETWORK]
+            return evidence, compare_recipes(model, rows, target, probability, folds, options.margin, tick)
+    held: tuple[Floats, Floats] = sample(table.test())
+    if not model or not len(held[1]):
+        return None, None
+    return None, compare_models(model, *held, fitted.predict(held[0]), options.margin)
 
-    def _train(self, table: Table, strategy: tf.distribute.Strategy | None) -> tuple[Fitted, bool]:
-        """The fitted network, and whether somebody stopped it before its time."""
-        held = sample(table.test(), 10_000)
-        writer = tf.summary.create_file_writer(str(self.tensorboard)) if self.tensorboard else None
-        with _interruptible() as interrupted, progress.bar(self.epochs) as show:
 
-            def tick(fitted: Fitted) -> bool:
-                losses = {"loss": fitted.losses[-1]}
-                if len(held[1]):
-                    losses["held-out loss"] = scores(held[1], fitted.predict(held[0]))["log_loss"]
-                show(len(fitted.losses), losses)
-                if writer:
-                    with writer.as_default(step=len(fitted.losses)):
-                        for name, value in losses.items():
-                            tf.summary.scalar(name, value)
-                return bool(interrupted)
-
-            return fit_chunks(table.train, self, tick, strategy), bool(interrupted)
-
-    def _judge(self, table: Table, fitted: Fitted) -> tuple[Evidence | None, Comparison | None]:
-        """What folds or held-out rows say of the candidate, alone and beside the version that serves."""
-        model = serving(self.models)
-        recipe = self.model_copy(update={"epochs": len(fitted.losses)})
-        if self.repeats and len(table) <= SMALL:
-            rows, target = sample(table.train())
-            folds = stratified_folds(target, self.repeats, self.folds, self.seed)
-            with progress.steps() as tick:
-                evidence = gather(rows, target, recipe, folds, tick)
-                if not model:
-                    return evidence, None
-                ours = evidence.probability[NETWORK]
-                return evidence, compare_recipes(model, rows, target, ours, folds, self.margin, tick)
-        held: tuple[Floats, Floats] = sample(table.test())
-        if not model or not len(held[1]):
-            return None, None
-        return None, compare_models(model, *held, fitted.predict(held[0]), self.margin)
-
-    def _refusal(self, comparison: Comparison | None, stopped: bool) -> str | None:
-        if self.force:
-            return None
-        if stopped and not progress.ask("Stopped early. Go on with what is there?"):
-            return "stopped before its last epoch"
-        if comparison:
-            return comparison.refusal
-        known = versions(self.models)
-        return f"nothing was held out to compare it with version {known[-1]}; --force promotes it" if known else None
+def _refusal(options: FitOptions, comparison: Comparison | None, stopped: bool) -> str | None:
+    if options.force:
+        return None
+    if stopped and not progress.ask("Training stopped early. Use the network as it is?"):
+        return "training stopped before the last epoch"
+    if comparison:
+        return comparison.refusal
+    known = versions(options.models)
+    return f"no rows were held out to compare it with version {known[-1]}; --force promotes it" if known else None
 
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Ctrl-C fills the list once; the second one interrupts as usual."""
-    heard: list[int] = []
+    """Yield a list that the first Ctrl-C fills; the second one raises KeyboardInterrupt."""
+    signals: list[int] = []
 
-    def hear(number: int, _frame: object) -> None:
-        heard.append(number)
+    def receive(number: int, _frame: object) -> None:
+        signals.append(number)
         signal.signal(signal.SIGINT, before)
         sys.stderr.write("\nStopping after this epoch; Ctrl-C again stops at once.\n")
 
-    before = signal.signal(signal.SIGINT, hear)
+    before = signal.signal(signal.SIGINT, receive)
     try:
-        yield heard
+        yield signals
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 def _strategy(name: str) -> tuple[tf.distribute.Strategy | None, bool]:
-    """TensorFlow's distribution strategy of this name, and whether this process is the one that writes."""
+    """Return TensorFlow's distribution strategy, and whether this process is the chief, which writes the model."""
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(), True
     if name == "multiworker":
@@ -203,4 +174,4 @@ def _strategy(name: str) -> tuple[tf.distribute.Strategy | None, bool]:
 def _device() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus]
-    return f"the GPU {names[0]}" if names else "the CPU: TensorFlow finds no GPU"
+    return f"the GPU {names[0]}" if names else "the CPU: TensorFlow found no GPU"

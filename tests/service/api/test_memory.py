@@ -74,7 +74,9 @@ def test_no_request_leaves_cycles(predictor: Predictor) -> None:
 @pytest.mark.parametrize("packing", ["gzip", "deflate", "zstd"])
 def test_damaged_compressed_data_leak_no_memory(packing: str) -> None:
     """Data that are cut off in the middle."""
-    whole = pa.compress(random.Random(0).randbytes(READ_BYTES), "gzip" if packing == "deflate" else packing, asbytes=True)
+    whole = pa.compress(
+        random.Random(0).randbytes(READ_BYTES), "gzip" if packing == "deflate" else packing, asbytes=True
+    )
 
     def fail() -> None:
         with contextlib.suppress(RecordError):

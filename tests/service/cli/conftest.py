@@ -15,7 +15,7 @@ import pytest
 
 from patient.record import measurements
 from service.cli.job import Kind
-from service.cli.score import main
+from service.cli.score import score as command
 from service.tables.formats import ARROW, CSV, JSON, NDJSON, PARQUET
 from tests.conftest import ROOT
 
@@ -96,10 +96,12 @@ class Command:
         self.said = ""
 
     def __call__(self, *arguments: str | Path) -> int:
-        """The exit status; what it said on stderr is in `said`."""
-        status = main([str(argument) for argument in arguments])
+        """Return the exit status; stderr is in `said`."""
+        with pytest.raises(SystemExit) as exited:
+            command([str(argument) for argument in arguments])
         self.said = self.capsys.readouterr().err
-        return status
+        assert isinstance(exited.value.code, int)
+        return exited.value.code
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_a_node_that_is_killed_costs_nothing(tmp_path: Path, score: Command) -> 
     assert not list((tmp_path / "ray.parquet/.parts").glob(".writing-*"))
     # What a cluster has finished, one process does not make again.
     assert score(tmp_path / "in", tmp_path / "ray.parquet", *KEEP) == 3
-    assert f"{PARTS} of them made before" in score.said
+    assert f"{PARTS} of them finished before" in score.said
 
 
 def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -58,12 +58,12 @@ def test_without_ray_it_says_how_to_install_it(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.modules["ray"] = None
-from service.cli.score import main
-sys.exit(main(["{tmp_path}/in", "{tmp_path}/out", "--engine", "ray"]))
+from service.cli.score import score
+sys.exit(score(["{tmp_path}/in", "{tmp_path}/out", "--engine", "ray"]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("score: --engine ray needs Ray: pip install ")
+    assert done.stderr.startswith("score: --engine ray requires Ray: pip install ")
     assert done.stderr.count("\n") == 1
 
 

@@ -47,8 +47,8 @@ def test_a_folder_gives_a_part_for_each_table(folder: Path, tmp_path: Path, scor
     out = tmp_path / "out.parquet"
     assert score(folder, out, *KEEP) == 0
     assert names(out) == ["2026/c.parquet", "2026/d.parquet", "a.parquet", "b.parquet"]
-    assert "README.md: left out" in score.said
-    assert "1,200 rows in 4 of 4 parts, 0 of them made before, 0 bad" in score.said
+    assert "README.md: skipped" in score.said
+    assert "1,200 rows in 4 of 4 parts, 0 of them finished before, 0 bad" in score.said
     for name in names(out):
         source = next(folder.glob(name.replace("parquet", "*")))
         assert score(source, tmp_path / "one.parquet", *KEEP) == 0
@@ -85,7 +85,7 @@ def test_a_finished_part_is_not_made_again(folder: Path, tmp_path: Path, score: 
     assert score(folder, out, *KEEP) == 0
     before = state(out)
     assert score(folder, out, *KEEP) == 0
-    assert "4 of them made before" in score.said
+    assert "4 of them finished before" in score.said
     assert state(out) == before
     (out / "a.csv").unlink()
     (out / "b.parquet").write_bytes(b"")
@@ -122,7 +122,7 @@ def test_a_second_run_tells_the_bad_rows_of_the_first(folder: Path, tmp_path: Pa
     first = score.said
     assert "a.csv row 5, chol: " in first
     assert score(*asked) == 3
-    assert score.said == first.replace("0 of them made before", "4 of them made before")
+    assert score.said == first.replace("0 of them finished before", "4 of them finished before")
     notes = "".join(file.read_text() for file in (tmp_path / "out/.parts").rglob("*.json"))
     assert "4321" not in notes
 
@@ -138,14 +138,14 @@ def test_a_refused_part_is_not_there_and_the_others_are(folder: Path, tmp_path: 
     assert names(out) == ["2026/c.ndjson", "2026/d.csv.gz", "b.parquet"]
     write(folder / "a.csv", patients(300))
     assert score(folder, out, *KEEP) == 0
-    assert "3 of them made before" in score.said
+    assert "3 of them finished before" in score.said
 
 
 def test_answers_in_the_folder_of_the_inputs_are_not_read(folder: Path, score: Command) -> None:
     """The second run finds the same tables as the first."""
     assert score(folder, folder / "out", *KEEP) == 0
     assert score(folder, folder / "out", *KEEP) == 0
-    assert "4 of 4 parts, 4 of them made before" in score.said
+    assert "4 of 4 parts, 4 of them finished before" in score.said
 
 
 def test_parts_of_other_inputs_are_named(folder: Path, tmp_path: Path, score: Command) -> None:
@@ -215,7 +215,7 @@ def test_ctrl_c_says_so_and_leaves_nothing_half(tmp_path: Path) -> None:
     with started(source, tmp_path / "out.csv", *KEEP) as first:
         until_it_writes(first, tmp_path)
         first.send_signal(signal.SIGINT)
-        assert first.communicate()[1] == b"score: interrupted; parts that are finished stay\n"
+        assert first.communicate()[1] == b"score: interrupted; finished parts are kept\n"
     assert first.returncode == 130
     assert [file.name for file in tmp_path.iterdir()] == ["in.csv"]
 
@@ -228,4 +228,4 @@ def test_a_note_that_is_none_is_no_note(folder: Path, tmp_path: Path, score: Com
     old = json.loads(sorted((tmp_path / "out/.parts").rglob("*.json"))[3].read_text())
     assert old["outcome"]["rows"] == 300
     assert score(folder, tmp_path / "out", *KEEP) == 0
-    assert "1 of them made before" in score.said
+    assert "1 of them finished before" in score.said

@@ -75,7 +75,9 @@ def test_an_invalid_file_stops_the_start(
     with pytest.raises(ArtefactError) as caught:
         load(models, "cpu")
     assert words in str(caught.value)
-    message = main(["--models", str(models), "--provider", "cpu"])
+    with pytest.raises(SystemExit) as exited:
+        main(["--models", str(models), "--provider", "cpu"])
+    message = str(exited.value.code)
     assert message == f"service: will not start: {caught.value}"
     assert "\n" not in message
     assert capsys.readouterr().out == ""
@@ -157,8 +159,9 @@ def test_cuda_without_a_gpu_refuses_to_start() -> None:
     """It never silently uses the CPU."""
     with pytest.raises(ProviderError, match="no NVIDIA driver"):
         load(MODELS, "cuda")
-    message = main(["--models", str(MODELS), "--provider", "cuda"])
-    assert str(message).startswith("service: will not start: provider=cuda: ")
+    with pytest.raises(SystemExit) as exited:
+        main(["--models", str(MODELS), "--provider", "cuda"])
+    assert str(exited.value.code).startswith("service: will not start: provider=cuda: ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the CUDA build is for Linux")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from heart import heart
 from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
-from service.cli import flags
+from service.cli import record_options
 from service.client import calls
 from service.records.schema import Explanation, Prediction
 from tests.conftest import MODELS, ROOT
@@ -79,7 +79,7 @@ def test_what_is_not_given_was_not_taken() -> None:
     for words in ((), ("--age", "63"), ("--chol", "200", "--sex", "female")):
         result = run("predict", *words)
         assert result.exit_code == 2
-        assert "Which patient?" in result.stderr
+        assert "or a FILE." in result.stderr
 
 
 def test_flags_change_what_a_file_says(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_a_word_or_its_beginning_is_its_code(name: str, data: st.DataObject) -> 
     field = WORDS[name]
     code, label = data.draw(st.sampled_from([*field.codes.items()]))
     typed = data.draw(st.sampled_from([label, label.upper(), label.replace(" ", "-"), label.replace("-", "_")]))
-    value = flags.Value(field)
+    value = record_options.MeasurementType(field)
     assert value.convert(typed, None, None) == code
     assert value.convert(str(code), None, None) == code
     start = typed[: data.draw(st.integers(1, len(typed)))]
     plain = start.lower().replace("-", " ").replace("_", " ").strip()
-    others = [word for word in value.words if word.startswith(plain) and word != plain]
-    if plain and len(others) > 1 and plain not in value.words and not plain.isdecimal():
+    others = [word for word in value.labels if word.startswith(plain) and word != plain]
+    if plain and len(others) > 1 and plain not in value.labels and not plain.isdecimal():
         with pytest.raises(Exception, match="must be"):
             value.convert(start, None, None)
 
@@ -196,7 +196,7 @@ def test_a_key_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch)
     assert b"Authorization: Bearer s3cret" in asked[0]
     monkeypatch.setenv("HEART_KEY", "two words")
     result = run("predict", "--age", "63", "--sex", "male", "--url", "http://127.0.0.1:1")
-    assert (result.exit_code, "HEART_KEY: not a key" in result.stderr) == (2, True)
+    assert (result.exit_code, "HEART_KEY contains characters" in result.stderr) == (2, True)
     assert "two words" not in result.stderr
 
 
@@ -216,7 +216,7 @@ def test_a_person_sees_words_bars_and_what_it_is_not() -> None:
     reasons = run("explain", *as_flags(EXAMPLE)).stdout
     for field in measurements():
         assert field.describe(EXAMPLE[field.name]) in reasons
-    assert "What would change the answer" in reasons
+    assert "What would change the result" in reasons
     assert max(map(len, reasons.splitlines())) <= 80
     plain = CliRunner(charset="ascii").invoke(heart, ["explain", *as_flags(EXAMPLE)])
     assert plain.exit_code == 0
@@ -226,7 +226,7 @@ def test_a_person_sees_words_bars_and_what_it_is_not() -> None:
 
 def test_the_picture_never_says_certain() -> None:
     """Nobody is told 0 % or 100 %."""
-    from service.cli.picture import _percent
+    from service.cli.rendering import _percent
 
     assert [_percent(p) for p in (0.0, 1e-9, 0.5, 0.94657, 1.0)] == ["0.1 %", "0.1 %", "50 %", "94.7 %", "99.9 %"]
 
