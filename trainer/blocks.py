@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from patient.record import FIELDS
+from patient.table import NULL_VALUES, is_not_taken
 
 TARGET = "target"
 COLUMNS = (*FIELDS, TARGET)
-MISSING = ("", "?")  # UCI writes '?', everybody else an empty cell
 
 ROWS = 65_536  # in a block at most
 LEAST = len(COLUMNS)  # bytes of a line that could be a patient: after each cell comes a comma or the end of the line
@@ -173,14 +174,14 @@ def _typed(data: bytes, names: list[str]) -> NDArray[np.float64] | None:
             pa.csv.ReadOptions(column_names=names, block_size=len(data) + 1),
             pa.csv.ParseOptions(ignore_empty_lines=False),
             pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.float64()), null_values=MISSING, include_columns=COLUMNS
+                column_types=dict.fromkeys(names, pa.float64()), null_values=NULL_VALUES, include_columns=COLUMNS
             ),
         )
     except pa.ArrowInvalid:
         return None
     values = _matrix(table.columns)
     missing = [column.null_count for column in table.columns]
-    # A blank line becomes a row of missing cells, and a cell that says "nan" a number: only the slow way tells.
+    # A blank line becomes a row of missing cells, and a cell such as "nan(1)" becomes NaN: only _by_hand finds them.
     return None if missing[-1] or np.isnan(values).sum() != sum(missing) else values
 
 
@@ -203,10 +204,10 @@ def _by_hand(data: bytes, names: list[str]) -> tuple[NDArray[np.float64], dict[i
 
 
 def _number(cell: str) -> float:
-    if cell in MISSING:
-        return float("nan")
+    if is_not_taken(cell):
+        return math.nan
     try:
         number = float(cell)
     except ValueError:
-        return float("inf")
-    return number if number == number else float("inf")  # "nan" is a word: missing is an empty cell
+        return math.inf
+    return number

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import measurements
-from patient.table import refused
+from patient.table import invalid_cells
 from trainer.beside import beside
 from trainer.blocks import COLUMNS, Block, DatasetError, files, parts
 
@@ -77,7 +77,7 @@ class Source:
         """Raise DatasetError if too many rows are bad, even if as many as `more` good ones follow."""
         read = self.rows + self.bad
         if first and self.bad / (read + more) > self.max_bad_share:
-            count = f"{self.bad} of {read} rows are bad, the share allowed is {self.max_bad_share:g}; the first is "
+            count = f"{self.bad} of {read} rows are invalid, the share allowed is {self.max_bad_share:g}; the first is "
             raise DatasetError(f"{f'{self.path}: {count}' if self.max_bad_share else ''}{first}")
 
 
@@ -92,7 +92,7 @@ def digest(path: Path) -> str:
 def _wrong(block: Block) -> NDArray[np.bool_]:
     """bool[n,14]: the cells that are refused; of a broken row the first."""
     target = block.values[:, -1]
-    wrong = np.column_stack([refused(block.values[:, :-1]), (target != 0) & (target != 1)])
+    wrong = np.column_stack([invalid_cells(block.values[:, :-1]), (target != 0) & (target != 1)])
     for row in block.broken:
         wrong[row] = np.arange(len(COLUMNS)) == 0
     return wrong

@@ -1,7 +1,7 @@
 """CSV: a header, commas between cells, quotes around those that need them (RFC 4180); UTF-8, any line ends.
 
-An empty cell, quoted or not, and `nan` mean not taken. A blank line is no row; lines before the header that begin with
-`# ` are notes.
+In the 13 fields the cells of patient.table.NOT_TAKEN, quoted or not, are null; in the columns that pass through only an
+empty cell is. A blank line is not a row; lines before the header that begin with `# ` are notes.
 """
 
 import codecs
@@ -18,6 +18,7 @@ import pyarrow.csv as pv
 from numpy.typing import NDArray
 
 from patient.record import FIELDS
+from patient.table import BLANKS, NOT_TAKEN, NULL_VALUES
 from service.records.errors import FieldFault, TableError, TooLarge
 from service.tables import columns, text
 from service.tables.chunk import Chunk, Column, Table
@@ -28,8 +29,9 @@ BLOCK = 2**20  # bytes that are parsed at once
 NOTES = re.compile(rb"\A(?:(?:# [^\r\n]*)?[\r\n])*")
 LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(?:\r\n|\r|\n|\Z)')
 QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # elsewhere in a cell a quote is but a character
+_NOT_TAKEN = pa.array(NOT_TAKEN)
 SPECIAL = r'[",\r\n]|^$'  # what needs quotes in a cell; an empty string is not null
-DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?i:nan|inf|infinity))$"
+DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)$"
 
 
 def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
@@ -93,7 +95,7 @@ def _chunk(block: bytes, header: list[str], kept: pa.Schema) -> Chunk:
         broken.clear()
         batch = _parse(block, header, pa.string(), skip)
         numbers = [_numbers(batch.column(name)) for name in FIELDS]
-    others = pa.RecordBatch.from_arrays([batch.column(name) for name in kept.names], schema=kept)
+    others = pa.RecordBatch.from_arrays([_empty_as_null(batch.column(name)) for name in kept.names], schema=kept)
     if not broken:
         return Chunk(numbers, others)
     count = len(batch) + len(broken)
@@ -111,14 +113,14 @@ def _is_text(block: bytes) -> bool:
 
 
 def _parse(block: bytes, header: list[str], kind: pa.DataType, skip: Callable[[Any], str]) -> pa.RecordBatch:
-    """The whole rows of a block, fields of this type and others as text; empty cells are null."""
+    """Parse the complete rows of a block: fields of this type, with null where not taken; other columns as text."""
     types = {name: kind if name in FIELDS else pa.string() for name in header}
     try:
         table = pv.read_csv(
             pa.BufferReader(block),
             pv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=header),
             pv.ParseOptions(newlines_in_values=b'"' in block, invalid_row_handler=skip),
-            pv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
+            pv.ConvertOptions(column_types=types, null_values=NULL_VALUES, strings_can_be_null=False),
         )
     except pa.ArrowInvalid:
         if kind == pa.string():
@@ -133,11 +135,16 @@ def _doubles(column: pa.Array) -> Column:
 
 
 def _numbers(column: pa.Array) -> Column:
-    """Text as `_parse` would read it as float64, infinite where it is no number."""
-    cells = pc.utf8_trim(column, " \t")
-    cells = pc.if_else(pc.equal(cells, ""), None, cells)
-    number = pc.if_else(pc.match_substring_regex(cells, DECIMAL), cells, pa.scalar("inf"))
-    return _doubles(number.cast(pa.float64()))
+    """Text as `_parse` reads it as float64, but infinite where it is not a number: the later check refuses infinity."""
+    cells = pc.utf8_trim(column, BLANKS)
+    number = pc.if_else(pc.match_substring_regex(cells, DECIMAL), cells, "inf")
+    return _doubles(pc.if_else(pc.is_in(pc.utf8_lower(cells), _NOT_TAKEN), None, number).cast(pa.float64()))
+
+
+def _empty_as_null(column: pa.Array) -> pa.Array:
+    if pc.min(pc.binary_length(column)).as_py() == 0:
+        return pc.if_else(pc.equal(column, ""), None, column)
+    return column
 
 
 def _spread(column: Column, whole: NDArray[np.bool_]) -> Column:

@@ -256,7 +256,7 @@ def test_a_pass_ends_as_soon_as_the_share_is_certain_to_be_passed(tmp_path: Path
     """Nobody waits for the end of a table that cannot be trained on; the first bad row leads to the cause."""
     path = write(tmp_path / "t.csv", GOOD, *[BAD] * 100_000)
     source = Source(path, 0.1, tmp_path / "rejects.csv")
-    with pytest.raises(DatasetError, match=r"rows are bad, the share allowed is 0\.1; the first is .*t\.csv:3: chol"):
+    with pytest.raises(DatasetError, match=r"rows are invalid, the share allowed is 0\.1; the first is .*t\.csv:3: chol"):
         list(source)
     assert source.rows + source.bad < 50_000
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]

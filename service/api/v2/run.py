@@ -7,7 +7,7 @@ import numpy as np
 
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
-from patient.table import wrong
+from patient.table import invalid
 from service.api.v2.requests import refused
 from service.api.v2.tensors import Rows
 from service.model.predictor import Predictor
@@ -48,7 +48,7 @@ class Run:
         refusals = np.empty(part.shape, np.bool_, order="F")
         columns = np.asfortranarray(part)
         for i, field in enumerate(measurements()):
-            refusals[:, i] = wrong(field, columns[:, i])
+            refusals[:, i] = invalid(field, columns[:, i])
         if not refusals.any():
             return
         cells = np.argwhere(refusals)
