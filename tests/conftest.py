@@ -11,7 +11,7 @@ from service.model.predictor import Predictor, load
 from service.settings import Settings
 from trainer.dataset import Dataset, read
 from trainer.fit import Fitted, fit
-from trainer.noise import Recipe
+from trainer.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "models/heart_disease"

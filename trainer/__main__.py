@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, CliSubCommand, SettingsError
 
 from patient.artefact import ArtefactError
-from trainer import quiet
+from trainer.suppress_stderr import suppress_stderr
 
-with quiet.stderr():  # TensorFlow greets with a dozen lines, whatever it is told
+with suppress_stderr():  # TensorFlow greets with a dozen lines, whatever it is told
     from trainer.cli.evaluate import Evaluate
     from trainer.cli.fit import Fit, NotPromoted
     from trainer.dataset import DatasetError

@@ -1,4 +1,4 @@
-"""A table in memory, and seeded, stratified splits of it."""
+"""A table in memory, and its seeded, stratified split."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS
-from trainer.blocks import TARGET
-from trainer.blocks import DatasetError as DatasetError  # what `read` raises
-from trainer.source import Source, digest
+from trainer.readers import TARGET
+from trainer.readers import DatasetError as DatasetError  # re-exported: `read` raises it
+from trainer.table_source import TableSource, digest
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """rows: float32[N,13], NaN = missing; target: float32[N] of 0 and 1; name and sha256 of the file they came from.
 
-    rejected: how many rows of the file are left out.
+    rejected: the number of invalid rows that were left out
     """
 
     rows: Floats
@@ -31,11 +31,11 @@ class Dataset:
 
 
 def read(path: Path, max_bad_share: float = 0.0, rejects: Path | None = None) -> Dataset:
-    """Read a CSV or Parquet file, or a folder of them, whole; the arguments are those of Source.
+    """Read a CSV or Parquet file, or a folder of them, into memory; the arguments are those of TableSource.
 
-    Raises DatasetError where Source does, and for a target that is always the same.
+    Raises DatasetError where TableSource does, and for a target with one class.
     """
-    source = Source(path, max_bad_share, rejects)
+    source = TableSource(path, max_bad_share, rejects)
     chunks = [(np.empty((0, len(FIELDS)), np.float32), np.empty(0, np.float32)), *source]
     rows, target = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
     if len(set(target.tolist())) < 2:
@@ -46,7 +46,7 @@ def read(path: Path, max_bad_share: float = 0.0, rejects: Path | None = None) ->
 def stratified_split(
     target: Floats, share: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Sorted row indices of a training and a test part; `share` of either class, rounded, goes to the test part."""
+    """Return sorted row indices of a training and a test part; the test part gets `share` of either class, rounded."""
     classes = [rng.permutation(np.flatnonzero(target == label)) for label in (0, 1)]
     counts = [round(share * len(members)) for members in classes]
     test = np.concatenate([members[:n] for members, n in zip(classes, counts, strict=True)])

@@ -15,8 +15,8 @@ from service.cli.score import main
 from service.tables import csv
 from service.tables.source import Limits
 from tests.conftest import ROOT
-from trainer.blocks import DatasetError
-from trainer.source import Source
+from trainer.readers import DatasetError
+from trainer.table_source import TableSource
 
 NULLABLE = [field.name for field in measurements() if field.nullable]
 AS_WRITTEN = ["", "?", "NA", "N/A", "#N/A", "<NA>", "nan", "NaN", "-nan", "NULL", "null", "None", r"\N", " ", "\t NA "]
@@ -41,7 +41,7 @@ def by_trainer(text: str, folder: Path) -> Floats:
     """float32[N,13] as the trainer reads the fields."""
     path = folder / "table.csv"
     path.write_text("\n".join(line.rpartition(",")[0] or line for line in text.splitlines()) + "\n")
-    return np.concatenate([rows for rows, _ in Source(path, 0.9)])
+    return np.concatenate([rows for rows, _ in TableSource(path, 0.9)])
 
 
 @given(st.data())

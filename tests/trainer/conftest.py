@@ -7,9 +7,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from patient.encoding import Floats, encode, statistics
 from patient.record import FIELDS
+from trainer.cross_validation import CrossValidation
 from trainer.dataset import Dataset
-from trainer.report.evidence import Evidence
-from trainer.report.findings import figures
+from trainer.report.results import figures
 
 LOSSES = np.hypot(*np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21))).astype(np.float32) + np.float32(0.3)
 
@@ -21,7 +21,7 @@ def predict(rows: Floats) -> Floats:
 
 
 @pytest.fixture(scope="session")
-def evidence(cleveland: Dataset) -> Evidence:
+def evidence(cleveland: Dataset) -> CrossValidation:
     """Two models in two repeats, and curves that look like learning."""
     inputs = encode(cleveland.rows, *statistics(cleveland.rows))
 
@@ -31,7 +31,7 @@ def evidence(cleveland: Dataset) -> Evidence:
         return np.asarray(found[:, 1], np.float32)
 
     epochs = np.arange(40)
-    return Evidence(
+    return CrossValidation(
         rows=cleveland.rows,
         target=cleveland.target,
         probability={
@@ -44,6 +44,6 @@ def evidence(cleveland: Dataset) -> Evidence:
 
 
 @pytest.fixture(scope="session")
-def drawn(evidence: Evidence) -> dict[str, bytes]:
+def drawn(evidence: CrossValidation) -> dict[str, bytes]:
     """All plots of the card by file name."""
     return figures(evidence, predict, LOSSES, 0.5)

@@ -8,9 +8,9 @@ import pytest
 
 from patient.encoding import encode, statistics
 from trainer.dataset import Dataset
-from trainer.evaluate import scores
 from trainer.fit import Fitted, fit
-from trainer.noise import Recipe
+from trainer.metrics import scores
+from trainer.recipe import Recipe
 
 
 def test_497_parameters_from_29_inputs(fitted: Fitted) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import CliImplicitFlag
 
-from trainer import external, progress
-from trainer.beside import beside
-from trainer.crossval import gather, stratified_folds
+from trainer import external_validation, progress
+from trainer.atomic_write import atomic_write
+from trainer.cross_validation import cross_validate_models, stratified_folds
 from trainer.dataset import read
-from trainer.noise import Recipe
-from trainer.promote import Finished
+from trainer.metrics import spread
+from trainer.promote import ExportedModel
+from trainer.recipe import Recipe
 from trainer.report import tables
-from trainer.statistics import spread
 
 
 class Evaluate(Recipe):
@@ -36,17 +36,17 @@ class Evaluate(Recipe):
         """Run the command."""
         data = read(self.data)
         if self.model:
-            finished = Finished(self.model / "model.onnx")
-            result = external.validate(finished, data.rows, data.target)
-            progress.say(external.report(result, finished.metadata.version, data))
+            finished = ExportedModel(self.model / "model.onnx")
+            result = external_validation.validate(finished, data.rows, data.target)
+            progress.say(external_validation.report(result, finished.metadata.version, data))
             if self.recalibrate:
-                folder = external.recalibrate(finished, result, data, self.model.parent)
+                folder = external_validation.recalibrate(finished, result, data, self.model.parent)
                 progress.say(f"Wrote {folder}")
             self._write(dataclasses.asdict(result), [])
             return
         folds = stratified_folds(data.target, self.repeats, self.folds, self.seed)
         with progress.steps() as tick:
-            evidence = gather(data.rows, data.target, self, folds, tick)
+            evidence = cross_validate_models(data.rows, data.target, self, folds, tick)
         progress.say(f"{self.repeats} x {self.folds} folds of {len(data)} rows, seed {self.seed}:\n")
         progress.markdown(tables.score_table(evidence, self.threshold))
         progress.say(f"Difference to {tables.REFERENCE} on the same patients, with the 95 % interval of a bootstrap:\n")
@@ -69,7 +69,7 @@ class Evaluate(Recipe):
     def _write(self, result: dict[str, Any], lines: list[list[Any]]) -> None:
         if not self.out:
             return
-        with beside(self.out) as hidden, hidden.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.out) as hidden, hidden.open("w", newline="", encoding="utf-8") as file:
             if self.out.suffix == ".csv":
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerows([["model", "metric", "mean", "sd"], *lines] if lines else result.items())

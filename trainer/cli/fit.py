@@ -16,20 +16,18 @@ from pydantic_settings import CliImplicitFlag
 
 from patient.artefact import Metadata, fingerprint, schema, versions
 from patient.encoding import Floats
-from trainer import progress, reference
-from trainer.crossval import NETWORK, gather, stratified_folds
-from trainer.evaluate import scores
+from trainer import progress, training_summary
+from trainer.cross_validation import NETWORK, CrossValidation, cross_validate_models, stratified_folds
 from trainer.export import parity, save, to_onnx
 from trainer.fit import Fitted, fit_chunks
-from trainer.noise import Recipe
+from trainer.metrics import scores, spread
 from trainer.promote import Comparison, compare_models, compare_recipes, serving
+from trainer.recipe import Recipe
 from trainer.report.card import CROSS_VALIDATED, card
-from trainer.report.evidence import Evidence
-from trainer.report.findings import figures
-from trainer.report.surface import surface
-from trainer.source import Source, digest
-from trainer.statistics import spread
-from trainer.table import Table, sample
+from trainer.report.loss_surface import measure_loss_surface
+from trainer.report.results import figures
+from trainer.table_source import TableSource, digest
+from trainer.train_test import TrainTestTable, sample
 
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 SMALL = 20_000  # rows up to which the recipe is cross-validated, and all rows train
@@ -73,8 +71,8 @@ class Fit(Recipe):
             return
         strategy, chief = _strategy(self.strategy)
         progress.say(f"Training on {_device()}")
-        source = Source(self.data, self.max_bad_share, self.rejects if self.max_bad_share else None)
-        table = Table(source, self.test_share, self.seed, SMALL if self.repeats else 0)
+        source = TableSource(self.data, self.max_bad_share, self.rejects if self.max_bad_share else None)
+        table = TrainTestTable(source, self.test_share, self.seed, SMALL if self.repeats else 0)
         if source.bad:
             progress.say(f"Bad rows left out: {source.bad}; {self.rejects} lists them")
         fitted, stopped = self._train(table, strategy)
@@ -113,11 +111,13 @@ class Fit(Recipe):
             metrics=metrics,
             libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
             promotion=comparison.as_metadata() if comparison else {},
-            checks=reference.checks(fitted),
-            bins=reference.bins(rows, target, told),
-            background=reference.background(rows, self.background),
+            checks=training_summary.checks(fitted),
+            bins=training_summary.bins(rows, target, told),
+            background=training_summary.background(rows, self.background),
         )
-        plots = figures(evidence, fitted.predict, surface(fitted, rows, target), self.threshold) if evidence else {}
+        plots: dict[str, bytes] = {}
+        if evidence:
+            plots = figures(evidence, fitted.predict, measure_loss_surface(fitted, rows, target), self.threshold)
         refusal = self._refusal(comparison, stopped)
         text = card(metadata, difference, evidence)
         folder = save(model, metadata, text, plots, self.models, aside=refusal is not None)
@@ -125,7 +125,7 @@ class Fit(Recipe):
         if refusal:
             raise NotPromoted(f"not promoted: {refusal}; the candidate lies in {folder}")
 
-    def _train(self, table: Table, strategy: tf.distribute.Strategy | None) -> tuple[Fitted, bool]:
+    def _train(self, table: TrainTestTable, strategy: tf.distribute.Strategy | None) -> tuple[Fitted, bool]:
         """The fitted network, and whether somebody stopped it before its time."""
         held = sample(table.test(), 10_000)
         writer = tf.summary.create_file_writer(str(self.tensorboard)) if self.tensorboard else None
@@ -144,7 +144,7 @@ class Fit(Recipe):
 
             return fit_chunks(table.train, self, tick, strategy), bool(interrupted)
 
-    def _judge(self, table: Table, fitted: Fitted) -> tuple[Evidence | None, Comparison | None]:
+    def _judge(self, table: TrainTestTable, fitted: Fitted) -> tuple[CrossValidation | None, Comparison | None]:
         """What folds or held-out rows say of the candidate, alone and beside the version that serves."""
         model = serving(self.models)
         recipe = self.model_copy(update={"epochs": len(fitted.losses)})
@@ -152,7 +152,7 @@ class Fit(Recipe):
             rows, target = sample(table.train())
             folds = stratified_folds(target, self.repeats, self.folds, self.seed)
             with progress.steps() as tick:
-                evidence = gather(rows, target, recipe, folds, tick)
+                evidence = cross_validate_models(rows, target, recipe, folds, tick)
                 if not model:
                     return evidence, None
                 ours = evidence.probability[NETWORK]

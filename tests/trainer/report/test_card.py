@@ -11,11 +11,11 @@ from patient.artefact import Metadata
 from patient.record import measurements
 from tests.conftest import CLEVELAND
 from tests.patient.test_artefact import metadata
+from trainer.cross_validation import CrossValidation
+from trainer.metrics import Interval
 from trainer.report.card import card
-from trainer.report.evidence import Evidence
-from trainer.report.origin import origin
+from trainer.report.provenance import provenance_of
 from trainer.report.tables import difference_table, group_table, groups, patient_table, show
-from trainer.statistics import Interval
 
 SHA256 = hashlib.sha256(CLEVELAND.read_bytes()).hexdigest()
 PARTS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc", 23: "ab", 27: "abc"}
@@ -30,7 +30,7 @@ def made(**changes: object) -> Metadata:
 
 
 @pytest.fixture(scope="module")
-def text(evidence: Evidence) -> str:
+def text(evidence: CrossValidation) -> str:
     """The card with all that there can be."""
     return card(made(), 1.2e-7, evidence)
 
@@ -39,7 +39,7 @@ def test_the_facts_come_first(text: str) -> None:
     """Then use, data, scores, this network, limits, making, and the reporting guideline."""
     assert text.startswith("# Heart disease, version {version}\n")
     assert re.findall(r"^## (.+)", text, re.M) == [
-        "Model facts", "Intended use", "Data", "Scores", "This very network", "Limits", "How it was made", "TRIPOD+AI",
+        "Model facts", "Intended use", "Data", "Scores", "This model", "Limits", "How it was made", "TRIPOD+AI",
     ]  # fmt: skip
     assert text.replace("{version}", "").count("{") == 0
 
@@ -63,7 +63,7 @@ def test_a_clinician_reads_how_good_it_is_and_whom_it_saw(text: str) -> None:
     """In natural frequencies, with intervals, and against the simplest model."""
     page = text.partition("## Intended use")[0]
     for words in (
-        "95 % interval", "of 100 diseased patients", "a plain logistic regression", "not a medical device",
+        "95 % interval", "of 100 patients with disease", "a plain logistic regression", "not a medical device",
         "Aged 29 to 77, 68 % men, 46 % diseased", "Cleveland Clinic", "narrowed by more than 50 %",
     ):  # fmt: skip
         assert words in page
@@ -83,7 +83,7 @@ def test_every_item_of_the_reporting_guideline_has_an_answer(text: str) -> None:
     assert dict(answers)["18a"] == "unknown"
 
 
-def test_a_table_of_another_origin_is_not_called_cleveland(evidence: Evidence) -> None:
+def test_a_table_of_another_origin_is_not_called_cleveland(evidence: CrossValidation) -> None:
     """What is known of one file is not said of another."""
     text = card(made(sha256="0" * 64, file="mine.csv"), 0, evidence)
     for words in ("1981", "Detrano (1988)", "angiogra", "heart.csv"):
@@ -93,20 +93,20 @@ def test_a_table_of_another_origin_is_not_called_cleveland(evidence: Evidence) -
 
 def test_the_digest_that_is_known_is_that_of_the_file() -> None:
     """Otherwise the card would forget whom to thank."""
-    assert "10.24432/C52P4X" in origin(SHA256).source
-    assert origin(None).source == "unknown to the trainer"
+    assert "10.24432/C52P4X" in provenance_of(SHA256).source
+    assert provenance_of(None).source == "unknown to the trainer"
 
 
 def test_without_a_cross_validation_the_card_says_so() -> None:
     """No plots, no table of groups, and no claim about them."""
     text = card(made(test_rows=0).model_copy(update={"metrics": {}}), 0)
     assert ".png" not in text
-    assert "No rows were scored apart" in text
+    assert "It was not scored separately" in text
     assert "No cross-validation was run" in text
     assert "held-out patients" not in text
 
 
-def test_a_card_needs_neither_a_reference_nor_a_missing_table(evidence: Evidence) -> None:
+def test_a_card_needs_neither_a_reference_nor_a_missing_table(evidence: CrossValidation) -> None:
     """Its sections are left out."""
     alone = replace(evidence, probability={"network": evidence.probability["network"]}, missing={})
     text = card(made(), 0, alone)
@@ -115,7 +115,7 @@ def test_a_card_needs_neither_a_reference_nor_a_missing_table(evidence: Evidence
         assert words not in text
 
 
-def test_everybody_is_in_one_sex_and_one_age_group(evidence: Evidence) -> None:
+def test_everybody_is_in_one_sex_and_one_age_group(evidence: CrossValidation) -> None:
     """97 women and 206 men; ages at the borders fall into the older group."""
     found = groups(evidence.rows)
     assert {name: int(members.sum()) for name, members in found.items()} == {
@@ -125,7 +125,7 @@ def test_everybody_is_in_one_sex_and_one_age_group(evidence: Evidence) -> None:
     assert np.all(found["female"] ^ found["male"])
 
 
-def test_a_group_that_does_not_tell_says_unknown(evidence: Evidence) -> None:
+def test_a_group_that_does_not_tell_says_unknown(evidence: CrossValidation) -> None:
     """Nobody old and diseased: no sensitivity for them, and no row for a group without patients."""
     young = evidence.rows[:, 0] < 50
     some = replace(
@@ -138,7 +138,7 @@ def test_a_group_that_does_not_tell_says_unknown(evidence: Evidence) -> None:
     assert show(Interval(0.5, 0.25, 0.75), digits=2, sign="+") == "+0.50 (+0.25 to +0.75)"
 
 
-def test_the_patients_are_told_by_all_fields(evidence: Evidence) -> None:
+def test_the_patients_are_told_by_all_fields(evidence: CrossValidation) -> None:
     """Titles, units, labels, and how many are missing."""
     text = patient_table(evidence)
     for field in measurements():

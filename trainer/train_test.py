@@ -1,4 +1,4 @@
-"""Training and held-out rows of a table: from memory where it fits, else from the file in every pass."""
+"""Split a table into training and held-out rows, in memory if it fits, else reading the files in every pass."""
 
 from collections.abc import Iterator
 
@@ -6,31 +6,31 @@ import numpy as np
 
 from patient.encoding import Floats
 from patient.record import FIELDS
-from trainer.blocks import TARGET, DatasetError
 from trainer.dataset import stratified_split
-from trainer.source import Source
+from trainer.readers import TARGET, DatasetError
+from trainer.table_source import TableSource
 
 Chunk = tuple[Floats, Floats]  # rows float32[n,13], NaN = missing; target float32[n] of 0 and 1
 
-KEPT = 1_000_000  # rows that are held in memory, 60 MB; a longer table is read again for every pass
-SAMPLE = 500_000  # rows that scores are computed on
+MAX_ROWS_IN_MEMORY = 1_000_000  # 60 MB; a longer table is read again for every pass
+MAX_SAMPLE_ROWS = 500_000  # rows that metrics are computed on
 
 
-class Table:
+class TrainTestTable:
     """A source, split into training and held-out rows: seeded, stratified within each chunk.
 
-    train_rows, test_rows and positives count what a first pass has found, which has also validated every row.
+    train_rows, test_rows and positives are counted in a first pass, which also validates every row.
     """
 
-    def __init__(self, source: Source, test_share: float | None, seed: int, small: int) -> None:
-        """`test_share` None: a fifth, or nothing where the table has at most `small` rows."""
+    def __init__(self, source: TableSource, test_share: float | None, seed: int, small: int) -> None:
+        """`test_share` None: 0.2, or 0 if the table has at most `small` rows. Raises DatasetError."""
         self.source, self.seed = source, seed
         kept: list[Chunk] | None = []
         count = self.positives = 0
         for rows, target in source:
             count += len(rows)
             self.positives += int(target.sum())
-            kept = [*kept, (rows, target)] if kept is not None and count <= KEPT else None
+            kept = [*kept, (rows, target)] if kept is not None and count <= MAX_ROWS_IN_MEMORY else None
         if not 0 < self.positives < count:
             raise DatasetError(f"{source.path}: {TARGET} must hold both 0 and 1")
         self.kept = kept
@@ -42,11 +42,11 @@ class Table:
         return self.train_rows + self.test_rows
 
     def train(self) -> Iterator[Chunk]:
-        """The rows to learn from."""
+        """Yield the training rows in chunks."""
         return self._part(0)
 
     def test(self) -> Iterator[Chunk]:
-        """The rows held out."""
+        """Yield the held-out rows in chunks."""
         return self._part(1)
 
     def _part(self, which: int) -> Iterator[Chunk]:
@@ -56,12 +56,12 @@ class Table:
                 yield rows[indices], target[indices]
 
 
-def sample(chunks: Iterator[Chunk], most: int = SAMPLE) -> Chunk:
-    """The first chunks as one, up to about `most` rows."""
+def sample(chunks: Iterator[Chunk], max_rows: int = MAX_SAMPLE_ROWS) -> Chunk:
+    """Concatenate the first chunks, up to about `max_rows` rows."""
     taken: list[Chunk] = [(np.empty((0, len(FIELDS)), np.float32), np.empty(0, np.float32))]
     for chunk in chunks:
         taken.append(chunk)
-        if sum(len(target) for _, target in taken) >= most:
+        if sum(len(target) for _, target in taken) >= max_rows:
             break
     rows, target = (np.concatenate(arrays) for arrays in zip(*taken, strict=True))
     return rows, target

@@ -5,10 +5,18 @@ import pytest
 from sklearn.model_selection import cross_val_predict
 
 from trainer.baselines import BASELINES
-from trainer.crossval import LACKING, LECTURE, NETWORK, RETRAINED, blanked, gather, stratified_folds
+from trainer.cross_validation import (
+    LACKING,
+    LECTURE,
+    NETWORK,
+    RETRAINED,
+    cross_validate_models,
+    stratified_folds,
+    without_fields,
+)
 from trainer.dataset import Dataset
-from trainer.evaluate import log_loss
-from trainer.noise import Recipe
+from trainer.metrics import score
+from trainer.recipe import Recipe
 
 
 def test_every_row_is_held_out_once_a_repeat_and_never_trains_then(cleveland: Dataset) -> None:
@@ -46,9 +54,9 @@ def test_everything_is_gathered_for_every_model(cleveland: Dataset) -> None:
         assert 1 <= done <= total
         told.add(name)
 
-    evidence = gather(cleveland.rows, cleveland.target, Recipe(epochs=60), folds, tick)
+    evidence = cross_validate_models(cleveland.rows, cleveland.target, Recipe(epochs=60), folds, tick)
     assert set(evidence.probability) == {NETWORK, LECTURE, *BASELINES} <= told
-    losses = {name: log_loss(cleveland.target, found[0]) for name, found in evidence.probability.items()}
+    losses = {name: score("log_loss", cleveland.target, found) for name, found in evidence.probability.items()}
     assert all(found.shape == (1, 303) for found in evidence.probability.values())
     assert losses["majority class"] == pytest.approx(0.69, abs=0.005)
     assert max(losses[NETWORK], losses["logistic regression"], losses["random forest"]) < 0.5
@@ -65,7 +73,7 @@ def test_everything_is_gathered_for_every_model(cleveland: Dataset) -> None:
 def test_blanking_leaves_the_original_alone(cleveland: Dataset) -> None:
     """And blanks what it is told, in every row."""
     before = cleveland.rows.copy()
-    assert np.isnan(blanked(cleveland.rows, ["ca", "thal"])[:, [11, 12]]).all()
+    assert np.isnan(without_fields(cleveland.rows, ["ca", "thal"])[:, [11, 12]]).all()
     assert np.array_equal(before, cleveland.rows, equal_nan=True)
 
 
