@@ -1,5 +1,6 @@
 """A table in memory, and its seeded, stratified split."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from patient.record import FIELDS
 from trainer.readers import TARGET
 from trainer.readers import DatasetError as DatasetError  # re-exported: `read` raises it
 from trainer.table_source import TableSource, digest
+
+Chunk = tuple[Floats, Floats]  # rows float32[n,13], NaN = missing; target float32[n] of 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,23 @@ def read(path: Path, max_bad_share: float = 0.0, rejects: Path | None = None) ->
     Raises DatasetError where TableSource does, and for a target with one class.
     """
     source = TableSource(path, max_bad_share, rejects)
-    chunks = [(np.empty((0, len(FIELDS)), np.float32), np.empty(0, np.float32)), *source]
-    rows, target = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
+    rows, target = concatenate(source)
     if len(set(target.tolist())) < 2:
         raise DatasetError(f"{path}: {TARGET} must hold both 0 and 1")
     return Dataset(rows, target, path.name, digest(path), source.bad)
+
+
+def concatenate(chunks: Iterable[Chunk], max_rows: float = np.inf) -> Chunk:
+    """Concatenate the first chunks, up to about `max_rows` rows."""
+    taken: list[Chunk] = [(np.empty((0, len(FIELDS)), np.float32), np.empty(0, np.float32))]
+    count = 0
+    for chunk in chunks:
+        taken.append(chunk)
+        count += len(chunk[1])
+        if count >= max_rows:
+            break
+    rows, target = (np.concatenate(arrays) for arrays in zip(*taken, strict=True))
+    return rows, target
 
 
 def stratified_split(

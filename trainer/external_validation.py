@@ -78,7 +78,6 @@ def calibration_line(odds: NDArray[np.float64], target: Floats, slope: bool = Tr
 
 
 def report(found: Validation, version: str, data: Dataset) -> str:
-    """Format the validation as text."""
     lines = [f"Version {version} on {len(data)} patients of {data.name}, of whom {int(data.target.sum())} are diseased"]
     for name, (value, low, high) in found.intervals.items():
         lines.append(f"  {name.replace('_', ' '):<22} {value:.4f}  (95 % {low:.4f} to {high:.4f})")

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from patient.encoding import Floats, Moments, layout
+from trainer.dataset import Chunk
 from trainer.network import Encode, build
 from trainer.randomness import Randomness
 from trainer.recipe import Recipe
 
-Chunk = tuple[Floats, Floats]  # rows float32[n,13], NaN = missing; target float32[n] of 0 and 1
 Chunks = Callable[[], Iterable[Chunk]]  # one pass over the rows, which need not fit into memory together
 
 

@@ -32,7 +32,6 @@ def table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def markdown(text: str) -> None:
-    """Print a Markdown table of the model card."""
     header, _rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
     table([header, *rows])
 

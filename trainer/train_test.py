@@ -4,13 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from patient.encoding import Floats
-from patient.record import FIELDS
-from trainer.dataset import stratified_split
+from trainer.dataset import Chunk, concatenate, stratified_split
 from trainer.readers import TARGET, DatasetError
 from trainer.table_source import TableSource
-
-Chunk = tuple[Floats, Floats]  # rows float32[n,13], NaN = missing; target float32[n] of 0 and 1
 
 MAX_ROWS_IN_MEMORY = 1_000_000  # 60 MB; a longer table is read again for every pass
 MAX_SAMPLE_ROWS = 500_000  # rows that metrics are computed on
@@ -58,10 +54,4 @@ class TrainTestTable:
 
 def sample(chunks: Iterator[Chunk], max_rows: int = MAX_SAMPLE_ROWS) -> Chunk:
     """Concatenate the first chunks, up to about `max_rows` rows."""
-    taken: list[Chunk] = [(np.empty((0, len(FIELDS)), np.float32), np.empty(0, np.float32))]
-    for chunk in chunks:
-        taken.append(chunk)
-        if sum(len(target) for _, target in taken) >= max_rows:
-            break
-    rows, target = (np.concatenate(arrays) for arrays in zip(*taken, strict=True))
-    return rows, target
+    return concatenate(chunks, max_rows)

@@ -21,7 +21,7 @@ def predict(rows: Floats) -> Floats:
 
 
 @pytest.fixture(scope="session")
-def evidence(cleveland: Dataset) -> CrossValidation:
+def validation(cleveland: Dataset) -> CrossValidation:
     """Two models in two repeats, and curves that look like learning."""
     inputs = encode(cleveland.rows, *statistics(cleveland.rows))
 
@@ -44,6 +44,6 @@ def evidence(cleveland: Dataset) -> CrossValidation:
 
 
 @pytest.fixture(scope="session")
-def drawn(evidence: CrossValidation) -> dict[str, bytes]:
+def drawn(validation: CrossValidation) -> dict[str, bytes]:
     """All plots of the card by file name."""
-    return figures(evidence, predict, LOSSES, 0.5)
+    return figures(validation, predict, LOSSES, 0.5)

@@ -17,18 +17,18 @@ from trainer.report.tripod import tripod
 CROSS_VALIDATED = "(cross-validated)"  # suffix of metrics of the recipe rather than of the shipped weights
 
 
-def card(metadata: Metadata, difference: float, evidence: CrossValidation | None = None) -> str:
+def card(metadata: Metadata, difference: float, validation: CrossValidation | None = None) -> str:
     """Write the card; its `{version}` is a placeholder for the version's number.
 
     difference: the largest between Keras and ONNX Runtime on the training data
-    evidence: without a cross-validation the card has no plots, and says that none was run
+    validation: without a cross-validation the card has no plots, and says that none was run
     """
     known = provenance_of(metadata.data.get("sha256"))
-    parts = [_facts(metadata, evidence, known), USE, _data(evidence, known)]
-    parts += [results(evidence, metadata.threshold)] if evidence else [NOT_VALIDATED]
+    parts = [_facts(metadata, validation, known), USE, _data(validation, known)]
+    parts += [results(validation, metadata.threshold)] if validation else [NOT_VALIDATED]
     parts += [_this_model(metadata), _limits(metadata, known), _made(metadata, difference)]
     parts += [
-        f"## TRIPOD+AI\n\nThe items of the reporting guideline, shortened, each with an answer or the word unknown.\n\n{tripod(metadata, evidence, known)}"
+        f"## TRIPOD+AI\n\nThe items of the reporting guideline, shortened, each with an answer or the word unknown.\n\n{tripod(metadata, validation, known)}"
     ]
     return "# Heart disease, version {version}\n\n" + "\n\n".join(parts) + "\n"
 
@@ -47,24 +47,24 @@ No cross-validation was run for this version. The performance of the recipe, its
 of patients are unknown. The scores below are all that is known."""
 
 
-def _facts(metadata: Metadata, evidence: CrossValidation | None, known: Provenance) -> str:
+def _facts(metadata: Metadata, validation: CrossValidation | None, known: Provenance) -> str:
     """One page for clinicians."""
     facts = {
         "What it is": "A small neural network, trained on measurements of patients with and without heart disease. For teaching, **not a medical device**.",
         "Inputs": "13 measurements: age, sex, chest pain, blood pressure, cholesterol, blood sugar, resting ECG, the exercise test, fluoroscopy, thallium scan.",
         "What the result means": f"0.30 means that of 100 patients like this one, about 30 {known.meaning} at the time of the measurements. It is not the risk of a future event, and does not measure how severe the disease is.",
-        "Performance": _performance(metadata, evidence) if evidence else "Uncertain: no cross-validation was run. See the scores of this model.",
-        "Patients": f"{known.who}; {metadata.data['rows']} in all." + (_demographics(evidence) if evidence else ""),
+        "Performance": _performance(metadata, validation) if validation else "Uncertain: no cross-validation was run. See the scores of this model.",
+        "Patients": f"{known.who}; {metadata.data['rows']} in all." + (_demographics(validation) if validation else ""),
         "Do not use it for": "Decisions about people: diagnosis, treatment, referral, reassurance. Where the disease is rarer than among these patients the result is too high.",
-        "Missing values": "Allowed for all fields but age and sex; the result lists them. A missing number counts as the average, a missing category as none of its codes. The more values are missing, the less accurate the result" + (": see Missing values." if evidence and evidence.missing else "."),
+        "Missing values": "Allowed for all fields but age and sex; the result lists them. A missing number counts as the average, a missing category as none of its codes. The more values are missing, the less accurate the result" + (": see Missing values." if validation and validation.missing else "."),
         "Source of the data": f"{known.source}.",
     }  # fmt: skip
     rows = ((f"**{name}**", fact) for name, fact in facts.items())
     return "## Model facts\n\n" + table(["", ""], rows).replace("---:", "---")
 
 
-def _performance(metadata: Metadata, evidence: CrossValidation) -> str:
-    target, network = evidence.target, evidence.probability["network"]
+def _performance(metadata: Metadata, validation: CrossValidation) -> str:
+    target, network = validation.target, validation.probability["network"]
     rate = {
         m: interval(target, network, m, threshold=metadata.threshold) for m in ("sensitivity", "specificity", "auc")
     }
@@ -73,23 +73,23 @@ def _performance(metadata: Metadata, evidence: CrossValidation) -> str:
         for r, who in ((rate["sensitivity"], "patients with disease"), (rate["specificity"], "patients without"))
     )
     text = f"At the threshold {metadata.threshold:g} it is positive for {found} and negative for {cleared}. AUC {show(rate['auc'], digits=2)}."
-    if REFERENCE in evidence.probability:
-        gap = paired_difference(target, network, evidence.probability[REFERENCE])
+    if REFERENCE in validation.probability:
+        gap = paired_difference(target, network, validation.probability[REFERENCE])
         verdict = "better than" if gap.high < 0 else "worse than" if gap.low > 0 else "not distinguishable from"
         text += f" By log loss it is {verdict} a plain {REFERENCE} on these patients."
     return text + " Performance on patients from elsewhere is unknown."
 
 
-def _demographics(evidence: CrossValidation) -> str:
-    ages, men = evidence.rows[:, FIELDS.index("age")], evidence.rows[:, FIELDS.index("sex")].mean()
-    diseased = evidence.target.mean()
+def _demographics(validation: CrossValidation) -> str:
+    ages, men = validation.rows[:, FIELDS.index("age")], validation.rows[:, FIELDS.index("sex")].mean()
+    diseased = validation.target.mean()
     return f" Aged {ages.min():.0f} to {ages.max():.0f}, {100 * men:.0f} % men, {100 * diseased:.0f} % diseased."
 
 
-def _data(evidence: CrossValidation | None, known: Provenance) -> str:
+def _data(validation: CrossValidation | None, known: Provenance) -> str:
     text = f"## Data\n\n{known.who}. Outcome: {known.outcome}.\n\nSource: {known.source}. {known.notes}".rstrip()
-    if evidence:
-        text += f"\n\n{patient_table(evidence)}\n\nNumbers: mean ± standard deviation. Shares are of the patients with a value."
+    if validation:
+        text += f"\n\n{patient_table(validation)}\n\nNumbers: mean ± standard deviation. Shares are of the patients with a value."
     return text
 
 

@@ -47,5 +47,4 @@ def png(drawn: Figure) -> bytes:
 
 
 def percent(axis: XAxis | YAxis) -> None:
-    """Label an axis in per cent."""
     axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

@@ -123,7 +123,6 @@ def confusion(target: Floats, probability: Floats, threshold: float) -> bytes:
 
 @STYLE
 def thresholds(target: Floats, probability: Floats, threshold: float) -> bytes:
-    """Sensitivity and specificity over the threshold."""
     drawn = figure()
     axes = drawn.subplots()
     axes.axvline(threshold, color=GREY, linestyle=":", linewidth=1)

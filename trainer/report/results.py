@@ -7,27 +7,27 @@ from trainer.report.partial_dependence import Predict, partial_dependence
 from trainer.report.tables import REFERENCE, difference_table, group_table, missing_table, score_table
 
 
-def figures(evidence: CrossValidation, predict: Predict, losses: Floats, threshold: float) -> dict[str, bytes]:
+def figures(validation: CrossValidation, predict: Predict, losses: Floats, threshold: float) -> dict[str, bytes]:
     """Draw the plots that the card links, by file name.
 
     predict: the shipped network, float32[N,13] to float32[N]; losses: float32[S,S] of measure_loss_surface
     """
-    target, probability = evidence.target, evidence.probability["network"]
+    target, probability = validation.target, validation.probability["network"]
     return {
-        "learning_curves.png": plots.learning_curves(evidence.learning),
+        "learning_curves.png": plots.learning_curves(validation.learning),
         "roc.png": plots.roc(target, probability, threshold),
         "calibration.png": plots.calibration(target, probability),
         "confusion.png": plots.confusion(target, probability, threshold),
         "thresholds.png": plots.thresholds(target, probability, threshold),
-        "partial_dependence.png": partial_dependence(predict, evidence.rows),
+        "partial_dependence.png": partial_dependence(predict, validation.rows),
         "loss_surface.png": plots.loss_surface(losses),
     }
 
 
-def results(evidence: CrossValidation, threshold: float) -> str:
+def results(validation: CrossValidation, threshold: float) -> str:
     """Write the sections from Scores to Loss surface as Markdown; they link the files of `figures`."""
-    repeats, patients = evidence.probability["network"].shape
-    differences = difference_table(evidence)
+    repeats, patients = validation.probability["network"].shape
+    differences = difference_table(validation)
     compared = f"""
 ### Compared with {REFERENCE}
 
@@ -39,14 +39,14 @@ brackets: 95 % interval of a bootstrap over patients. If it contains 0, these pa
     missing = f"""
 ### Missing values
 
-{missing_table(evidence)}
+{missing_table(validation)}
 
 Log loss (nats, lower is better) when these measurements of the held-out patients are missing. For the number of missing
 values in the data see Data.
-""" if evidence.missing else ""  # fmt: skip
+""" if validation.missing else ""  # fmt: skip
     return f"""## Scores
 
-{score_table(evidence, threshold)}
+{score_table(validation, threshold)}
 
 Out of fold: each of the {patients} patients is predicted by models that were fitted without that patient, in each of {repeats}
 repeats of a cross-validation with different folds. ± is the standard deviation over the repeats, that is, over splits. The
@@ -55,7 +55,7 @@ specificity at the threshold {threshold:g}.
 {compared}
 ### Groups of patients
 
-{group_table(evidence, threshold)}
+{group_table(validation, threshold)}
 
 The network, mean over the repeats, with 95 % intervals of a bootstrap over the patients of the group. Overlapping intervals
 neither show a difference nor rule one out. With one threshold for all, sensitivity is lower and specificity higher in groups

@@ -30,22 +30,22 @@ def show(value: Interval, digits: int = 3, sign: str = "") -> str:
     return f"{value.value:{sign}.{digits}f} ({low} to {high})"
 
 
-def score_table(evidence: CrossValidation, threshold: float) -> str:
+def score_table(validation: CrossValidation, threshold: float) -> str:
     """Every model's metrics: mean and standard deviation over the repeats."""
     rows = []
-    for name, probability in evidence.probability.items():
-        found = spread(evidence.target, probability, threshold).values()
+    for name, probability in validation.probability.items():
+        found = spread(validation.target, probability, threshold).values()
         rows.append([name, *(f"{mean:.3f}" + ("" if np.isnan(sd) else f" ± {sd:.3f}") for mean, sd in found)])
     return table(["", *TITLES.values()], rows)
 
 
-def difference_table(evidence: CrossValidation, metrics: Sequence[str] = ("log_loss", "auc", "brier")) -> str:
+def difference_table(validation: CrossValidation, metrics: Sequence[str] = ("log_loss", "auc", "brier")) -> str:
     """Every model minus REFERENCE, with 95 % intervals; empty without the reference."""
-    models = evidence.probability
+    models = validation.probability
     if REFERENCE not in models:
         return ""
     rows = [
-        [name, *(show(paired_difference(evidence.target, p, models[REFERENCE], m), sign="+") for m in metrics)]
+        [name, *(show(paired_difference(validation.target, p, models[REFERENCE], m), sign="+") for m in metrics)]
         for name, p in models.items()
         if name != REFERENCE
     ]
@@ -66,31 +66,31 @@ def groups(rows: Floats) -> dict[str, NDArray[np.bool_]]:
 
 
 def group_table(
-    evidence: CrossValidation,
+    validation: CrossValidation,
     threshold: float,
     metrics: Sequence[str] = ("log_loss", "auc", "sensitivity", "specificity"),
 ) -> str:
     """The network's scores in each group, with 95 % intervals."""
-    rows, probability = [], evidence.probability["network"]
-    for name, members in groups(evidence.rows).items():
+    rows, probability = [], validation.probability["network"]
+    for name, members in groups(validation.rows).items():
         if not members.any():
             continue
-        target, theirs = evidence.target[members], probability[:, members]
+        target, theirs = validation.target[members], probability[:, members]
         scores = [show(interval(target, theirs, metric, threshold=threshold), digits=2) for metric in metrics]
         rows.append([name, f"{members.sum()}", f"{target.sum():.0f}", *scores])
     return table(["", "patients", "diseased", *(TITLES[metric] for metric in metrics)], rows)
 
 
-def missing_table(evidence: CrossValidation) -> str:
+def missing_table(validation: CrossValidation) -> str:
     """Each model's log loss when the held-out patients lack these fields."""
-    models = list(next(iter(evidence.missing.values()), {}))
-    rows = [[lost, *(f"{losses[name]:.4f}" for name in models)] for lost, losses in evidence.missing.items()]
+    models = list(next(iter(validation.missing.values()), {}))
+    rows = [[lost, *(f"{losses[name]:.4f}" for name in models)] for lost, losses in validation.missing.items()]
     return table(["missing", *models], rows)
 
 
-def patient_table(evidence: CrossValidation) -> str:
+def patient_table(validation: CrossValidation) -> str:
     """Describe the healthy and the diseased patients: mean and deviation of numbers, count and share of codes."""
-    parts = [evidence.rows[evidence.target == label] for label in (0, 1)]
+    parts = [validation.rows[validation.target == label] for label in (0, 1)]
     rows = []
     for column, field in enumerate(measurements()):
         values = [part[~np.isnan(part[:, column]), column] for part in parts]

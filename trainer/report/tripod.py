@@ -8,15 +8,14 @@ from trainer.report.tables import table
 NOT = "not applicable: "
 
 
-def tripod(metadata: Metadata, evidence: CrossValidation | None, known: Provenance) -> str:
-    """Format the items and their answers as a Markdown table."""
+def tripod(metadata: Metadata, validation: CrossValidation | None, known: Provenance) -> str:
     data = metadata.data
-    validated = "cross-validation" if evidence else "one held-out part"
-    plots = "see Calibration, ROC, Threshold" if evidence else "unknown: no cross-validation was run"
-    groups = "see Groups of patients" if evidence else "unknown: no cross-validation was run"
+    validated = "cross-validation" if validation else "one held-out part"
+    plots = "see Calibration, ROC, Threshold" if validation else "unknown: no cross-validation was run"
+    groups = "see Groups of patients" if validation else "unknown: no cross-validation was run"
     counts = (
-        f"{evidence.target.sum():.0f} diseased of {len(evidence.target)}"
-        if evidence
+        f"{validation.target.sum():.0f} diseased of {len(validation.target)}"
+        if validation
         else f"{data.get('rows')} patients"
     )
     items = {
@@ -60,7 +59,7 @@ def tripod(metadata: Metadata, evidence: CrossValidation | None, known: Provenan
         "18f code": "this repository; How it was made has the command that repeats the run",
         "19 involvement of patients and the public": "no",
         "20a flow of participants": f"{counts}; exclusions by the authors of the data are unknown",
-        "20b characteristics": "see Data" if evidence else "unknown: no cross-validation was run",
+        "20b characteristics": "see Data" if validation else "unknown: no cross-validation was run",
         "20c comparison with development data": NOT + "no external data",
         "21 participants in each analysis": f"{counts}; see 12a",
         "22 full specification": "`model.onnx` holds the encoding and all weights",

@@ -30,9 +30,9 @@ def made(**changes: object) -> Metadata:
 
 
 @pytest.fixture(scope="module")
-def text(evidence: CrossValidation) -> str:
+def text(validation: CrossValidation) -> str:
     """The card with all that there can be."""
-    return card(made(), 1.2e-7, evidence)
+    return card(made(), 1.2e-7, validation)
 
 
 def test_the_facts_come_first(text: str) -> None:
@@ -83,9 +83,9 @@ def test_every_item_of_the_reporting_guideline_has_an_answer(text: str) -> None:
     assert dict(answers)["18a"] == "unknown"
 
 
-def test_a_table_of_another_origin_is_not_called_cleveland(evidence: CrossValidation) -> None:
+def test_a_table_of_another_origin_is_not_called_cleveland(validation: CrossValidation) -> None:
     """What is known of one file is not said of another."""
-    text = card(made(sha256="0" * 64, file="mine.csv"), 0, evidence)
+    text = card(made(sha256="0" * 64, file="mine.csv"), 0, validation)
     for words in ("1981", "Detrano (1988)", "angiogra", "heart.csv"):
         assert words not in text
     assert "Unknown to the trainer" in text
@@ -106,18 +106,18 @@ def test_without_a_cross_validation_the_card_says_so() -> None:
     assert "held-out patients" not in text
 
 
-def test_a_card_needs_neither_a_reference_nor_a_missing_table(evidence: CrossValidation) -> None:
+def test_a_card_needs_neither_a_reference_nor_a_missing_table(validation: CrossValidation) -> None:
     """Its sections are left out."""
-    alone = replace(evidence, probability={"network": evidence.probability["network"]}, missing={})
+    alone = replace(validation, probability={"network": validation.probability["network"]}, missing={})
     text = card(made(), 0, alone)
     assert difference_table(alone) == ""
     for words in ("Compared with", "### Missing values", "logistic regression"):
         assert words not in text
 
 
-def test_everybody_is_in_one_sex_and_one_age_group(evidence: CrossValidation) -> None:
+def test_everybody_is_in_one_sex_and_one_age_group(validation: CrossValidation) -> None:
     """97 women and 206 men; ages at the borders fall into the older group."""
-    found = groups(evidence.rows)
+    found = groups(validation.rows)
     assert {name: int(members.sum()) for name, members in found.items()} == {
         "everybody": 303, "female": 97, "male": 206,
         "under 50 years": 87, "50 to 59 years": 125, "60 years and older": 91,
@@ -125,12 +125,12 @@ def test_everybody_is_in_one_sex_and_one_age_group(evidence: CrossValidation) ->
     assert np.all(found["female"] ^ found["male"])
 
 
-def test_a_group_that_does_not_tell_says_unknown(evidence: CrossValidation) -> None:
+def test_a_group_that_does_not_tell_says_unknown(validation: CrossValidation) -> None:
     """Nobody old and diseased: no sensitivity for them, and no row for a group without patients."""
-    young = evidence.rows[:, 0] < 50
+    young = validation.rows[:, 0] < 50
     some = replace(
-        evidence, rows=evidence.rows[young], target=np.zeros(young.sum(), np.float32),
-        probability={"network": evidence.probability["network"][:, young]},
+        validation, rows=validation.rows[young], target=np.zeros(young.sum(), np.float32),
+        probability={"network": validation.probability["network"][:, young]},
     )  # fmt: skip
     lines = group_table(some, 0.5).splitlines()
     assert not any(line.startswith("| 60 years") for line in lines)
@@ -138,9 +138,9 @@ def test_a_group_that_does_not_tell_says_unknown(evidence: CrossValidation) -> N
     assert show(Interval(0.5, 0.25, 0.75), digits=2, sign="+") == "+0.50 (+0.25 to +0.75)"
 
 
-def test_the_patients_are_told_by_all_fields(evidence: CrossValidation) -> None:
+def test_the_patients_are_told_by_all_fields(validation: CrossValidation) -> None:
     """Titles, units, labels, and how many are missing."""
-    text = patient_table(evidence)
+    text = patient_table(validation)
     for field in measurements():
         assert f"| {field.title}" in text
     assert "| Number of major vessels |  |  | 4 |" in text
