@@ -40,7 +40,7 @@ def cells(field: Measurement) -> st.SearchStrategy[float]:
 
 
 @given(st.lists(st.tuples(*map(cells, measurements())), max_size=20))
-def test_the_verdict_on_every_cell_is_the_records(rows: list[tuple[float, ...]]) -> None:
+def test_every_cell_is_judged_as_by_patient_record(rows: list[tuple[float, ...]]) -> None:
     """Training data and requests are held to one rule, though not by one code."""
     found = invalid_cells(np.array(rows, np.float64).reshape(-1, len(FIELDS)))
     assert found.tolist() == [by_record(list(row)) for row in rows]
@@ -59,7 +59,7 @@ def test_every_edge_of_every_field(field: Measurement) -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_both_memory_layouts_and_any_number_of_rows(order: Any, cleveland: Dataset) -> None:
-    """Nobody of the data set is refused, nobody of no rows, and a fault is found where it is."""
+    """No row of the data set is refused, no rows give no verdicts, and a fault is found in its place."""
     values = np.array(cleveland.rows, np.float64, order=order)
     assert invalid_cells(values).shape == (303, 13)
     assert not invalid_cells(values).any()

@@ -91,7 +91,7 @@ def test_a_fault_is_named_without_the_value(tmp_path: Path, lines: list[str], wo
     assert "9999" not in str(caught.value)
 
 
-def test_files_that_are_no_tables(tmp_path: Path) -> None:
+def test_missing_and_binary_files_are_one_line_of_error(tmp_path: Path) -> None:
     """A missing file and a binary one are each one line of error."""
     with pytest.raises(DatasetError, match="No such file"):
         read(tmp_path / "nowhere.csv")

@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_be_renamed_is_an_error_and_no_endless_loop(
     assert [path.name for path in tmp_path.iterdir()] == [triton.CONFIG_FILE]  # without a version it means nothing
 
 
-def test_what_a_killed_trainer_left_is_swept_up(model: onnx.ModelProto, tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_trainer_is_removed(model: onnx.ModelProto, tmp_path: Path) -> None:
     """By the next one that writes; a folder that may still be in use stays."""
     for name, age in ((".writing-old", 7200), (".writing-new", 0)):
         (tmp_path / name).mkdir()

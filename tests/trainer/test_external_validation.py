@@ -28,7 +28,7 @@ def test_the_calibration_line_is_a_logistic_regression(cleveland: Dataset, model
     assert line == pytest.approx((theirs.intercept_[0], theirs.coef_[0, 0]), abs=1e-3)
 
 
-def test_a_model_that_says_too_little_is_found_out(model: ExportedModel, cleveland: Dataset) -> None:
+def test_estimates_that_are_too_low_show_in_the_calibration_intercept(model: ExportedModel, cleveland: Dataset) -> None:
     """Patients whose odds are e times the model's, drawn from it: intercept 1, slope 1."""
     rows = np.tile(cleveland.rows, (60, 1))
     odds = external_validation.logit(model.predict(rows)) + 1
@@ -39,7 +39,7 @@ def test_a_model_that_says_too_little_is_found_out(model: ExportedModel, clevela
     assert found.recalibrated < found.scores["log_loss"] - 0.02
 
 
-def test_the_report_says_it_all(model: ExportedModel, cleveland: Dataset) -> None:
+def test_the_report_holds_scores_calibration_and_missing_values(model: ExportedModel, cleveland: Dataset) -> None:
     """Scores with intervals, calibration, what was missing, and the offer."""
     shown = external_validation.report(
         external_validation.validate(model, cleveland.rows, cleveland.target), "1", cleveland

@@ -114,7 +114,7 @@ def test_an_interval_is_that_of_the_normal_approximation_where_it_holds() -> Non
     assert interval(y, p, "accuracy") == pytest.approx((0.8, 0.8 - half, 0.8 + half), abs=0.006)
 
 
-def test_a_paired_difference_knows_that_patients_are_the_same() -> None:
+def test_a_paired_difference_cancels_what_is_hard_for_both_models() -> None:
     """Equal models differ by nothing, for sure; a model that is always a bit better is so in every draw."""
     assert paired_difference(Y, P, P, draws=50) == (0, 0, 0)
     better = np.where(Y == 1, P + 0.01, P - 0.01).astype(np.float32)
@@ -130,7 +130,7 @@ def test_draws_are_seeded() -> None:
     assert interval(Y, P, draws=50, seed=1) != interval(Y, P, draws=50, seed=2)
 
 
-def test_what_the_patients_do_not_tell_is_nan() -> None:
+def test_an_undefined_metric_is_nan() -> None:
     """Nobody is diseased: no sensitivity and no AUC, but a specificity."""
     healthy = np.zeros(5, np.float32)
     p = np.full((2, 5), 0.1, np.float32)

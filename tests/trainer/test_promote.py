@@ -14,7 +14,7 @@ from trainer.recipe import Recipe
 
 
 def silent(_name: str, _done: int, _total: int) -> None:
-    """Nobody watches."""
+    """Ignore the progress."""
 
 
 @pytest.mark.parametrize(("candidate", "refused"), [(0.36, False), (0.375, False), (0.376, True), (0.5, True)])

@@ -57,7 +57,7 @@ def message(path: Path, share: float = 0) -> str:
 
 
 def test_csv_parquet_and_a_folder_of_both_hold_the_same_patients(tmp_path: Path, cleveland: Dataset) -> None:
-    """The kind of file is no property of the data."""
+    """CSV and Parquet give equal arrays."""
     columns = {name: pa.array(cleveland.rows[:, i]) for i, name in enumerate(FIELDS)}
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -165,7 +165,7 @@ def test_a_rows_verdict_does_not_depend_on_its_neighbours(tmp_path_factory: pyte
     ids=["BOM", "CRLF", "no last line end", "quotes", "comment"],
 )
 def test_dialects_of_csv_hold_the_same_patients(tmp_path: Path, cleveland: Dataset, change: Any) -> None:
-    """Whichever program wrote the file."""
+    """Line ends, quotes, a byte order mark and comments do not matter."""
     (tmp_path / "t.csv").write_bytes(change(CLEVELAND.read_bytes()))
     assert np.array_equal(read(tmp_path / "t.csv").rows, cleveland.rows, equal_nan=True)
 

@@ -75,7 +75,7 @@ def test_a_new_version_writes_the_file_once(model: onnx.ModelProto, tmp_path: Pa
 def test_a_file_that_is_missing_or_wrong_is_made_right(
     model: onnx.ModelProto, tmp_path: Path, content: bytes | None
 ) -> None:
-    """Models of earlier trainers have none."""
+    """Earlier trainers wrote none."""
     shutil.copytree(MODELS / str(versions(MODELS)[0]), tmp_path / "1")
     if content is not None:
         (tmp_path / triton.CONFIG_FILE).write_bytes(content)
@@ -83,7 +83,7 @@ def test_a_file_that_is_missing_or_wrong_is_made_right(
     assert (tmp_path / triton.CONFIG_FILE).read_text() == triton.CONFIG
 
 
-def test_a_candidate_is_nothing_to_triton(model: onnx.ModelProto, tmp_path: Path) -> None:
+def test_triton_ignores_candidates(model: onnx.ModelProto, tmp_path: Path) -> None:
     """It takes folders for versions whose name is a number that does not begin with 0, and passes over all others."""
     folder = save(model, metadata(), "", {}, tmp_path, aside=True)
     assert not folder.name.isdecimal()

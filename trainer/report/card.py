@@ -161,11 +161,11 @@ def _made(metadata: Metadata, difference: float) -> str:
 
 def command_line(flags: Mapping[str, Any]) -> list[str]:
     """Format the flags of a run for its command line: `--hidden 32,16`, `--force`; unset flags are left out."""
-    words: list[str] = []
+    arguments: list[str] = []
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
-            words.append(flag)
+            arguments.append(flag)
         elif value is not None and value is not False:
-            words += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
-    return words
+            arguments += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return arguments

@@ -14,7 +14,7 @@ from patient.encoding import Floats
 from trainer.metrics import Doubles, interval, weights
 from trainer.report.plot_style import DARK, GREY, LIGHT, STYLE, figure, percent, png
 
-GRID = np.append(np.linspace(0, 1, 201), 1.001)  # thresholds; at the last one nobody is classified as diseased
+GRID = np.append(np.linspace(0, 1, 201), 1.001)  # thresholds; at the last one no patient is classified as diseased
 
 
 @STYLE

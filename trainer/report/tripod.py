@@ -45,7 +45,7 @@ def tripod(metadata: Metadata, validation: CrossValidation | None, known: Proven
         "12d heterogeneity between clusters": NOT + "the table names no hospitals",
         "12e measures and plots": "log loss, AUC, accuracy, Brier score, ECE, sensitivity, specificity; " + plots,
         "12f model updating": "none",
-        "12g how predictions are calculated": "the ONNX file beside this card; `POST /predict` of the service",
+        "12g how predictions are calculated": "the ONNX file next to this card; `POST /predict` of the service",
         "13 class imbalance": "no correction",
         "14 fairness": "measured, with no correction; " + groups,
         "15 output and threshold": f"a probability; the threshold {metadata.threshold:g} is a default, not based on weighing harms",

@@ -44,7 +44,7 @@ def test_the_facts_come_first(text: str) -> None:
     assert text.replace("{version}", "").count("{") == 0
 
 
-def test_every_plot_has_its_place(text: str, drawn: dict[str, bytes]) -> None:
+def test_the_card_links_exactly_the_plots_that_are_drawn(text: str, drawn: dict[str, bytes]) -> None:
     """No link without its file, no file that is not shown."""
     assert re.findall(r"\]\((\S+\.png)\)", text) == [
         "roc.png", "calibration.png", "confusion.png", "thresholds.png", "learning_curves.png",
@@ -53,13 +53,13 @@ def test_every_plot_has_its_place(text: str, drawn: dict[str, bytes]) -> None:
     assert set(re.findall(r"\]\((\S+\.png)\)", text)) == set(drawn)
 
 
-def test_every_table_is_one(text: str) -> None:
+def test_every_table_has_equally_many_cells_in_all_rows(text: str) -> None:
     """All rows of a Markdown table have as many cells as its header."""
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
 
 
-def test_a_clinician_reads_how_good_it_is_and_whom_it_saw(text: str) -> None:
+def test_the_facts_state_performance_and_patients(text: str) -> None:
     """In natural frequencies, with intervals, and against the simplest model."""
     page = text.partition("## Intended use")[0]
     for words in (
@@ -83,7 +83,7 @@ def test_every_item_of_the_reporting_guideline_has_an_answer(text: str) -> None:
     assert dict(answers)["18a"] == "unknown"
 
 
-def test_a_table_of_another_origin_is_not_called_cleveland(validation: CrossValidation) -> None:
+def test_the_card_of_other_data_does_not_describe_cleveland(validation: CrossValidation) -> None:
     """What is known of one file is not said of another."""
     text = card(made(sha256="0" * 64, file="mine.csv"), 0, validation)
     for words in ("1981", "Detrano (1988)", "angiogra", "heart.csv"):
@@ -92,7 +92,7 @@ def test_a_table_of_another_origin_is_not_called_cleveland(validation: CrossVali
 
 
 def test_the_digest_that_is_known_is_that_of_the_file() -> None:
-    """Otherwise the card would forget whom to thank."""
+    """Otherwise the card would not name the source."""
     assert "10.24432/C52P4X" in provenance_of(SHA256).source
     assert provenance_of(None).source == "unknown to the trainer"
 
@@ -125,7 +125,7 @@ def test_everybody_is_in_one_sex_and_one_age_group(validation: CrossValidation) 
     assert np.all(found["female"] ^ found["male"])
 
 
-def test_a_group_that_does_not_tell_says_unknown(validation: CrossValidation) -> None:
+def test_an_undefined_metric_of_a_group_is_unknown(validation: CrossValidation) -> None:
     """Nobody old and diseased: no sensitivity for them, and no row for a group without patients."""
     young = validation.rows[:, 0] < 50
     some = replace(
@@ -138,7 +138,7 @@ def test_a_group_that_does_not_tell_says_unknown(validation: CrossValidation) ->
     assert show(Interval(0.5, 0.25, 0.75), digits=2, sign="+") == "+0.50 (+0.25 to +0.75)"
 
 
-def test_the_patients_are_told_by_all_fields(validation: CrossValidation) -> None:
+def test_the_patient_table_has_all_fields(validation: CrossValidation) -> None:
     """Titles, units, labels, and how many are missing."""
     text = patient_table(validation)
     for field in measurements():

@@ -73,7 +73,7 @@ def test_partial_dependence_stays_where_patients_are(validation: CrossValidation
     assert not np.isnan(age.values).any()
 
 
-def test_the_loss_surface_has_the_found_weights_in_its_middle(fitted: Fitted, cleveland: Dataset) -> None:
+def test_the_centre_of_the_loss_surface_is_the_networks_own_loss(fitted: Fitted, cleveland: Dataset) -> None:
     """There it is the network's own loss; around it is seeded; the network itself stays as it was."""
     before = fitted.predict(cleveland.rows)
     losses = measure_loss_surface(fitted, cleveland.rows, cleveland.target, steps=5)
