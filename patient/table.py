@@ -5,11 +5,11 @@ from numpy.typing import NDArray
 
 from patient.record import Measurement, measurements
 
-# What UCI, pandas, R, Excel and MySQL write for a missing value, in lower case; every reader of CSV uses this table.
-NOT_TAKEN = frozenset({"", "?", "na", "n/a", "#n/a", "<na>", "nan", "+nan", "-nan", "null", "none", "\\n"})
-BLANKS = " \t"  # around a cell these mean nothing
-# The same for pyarrow, which compares exactly: other cases and blanks are left to `is_not_taken`.
-NULL_VALUES = sorted({variant for cell in NOT_TAKEN for variant in (cell, cell.upper(), cell.capitalize())} | {"NaN"})
+# What UCI, pandas, R, Excel and MySQL write for a missing value; every reader of CSV uses this table. The spellings go to
+# pyarrow, which compares exactly and builds a trie of them for each column of each block, so they are few.
+NULL_VALUES = ("", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", r"\N")
+NOT_TAKEN = frozenset({cell.lower() for cell in NULL_VALUES} | {"+nan", "-nan"})  # cells in any case, without BLANKS
+BLANKS = " \t"
 
 
 def is_not_taken(cell: str) -> bool:

@@ -137,8 +137,11 @@ def _doubles(column: pa.Array) -> Column:
 def _numbers(column: pa.Array) -> Column:
     """Text as `_parse` reads it as float64, but infinite where it is not a number: the later check refuses infinity."""
     cells = pc.utf8_trim(column, BLANKS)
-    number = pc.if_else(pc.match_substring_regex(cells, DECIMAL), cells, "inf")
-    return _doubles(pc.if_else(pc.is_in(pc.utf8_lower(cells), _NOT_TAKEN), None, number).cast(pa.float64()))
+    is_number = pc.match_substring_regex(cells, DECIMAL)
+    if pc.any(pc.invert(is_number)).as_py():
+        is_null = pc.is_in(pc.utf8_lower(cells), _NOT_TAKEN)
+        cells = pc.if_else(is_number, cells, pc.if_else(is_null, None, pa.scalar("inf")))
+    return _doubles(cells.cast(pa.float64()))
 
 
 def _empty_as_null(column: pa.Array) -> pa.Array:
