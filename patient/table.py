@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from patient.record import Measurement, measurements
 
-# What UCI, pandas, R, Excel and MySQL write for a missing value; every reader of CSV uses this table. The spellings go to
-# pyarrow, which compares exactly and builds a trie of them for each column of each block, so they are few.
+# What UCI, pandas, R, Excel and MySQL write for a missing value; every reader of CSV uses this table. pyarrow compares
+# exactly and builds a trie of these spellings for each column of each block, so other cases are left to `is_not_taken`.
 NULL_VALUES = ("", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", r"\N")
 NOT_TAKEN = frozenset({cell.lower() for cell in NULL_VALUES} | {"+nan", "-nan"})  # cells in any case, without BLANKS
 BLANKS = " \t"
