@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from trainer.blocks import COLUMNS, ROWS
 from trainer.dataset import read
 from trainer.generate import generate
-from trainer.source import Source
+from trainer.readers import BLOCK_ROWS, COLUMNS
+from trainer.table_source import TableSource
 
 ROOT = Path(__file__).parents[1]
 PASSES = 3
@@ -30,14 +30,14 @@ PASSES = 3
 
 def checked(path: Path) -> int:
     """Rows read as the trainer reads them."""
-    return sum(len(rows) for rows, _ in Source(path))
+    return sum(len(rows) for rows, _ in TableSource(path))
 
 
 def bare(path: Path) -> int:
     """Rows read by pyarrow alone, batch by batch, in stored types from Parquet and as doubles from CSV."""
     if path.suffix == ".parquet":
         with pa.parquet.ParquetFile(path) as file:
-            return sum(len(batch) for batch in file.iter_batches(ROWS))
+            return sum(len(batch) for batch in file.iter_batches(BLOCK_ROWS))
     options = pa.csv.ReadOptions(skip_rows=1)  # the comment
     types = pa.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.float64()))
     with pa.csv.open_csv(path, options, convert_options=types) as batches:

@@ -24,7 +24,7 @@ from benchmarks.serving.patients import Bodies, line
 from benchmarks.serving.process import Failed, Running
 from benchmarks.serving.servers import OURS, ROOT, SERVERS, TWO
 from patient.artefact import FILE, PIN
-from trainer.beside import beside
+from trainer.atomic_write import atomic_write
 
 BEGIN, END = "<!-- make bench-reloads writes from here -->", "<!-- make bench-reloads writes to here -->"
 LOAD, SECONDS, PAUSE = SINGLES[1], 5, 0.1  # between two reloads
@@ -42,7 +42,7 @@ def loaded(server: Running) -> int:
 def reload(server: Running, models: Path, version: int, workers: int) -> float:
     """Switch to a version; returns the seconds until every process serves it. Raises Failed."""
     wanted, begun = loaded(server) + workers, time.perf_counter()
-    with beside(models / PIN) as hidden:
+    with atomic_write(models / PIN) as hidden:
         hidden.write_text(str(version))
     os.kill(server.process.pid, signal.SIGHUP)
     while loaded(server) < wanted:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trainer.beside import beside
+from trainer.atomic_write import atomic_write
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -13,5 +13,5 @@ def put(begin: str, end: str, text: str) -> None:
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"{RESULTS.name} lacks the lines {begin} and {end}")
-    with beside(RESULTS) as hidden:
+    with atomic_write(RESULTS) as hidden:
         hidden.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")

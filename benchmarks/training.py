@@ -19,20 +19,18 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer import quiet
+from trainer.suppress_stderr import suppress_stderr
 
-with quiet.stderr():
+with suppress_stderr():
     import keras
 
     from patient.encoding import Floats, encode, statistics
-    from trainer import table as tables
-    from trainer.crossval import stratified_folds
+    from trainer.cross_validation import stratified_folds
     from trainer.dataset import Dataset, read
     from trainer.fit import fit, fit_chunks
     from trainer.generate import generate
-    from trainer.noise import Recipe
-    from trainer.source import Source
-    from trainer.stacked import fit_folds
+    from trainer.recipe import Recipe
+    from trainer.vectorized_cv import fit_folds
 
 ROOT = Path(__file__).parents[1]
 SIZES = (32, 1024)  # rows in a minibatch
@@ -96,8 +94,8 @@ def speed_tables(data: Dataset, epochs: int, count: int, rows: int) -> str:
 
 def stream(path: Path) -> dict[str, float]:
     """One epoch of minibatches of 1,024 from the file, after the passes for validation and statistics."""
-    tables.KEPT = 0
-    table = tables.Table(Source(path), 0.2, 0, 0)
+    train_test.MAX_ROWS_IN_MEMORY = 0
+    table = train_test.TrainTestTable(TableSource(path), 0.2, 0, 0)
     recipe = Recipe(epochs=1, batch_size=1024)
     seconds = timed(lambda: fit_chunks(table.train, recipe))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts it in KiB

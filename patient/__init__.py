@@ -1,1 +1,1 @@
-"""What training and serving agree on: the record, its encoding, and what a model file promises."""
+"""The contract between training and serving: record, encoding, CSV nulls, model file. Imports neither of them."""

@@ -1,6 +1,6 @@
-"""What a model file promises: tensor names, the fields it takes, its metadata, and where its versions lie.
+"""The contract of a model file: tensor names, fields, metadata, and the folder layout of its versions.
 
-Versions lie in models/heart_disease/<version>/model.onnx, whole numbers from 1: the layout of Triton and TF Serving.
+Versions are models/heart_disease/<version>/model.onnx, numbered from 1: the layout of Triton and TF Serving.
 """
 
 import hashlib
@@ -15,22 +15,22 @@ from patient.record import measurements
 INPUT = "patient"  # float32[N,13], NaN = not taken
 OUTPUT = "probability"  # float32[N,1]
 FILE = "model.onnx"
-PIN = "serve"  # a file beside the versions: the number of the one that serves, where that is not to be the newest
-CARD = "MODEL_CARD.md"  # beside it
-ENCODING = 1  # raise it when the same fields are encoded in another way
+PIN = "serve"  # a file next to the versions with the number of the serving one; without it the highest serves
+CARD = "MODEL_CARD.md"  # next to the model file
+ENCODING = 1  # version: increase it when the encoding of the same fields changes
 
 
 class ArtefactError(Exception):
-    """A model file that cannot be trusted, or is not there. The message is one line and names both sides."""
+    """A model file is invalid or missing. The message is one line; a mismatch names both sides."""
 
 
 def schema() -> list[list[Any]]:
-    """The ordered fields with their codes: [["age", []], ["sex", [0, 1]], ...]."""
+    """Return the ordered fields with their codes: [["age", []], ["sex", [0, 1]], ...]."""
     return [[field.name, list(field.codes)] for field in measurements()]
 
 
 def fingerprint(fields: list[list[Any]] | None = None, encoding: int = ENCODING) -> str:
-    """SHA-256 over the ordered fields, their codes and the encoding's version; by default over this code's own."""
+    """Hash the ordered fields, their codes and the encoding's version with SHA-256; by default those of this code."""
     return hashlib.sha256(json.dumps([schema() if fields is None else fields, encoding]).encode()).hexdigest()
 
 
@@ -38,23 +38,23 @@ Row = list[float | None]  # a patient's 13 values in the order of the fields, No
 
 
 class Checks(BaseModel):
-    """Made-up patients, and what the network answered to them when it was exported: a loaded file must do the same."""
+    """A self-test: made-up patients and the network's probabilities at export, which a loaded file must reproduce."""
 
     rows: list[Row] = []
     probabilities: list[float] = []
 
 
 class Bins(BaseModel):
-    """How the training rows are spread over the bins of a measurement, or of the probability."""
+    """A histogram of the training rows over the bins of a measurement, or of the probability."""
 
-    upper: list[float]  # the bins' upper ends, inclusive, without the last: a value lies in searchsorted(upper, value)
-    share: list[float]  # of the rows that have it, by bin
-    missing: float  # share of rows that lack it
-    ill: list[float | None]  # share of the diseased, by bin; None in an empty one
+    upper: list[float]  # the bins' upper ends, inclusive, but the last: a value is in bin searchsorted(upper, value)
+    share: list[float]  # of the rows that have a value, by bin
+    missing: float  # share of rows without a value
+    ill: list[float | None]  # share of disease, by bin; None in an empty one
 
 
 class Metadata(BaseModel):
-    """What lies in the ONNX file's metadata, one JSON value a key."""
+    """The ONNX file's metadata, one JSON value per key."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -62,23 +62,23 @@ class Metadata(BaseModel):
     created: str  # ISO 8601, UTC
     fields: list[list[Any]]
     fingerprint: str
-    threshold: float = Field(gt=0, lt=1)  # a probability from here on counts as heart disease
-    data: dict[str, Any]  # training data: file, sha256, rows, how they were split
-    flags: dict[str, Any]  # what the trainer was told
+    threshold: float = Field(gt=0, lt=1)  # the lowest probability that counts as heart disease
+    data: dict[str, Any]  # training data: file, sha256, rows, split
+    flags: dict[str, Any]  # the trainer's settings
     metrics: dict[str, Any]
     libraries: dict[str, str]
-    promotion: dict[str, Any] = {}  # how it compared with the version that served before
+    promotion: dict[str, Any] = {}  # comparison with the version that served before
     checks: Checks = Checks()
     bins: dict[str, Bins] = {}  # by field, and "probability"
-    background: list[Row] = []  # training rows that stand for all, with which explanations compare
+    background: list[Row] = []  # representative training rows, the reference of explanations
 
     def to_strings(self) -> dict[str, str]:
-        """The key-value pairs as ONNX stores them."""
+        """Return the key-value pairs as ONNX stores them."""
         return {key: json.dumps(value) for key, value in self.model_dump().items()}
 
     @classmethod
     def from_strings(cls, pairs: dict[str, str]) -> "Metadata":
-        """Read what `to_strings` wrote. Raises ArtefactError where a key is absent or unreadable, naming it."""
+        """Read the pairs of `to_strings`. Raises ArtefactError for a missing or invalid key, naming it."""
         try:
             return cls.model_validate({key: json.loads(pairs[key]) for key in cls.model_fields if key in pairs})
         except ValidationError as error:
@@ -88,7 +88,7 @@ class Metadata(BaseModel):
             raise ArtefactError("its metadata are not JSON: not a file of this project's trainer") from None
 
     def check(self) -> None:
-        """Refuse a model made for other fields or another encoding, naming what differs."""
+        """Raise ArtefactError, naming the difference, for a model made for other fields or another encoding."""
         ours, theirs = fingerprint(), self.fingerprint
         if ours == theirs:
             return
@@ -100,12 +100,12 @@ class Metadata(BaseModel):
 
 
 def versions(models: Path) -> list[int]:
-    """The complete versions in a model folder, in rising order; none if there is no such folder."""
+    """Return the complete versions in a model folder, in ascending order; empty without such a folder."""
     return sorted(int(file.parent.name) for file in models.glob(f"*/{FILE}") if file.parent.name.isdecimal())
 
 
 def pinned(models: Path) -> int | None:
-    """The version that the file `serve` in a model folder names; None without that file. Raises ArtefactError."""
+    """Return the version that the file `serve` in a model folder names; None without it. Raises ArtefactError."""
     file = models / PIN
     try:
         text = file.read_bytes()[:20].decode(errors="replace").strip()

@@ -1,6 +1,6 @@
-"""The encoding that turns 13 raw numbers into the network's 29 inputs, and a plain numpy reference of it.
+"""The encoding of 13 raw numbers as the network's 29 inputs: its layout, statistics and a numpy reference.
 
-The model file carries this encoding inside its graph; the reference is what tests hold that graph against.
+A model file has this encoding in its graph; tests compare the graph with the reference.
 """
 
 import math
@@ -19,11 +19,11 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the encoded columns come from: first a column a number, then a column a code, both in the record's order.
+    """The encoded columns: first one per number, then one per code, both in the record's order.
 
     numeric: int[K], the index in the record of each standardised number
-    onehot:  int[L], the index in the record of the field that each one-hot column looks at
-    codes:   float32[L], the code that it looks for
+    onehot:  int[L], the index in the record of the field of each one-hot column
+    codes:   float32[L], the code that it stands for
     """
 
     numeric: NDArray[np.intp]
@@ -32,12 +32,12 @@ class Layout:
 
     @property
     def width(self) -> int:
-        """How many inputs the network has: 29."""
+        """The number of the network's inputs: 29."""
         return len(self.numeric) + len(self.onehot)
 
 
 def layout() -> Layout:
-    """The columns as the fields of PatientRecord ask for them."""
+    """Derive the columns from the fields of PatientRecord."""
     fields = measurements()
     pairs = [(i, code) for i, field in enumerate(fields) for code in field.codes]
     return Layout(
@@ -52,7 +52,7 @@ ROW_BYTES = _ROW.size
 
 
 def as_bytes(values: Iterable[float | None]) -> bytes:
-    """A row of float32[N,13] as it lies in memory, NaN for None: numpy takes three times as long for one record."""
+    """Pack a row of float32[N,13] to bytes, NaN for None: numpy takes three times as long for one record."""
     try:
         return _ROW.pack(*values)
     except struct.error:
@@ -60,7 +60,7 @@ def as_bytes(values: Iterable[float | None]) -> bytes:
 
 
 def from_bytes(rows: Iterable[bytes]) -> Floats:
-    """float32[N,13] of such rows."""
+    """float32[N,13] from rows of `as_bytes`."""
     return np.frombuffer(b"".join(rows), np.float32).reshape(-1, len(PatientRecord.model_fields))
 
 
@@ -76,14 +76,14 @@ def as_rows(records: Iterable[PatientRecord]) -> Floats:
 
 
 class Moments:
-    """Mean and deviation of each numeric field, from tables that come in parts (Chan, Golub and LeVeque, 1979)."""
+    """Mean and deviation of each numeric field of a table in chunks (Chan, Golub and LeVeque, 1979)."""
 
     def __init__(self) -> None:
         width = len(layout().numeric)
         self.count, self.mean, self.squares = np.zeros(width), np.zeros(width), np.zeros(width)
 
     def add(self, rows: Floats) -> None:
-        """Take in float32[N,13], NaN = missing."""
+        """Add float32[N,13], NaN = missing."""
         numbers = rows[:, layout().numeric].astype(np.float64)
         taken = ~np.isnan(numbers)
         count = taken.sum(axis=0)
@@ -102,9 +102,9 @@ class Moments:
 
 
 def statistics(rows: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (population) of each numeric field of float32[N,13], missing values left out.
+    """Compute mean and population standard deviation of each numeric field of float32[N,13], without missing values.
 
-    Returns two float32[K]. A field that never varies, or was never taken, gets the deviation 1: it then encodes to 0.
+    Returns two float32[K]. A field that never varies, or was never taken, gets the deviation 1, so it encodes to 0.
     """
     moments = Moments()
     moments.add(rows)
@@ -112,9 +112,9 @@ def statistics(rows: Floats) -> tuple[Floats, Floats]:
 
 
 def encode(rows: Floats, mean: Floats, std: Floats) -> Floats:
-    """float32[N,13] (NaN = missing) to float32[N,29]: standardised numbers, then one-hot codes.
+    """Encode float32[N,13] (NaN = missing) as float32[N,29]: standardised numbers, then one-hot codes.
 
-    A missing number becomes 0, the mean; a missing category, or a code that the record does not know, is all zeros.
+    A missing number becomes 0, the mean; a missing category, or an unknown code, is all zeros.
     """
     columns = layout()
     numbers = (rows[:, columns.numeric] - mean) * (1 / std)

@@ -1,7 +1,7 @@
 """The patient record: 13 fields, their meaning, units, codes and ranges.
 
 Everything else that knows the fields (the encoding, the OpenAPI schema, the CSV header, the error messages) derives it
-from `PatientRecord.model_fields`: a new field is one line here.
+from `PatientRecord.model_fields`, so a new field is added here only.
 
 Source of fields and codes: UCI Heart Disease, processed Cleveland data, doi 10.24432/C52P4X.
 """
@@ -15,25 +15,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 
-def _whole(value: object) -> object:
-    """Take 1.0 for 1: JSON has one number type, and pandas writes a column with a missing cell as floats."""
+def _to_int(value: object) -> object:
+    """Convert 1.0 to 1: JSON has one number type, and pandas writes a column with a missing cell as floats."""
     if type(value) is bool:
         raise ValueError("a boolean is no code")  # to Python, True == 1
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-_CODE = BeforeValidator(_whole)
+Range = tuple[float, float, float]  # minimum, maximum, step
+_CODE = BeforeValidator(_to_int)
 
 
-def _number(
-    title: str,
-    description: str,
-    low: float,
-    high: float,
-    unit: str,
-    modifiable: tuple[float, float, float] | None = None,
-) -> Any:
-    """`modifiable`: what another day may find, plausibly from the first to the second in steps of the third."""
+def _number(title: str, description: str, low: float, high: float, unit: str, modifiable: Range | None = None) -> Any:
+    """`modifiable`: the value may differ on another day, plausibly within this range."""
     extra: dict[str, Any] = {"unit": unit, "modifiable": modifiable is not None}
     if modifiable:
         extra["plausible"] = dict(zip(("minimum", "maximum", "step"), modifiable, strict=True))
@@ -41,7 +35,7 @@ def _number(
 
 
 def _code(title: str, description: str, *labels: str, modifiable: tuple[int, ...] = ()) -> Any:
-    """`labels` say what the codes of the Literal mean, in its order; `modifiable`: those that another day may find."""
+    """`labels`: the meaning of the Literal's codes, in order; `modifiable`: the codes that another day may find."""
     extra: dict[str, Any] = {"labels": list(labels), "modifiable": bool(modifiable)}
     if modifiable:
         extra["plausible"] = modifiable
@@ -56,9 +50,9 @@ EXAMPLE: dict[str, Any] = dict(
 
 
 class PatientRecord(BaseModel):
-    """One patient's 13 measurements. A measurement that was not taken is null; its key must be there all the same.
+    """One patient's 13 measurements. A measurement that was not taken is null; its key is required.
 
-    The ranges hold every record of the data set and refuse what no living adult can have.
+    The ranges contain every record of the data set, and exclude values that no living adult can have.
     """
 
     model_config = ConfigDict(
@@ -88,18 +82,11 @@ class PatientRecord(BaseModel):
     ]
     trestbps: Annotated[
         float | None,
-        _number(
-            "Resting blood pressure",
-            "Systolic pressure at rest, on admission",
-            50,
-            300,
-            "mm Hg",
-            modifiable=(90, 200, 1),
-        ),
+        _number("Resting blood pressure", "Systolic pressure at rest, on admission", 50, 300, "mm Hg", (90, 200, 1)),
     ]
     chol: Annotated[
         float | None,
-        _number("Serum cholesterol", "Total cholesterol in serum", 50, 1000, "mg/dl", modifiable=(120, 570, 1)),
+        _number("Serum cholesterol", "Total cholesterol in serum", 50, 1000, "mg/dl", (120, 570, 1)),
     ]
     fbs: Annotated[
         Literal[0, 1] | None,
@@ -126,12 +113,7 @@ class PatientRecord(BaseModel):
     thalach: Annotated[
         float | None,
         _number(
-            "Maximum heart rate",
-            "Highest heart rate achieved in the exercise test",
-            40,
-            250,
-            "beats/min",
-            modifiable=(70, 205, 1),
+            "Maximum heart rate", "Highest heart rate achieved in the exercise test", 40, 250, "beats/min", (70, 205, 1)
         ),
     ]
     exang: Annotated[
@@ -141,14 +123,7 @@ class PatientRecord(BaseModel):
     ]
     oldpeak: Annotated[
         float | None,
-        _number(
-            "ST depression",
-            "ST depression induced by exercise relative to rest",
-            -5,
-            10,
-            "mm",
-            modifiable=(0, 6.5, 0.1),
-        ),
+        _number("ST depression", "ST depression induced by exercise relative to rest", -5, 10, "mm", (0, 6.5, 0.1)),
     ]
     slope: Annotated[
         Literal[1, 2, 3] | None,
@@ -167,7 +142,7 @@ class PatientRecord(BaseModel):
     ]
 
     def missing(self) -> list[str]:
-        """The fields that were not taken, in order."""
+        """Return the fields that were not taken, in order."""
         return [name for name, value in self.__dict__.items() if value is None]
 
 
@@ -176,10 +151,11 @@ FIELDS: tuple[str, ...] = tuple(PatientRecord.model_fields)
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What PatientRecord says of one field: `low` to `high` (inclusive, in `unit`), and for a category its `codes`.
+    """The definition of one field: `low` to `high` (inclusive, in `unit`), and for a category its `codes`.
 
-    modifiable: whether another day may find another value; plausible: what it may find then, to the measurement's
-    resolution; of a category that never changes all codes, of such a number nothing
+    modifiable: whether another day may find another value
+    plausible:  the values that it may find, in steps of the measurement's resolution; if not modifiable, all codes of a
+                category and no values of a number
     """
 
     name: str
@@ -193,14 +169,14 @@ class Measurement:
     plausible: tuple[float, ...]
 
     def describe(self, value: float | None) -> str:
-        """A valid value as people say it: "Maximum heart rate 150 beats/min", "Thallium scan: normal"."""
+        """Format a valid value for people: "Maximum heart rate 150 beats/min", "Thallium scan: normal"."""
         if value is None:
             return f"{self.title} not taken"
         return f"{self.title}: {self.codes[int(value)]}" if self.codes else f"{self.title} {value:g} {self.unit}"
 
     @property
     def expected(self) -> str:
-        """What a valid value is, in the words of every error message: they never repeat the value that was sent."""
+        """Describe a valid value, for all error messages: they never repeat the value that was sent."""
         if self.codes:
             *rest, last = (f"{code} ({label})" for code, label in self.codes.items())
             values = f"{', '.join(rest)} or {last}"
@@ -211,7 +187,7 @@ class Measurement:
 
 @cache
 def measurements() -> tuple[Measurement, ...]:
-    """The 13 fields in the order of the record, which is the order of the model's input."""
+    """Return the 13 fields in the order of the record and of the model's input."""
     return tuple(_measurement(name, field) for name, field in PatientRecord.model_fields.items())
 
 
@@ -236,7 +212,7 @@ def _measurement(name: str, field: FieldInfo) -> Measurement:
 
 
 def _values(plausible: Mapping[str, float] | tuple[int, ...]) -> tuple[float, ...]:
-    """Codes as they are; of a range both ends, and the steps between."""
+    """Expand a range to its values; codes stay as they are."""
     if isinstance(plausible, tuple):
         return plausible
     low, high, step = plausible.values()

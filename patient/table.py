@@ -1,35 +1,46 @@
-"""Many patients at once: what PatientRecord refuses, found column by column."""
+"""Tables of patients: CSV cells that mean "not taken", and the cells that PatientRecord refuses, found by column."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patient.record import Measurement, measurements
 
+# What UCI, pandas, R, Excel and MySQL write for a missing value; every reader of CSV uses this table. pyarrow compares
+# exactly and builds a trie of these spellings for each column of each block, so other cases are left to `is_not_taken`.
+NULL_VALUES = ("", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", r"\N")
+NOT_TAKEN = frozenset({cell.lower() for cell in NULL_VALUES} | {"+nan", "-nan"})  # cells in any case, without BLANKS
+BLANKS = " \t"
 
-def refused(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which cells of float64[N,13] (NaN = missing, the record's order) PatientRecord would refuse: bool[N,13].
 
-    What a refused cell should have been is `measurements()[column].expected`. Check before rounding to float32, which
-    takes 120.000001 for 120. Column-major arrays (`order="F"`) spare a copy.
+def is_not_taken(cell: str) -> bool:
+    """Return whether a CSV cell says that the measurement was not taken; case and blanks around it do not matter."""
+    return cell.strip(BLANKS).lower() in NOT_TAKEN
+
+
+def invalid_cells(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Find the cells of float64[N,13] (NaN = missing, the record's order) that PatientRecord refuses: bool[N,13].
+
+    `measurements()[column].expected` says what a valid cell is. Check before rounding to float32, which takes
+    120.000001 for 120. Column-major arrays (`order="F"`) save a copy.
     """
     columns = np.asfortranarray(values)
     out = np.empty(values.shape, np.bool_, order="F")
     for i, field in enumerate(measurements()):
-        out[:, i] = wrong(field, columns[:, i])
+        out[:, i] = invalid(field, columns[:, i])
     return out
 
 
-def all_right(field: Measurement, column: NDArray[np.number]) -> bool:
-    """Whether PatientRecord would surely take all cells of one field: a quick look that may fail to see it."""
+def is_surely_valid(field: Measurement, column: NDArray[np.number]) -> bool:
+    """Return True only if PatientRecord takes all cells of one field. Fast; False means "unknown: call `invalid`"."""
     if not len(column):
         return True
     if field.codes and (column.dtype.kind == "f" or len(field.codes) <= field.high - field.low):
-        return not wrong(field, column).any()
+        return not invalid(field, column).any()
     return bool(field.low <= column.min() and column.max() <= field.high)  # never true where there is a NaN
 
 
-def wrong(field: Measurement, column: NDArray[np.number]) -> NDArray[np.bool_]:
-    """Which cells of one field's column, floats[N] with NaN = missing or integers[N], PatientRecord would refuse."""
+def invalid(field: Measurement, column: NDArray[np.number]) -> NDArray[np.bool_]:
+    """Find the cells of one field's column, floats[N] with NaN = missing or integers[N], that PatientRecord refuses."""
     if field.codes:
         found = column == column if field.nullable else np.ones(len(column), np.bool_)  # only NaN is not itself
         for code in field.codes:

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from patient.artefact import ArtefactError
 from patient.command_line import HELP, SettingsError, options, parse
-from trainer import quiet
 from trainer.cli.options import EvaluateOptions, FitOptions, GenerateOptions
+from trainer.suppress_stderr import suppress_stderr
 
 
 def _command(name: str, about: str, model: type[BaseModel]) -> click.Command:
@@ -20,7 +20,7 @@ def _command(name: str, about: str, model: type[BaseModel]) -> click.Command:
     def execute(**words: Any) -> None:
         try:
             values = parse(model, words)
-            with quiet.stderr():  # TensorFlow writes a dozen lines when it is imported
+            with suppress_stderr():  # TensorFlow writes a dozen lines when it is imported
                 module = import_module(f"trainer.cli.{name}")
             module.run(values)
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Keras to one ONNX file with its metadata, written only after both agree, and never half."""
+"""Export a Keras model to one ONNX file with its metadata, check that both agree, and write it atomically."""
 
 import contextlib
 import os
@@ -21,24 +21,23 @@ from trainer import triton
 from trainer.fit import Fitted
 
 OPSET = 18
-HIDDEN = ".writing-"  # starts the name of a folder that is being filled; no reader takes it for a version
-ABANDONED = 3600  # seconds after which such a folder is what a killed trainer has left
-PARITY = 1e-6  # the largest difference between Keras and ONNX Runtime that float32 rounding explains
+TEMPORARY_PREFIX = ".writing-"  # of a folder that is being filled; readers ignore it
+ABANDONED_SECONDS = 3600  # after this time such a folder is the rest of a killed trainer
+MAX_DIFFERENCE = 1e-6  # between Keras and ONNX Runtime; float32 rounding stays below it
 
 
 class ExportError(Exception):
-    """The exported graph does not answer as the Keras model does."""
+    """The exported graph and the Keras model disagree."""
 
 
 def to_onnx(fitted: Fitted) -> onnx.ModelProto:
-    """Encoding and network as one graph: `patient` float32[N,13], NaN = missing, to `probability` float32[N,1]."""
+    """Export encoding and network: `patient` float32[N,13], NaN = missing, to `probability` float32[N,1]."""
     signature = [tf.TensorSpec((None, len(FIELDS)), tf.float32, name=INPUT)]
     graph = tf.function(lambda patient: {OUTPUT: fitted(patient)}, input_signature=signature)
     model: onnx.ModelProto
     model, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
-    model.graph.ClearField(
-        "doc_string"
-    )  # it and the name of the first dimension hold counters: two exports would differ
+    # doc_string and the name of the first dimension hold counters, by which two exports would differ.
+    model.graph.ClearField("doc_string")
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "N"
     onnx.checker.check_model(model, full_check=True)
@@ -46,13 +45,13 @@ def to_onnx(fitted: Fitted) -> onnx.ModelProto:
 
 
 def parity(model: onnx.ModelProto, fitted: Fitted, rows: Floats) -> float:
-    """The largest difference between ONNX Runtime and Keras on these rows. Raises ExportError above PARITY."""
+    """Return the largest difference of ONNX Runtime and Keras. Raises ExportError above MAX_DIFFERENCE."""
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (exported,) = session.run([OUTPUT], {INPUT: rows})
     difference = float(np.abs(exported[:, 0] - fitted.predict(rows)).max())
-    if not difference < PARITY:
+    if not difference < MAX_DIFFERENCE:
         raise ExportError(
-            f"ONNX Runtime and Keras differ by {difference:.1e}, allowed is {PARITY:.0e}; nothing written"
+            f"ONNX Runtime and Keras differ by {difference:.1e}, allowed is {MAX_DIFFERENCE:.0e}; nothing written"
         )
     return difference
 
@@ -60,39 +59,39 @@ def parity(model: onnx.ModelProto, fitted: Fitted, rows: Floats) -> float:
 def save(
     model: onnx.ModelProto, metadata: Metadata, card: str, plots: dict[str, bytes], models: Path, aside: bool = False
 ) -> Path:
-    """Write model, card and plots as the next version, or `aside` as a candidate for a look, and return the folder.
+    """Write model, card and plots as the next version, or with `aside` as a candidate; return the folder.
 
-    Triton's config.pbtxt is written before the first version, and left alone where it is right.
+    Triton's config.pbtxt is written before the first version, and again only if it differs.
 
-    The folder is filled under a hidden name and then renamed. A rename onto a folder that is there fails, so of two
-    trainers that meet, the later one takes the next number.
+    The folder is filled under a hidden name and then renamed. A rename onto an existing folder fails, so of two
+    trainers that finish at once, the later one takes the next number.
     """
     models.mkdir(parents=True, exist_ok=True)
-    for left in models.glob(f"{HIDDEN}*"):
-        with contextlib.suppress(FileNotFoundError):  # another trainer sweeps, or has just renamed it
-            if time.time() - left.stat().st_mtime > ABANDONED:
+    for left in models.glob(f"{TEMPORARY_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):  # another trainer removed or renamed it
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
-    hidden = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=models))
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=models))
     try:
-        hidden.chmod(0o755)
+        folder.chmod(0o755)
         for name, content in plots.items():
-            _write(hidden / name, content)
+            _write(folder / name, content)
         for number in count(max(versions(models), default=0) + 1):
             version = f"candidate-{metadata.created.replace(':', '')}" if aside else str(number)
             stamped = metadata.model_copy(update={"version": version})
             onnx.helper.set_model_props(model, stamped.to_strings())
-            _write(hidden / FILE, model.SerializeToString(deterministic=True))
-            _write(hidden / CARD, card.replace("{version}", version).encode())
-            if not aside and triton.stale(models):
-                _write(hidden / triton.FILE, triton.CONFIG.encode())
-                (hidden / triton.FILE).replace(models / triton.FILE)
+            _write(folder / FILE, model.SerializeToString(deterministic=True))
+            _write(folder / CARD, card.replace("{version}", version).encode())
+            if not aside and triton.is_outdated(models):
+                _write(folder / triton.CONFIG_FILE, triton.CONFIG.encode())
+                (folder / triton.CONFIG_FILE).replace(models / triton.CONFIG_FILE)
             try:
-                return hidden.rename(models / version)
+                return folder.rename(models / version)
             except OSError:
                 if aside or not (models / version).exists():
                     raise
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)  # gone already where all went well
+        shutil.rmtree(folder, ignore_errors=True)  # already renamed after a success
     raise AssertionError("unreachable: there is always a next number")
 
 

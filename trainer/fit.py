@@ -1,4 +1,4 @@
-"""One seeded training run: rows in, fitted Keras network out. On a CPU, a GPU, all GPUs of a host, or several hosts."""
+"""Fit a Keras network in one seeded run, on a CPU, a GPU, all GPUs of a host, or several hosts."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -9,16 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from patient.encoding import Floats, Moments, layout
+from trainer.dataset import Chunk
 from trainer.network import Encode, build
-from trainer.noise import Noise, Recipe
+from trainer.randomness import Randomness
+from trainer.recipe import Recipe
 
-Chunk = tuple[Floats, Floats]  # rows float32[n,13], NaN = missing; target float32[n] of 0 and 1
 Chunks = Callable[[], Iterable[Chunk]]  # one pass over the rows, which need not fit into memory together
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training run found: the two halves of the model, and each epoch's loss."""
+    """The result of a training run: the encoding, the network, and the mean loss of each epoch (nats, no penalty)."""
 
     encode: Encode
     network: keras.Model
@@ -33,45 +34,47 @@ class Fitted:
         return np.asarray(self(rows))[:, 0]
 
 
-Tick = Callable[[Fitted], bool]  # hears of every epoch; what it says is whether to stop there
+OnEpoch = Callable[[Fitted], bool]  # called after every epoch; True stops the training
 
 
-def fit(rows: Floats, target: Floats, recipe: Recipe, tick: Tick = lambda _fitted: False) -> Fitted:
+def fit(rows: Floats, target: Floats, recipe: Recipe, on_epoch: OnEpoch = lambda _fitted: False) -> Fitted:
     """Train on a table in memory: float32[N,13], NaN = missing, and float32[N] of 0 and 1. See fit_chunks."""
-    return fit_chunks(lambda: [(rows, target)], recipe, tick)
+    return fit_chunks(lambda: [(rows, target)], recipe, on_epoch)
 
 
 def fit_chunks(
-    chunks: Chunks, recipe: Recipe, tick: Tick = lambda _fitted: False, strategy: tf.distribute.Strategy | None = None
+    chunks: Chunks,
+    recipe: Recipe,
+    on_epoch: OnEpoch = lambda _fitted: False,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Fitted:
     """Minimise the mean binary cross-entropy plus the penalty, in minibatches.
 
-    Every epoch is one pass over the chunks; rows are shuffled within a chunk. The statistics of the standardisation
-    come from a pass over these rows alone. Equal arguments give equal weights on one machine, and with any number of
-    replicas the same up to rounding: each takes its part of every minibatch. `Fitted.losses` are the epochs' mean
-    losses (natural log, without the penalty).
+    Every epoch is one pass over the chunks; rows are shuffled within a chunk. Mean and deviation of the standardisation
+    come from a first pass. Equal arguments give equal weights on one machine, and the same up to rounding with any
+    number of replicas: each takes its part of every minibatch.
     """
     tf.config.experimental.enable_op_determinism()
     strategy = strategy or tf.distribute.get_strategy()
     moments = Moments()
     for rows, _ in chunks():
         moments.add(rows)
-    noise = Noise(recipe)
+    random = Randomness(recipe)
     with strategy.scope():
-        network = build(recipe.hidden, recipe.activation, recipe.l2, noise.weights())
+        network = build(recipe.hidden, recipe.activation, recipe.l2, random.weights())
         train = _compile(network, recipe, strategy)
     fitted = Fitted(Encode(*moments.statistics()), network, [])
-    begun = time.monotonic()
+    started = time.monotonic()
     while len(fitted.losses) < recipe.epochs:
         total = count = 0.0
         for rows, target in chunks():
-            order, factor = noise.epoch(len(rows))
+            order, factor = random.epoch(len(rows))
             inputs = tf.gather(fitted.encode(rows), order) * factor
             total += float(train(inputs, tf.constant(target[order, None])))
             count += len(rows)
         fitted.losses.append(total / count)
-        stop = tick(fitted)
-        if stop or (recipe.time_limit and time.monotonic() - begun >= recipe.time_limit):
+        stop = on_epoch(fitted)
+        if stop or (recipe.time_limit and time.monotonic() - started >= recipe.time_limit):
             break
     return fitted
 
@@ -79,9 +82,9 @@ def fit_chunks(
 def _compile(
     network: keras.Model, recipe: Recipe, strategy: tf.distribute.Strategy
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """One pass over a chunk as one graph: inputs [n,29] and target [n,1] to the sum of the rows' losses.
+    """Compile one pass over a chunk to one graph: inputs [n,29] and target [n,1] to the sum of the rows' losses.
 
-    Not model.fit, which leaves the graph for every minibatch: docs/adr/0002.
+    model.fit leaves the graph for every minibatch: docs/adr/0002.
     """
     optimizers = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
     optimizer = optimizers[recipe.optimizer](recipe.learning_rate)
@@ -90,7 +93,7 @@ def _compile(
     replicas = strategy.num_replicas_in_sync
 
     def step(inputs: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-        """This replica's part of a minibatch; applying gradients adds up what the replicas found."""
+        """Train on this replica's part of a minibatch; `optimizer.apply` sums the gradients of all replicas."""
         size = tf.cast(tf.shape(inputs)[0], tf.float32)
         if replicas > 1:
             mine = tf.distribute.get_replica_context().replica_id_in_sync_group

@@ -8,9 +8,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from patient.encoding import layout, statistics
-from trainer.beside import beside
-from trainer.blocks import COLUMNS, ROWS
+from trainer.atomic_write import atomic_write
 from trainer.dataset import Dataset, DatasetError
+from trainer.readers import BLOCK_ROWS, COLUMNS
 
 JITTER = 0.1  # in standard deviations of the field
 
@@ -30,7 +30,7 @@ def generate(out: Path, rows: int, seed: int, data: Dataset) -> None:
     types = [pa.int16() if whole else pa.float64() for whole in is_whole]
     schema = pa.schema(list(zip(COLUMNS, types, strict=True)), metadata={"synthetic": note})
     rng = np.random.default_rng(seed)
-    with beside(out) as hidden, hidden.open("wb") as file:
+    with atomic_write(out) as hidden, hidden.open("wb") as file:
         if out.suffix == ".parquet":
             writer = pa.parquet.ParquetWriter(file, schema)
         elif out.suffix == ".csv":
@@ -39,8 +39,8 @@ def generate(out: Path, rows: int, seed: int, data: Dataset) -> None:
         else:
             raise DatasetError(f"{out}: its name must end in .csv or .parquet")
         with writer:
-            for start in range(0, rows, ROWS):
-                drawn = rng.choice(table, min(ROWS, rows - start))
+            for start in range(0, rows, BLOCK_ROWS):
+                drawn = rng.choice(table, min(BLOCK_ROWS, rows - start))
                 drawn[:, numbers] += rng.normal(size=(len(drawn), len(numbers))) * scale
                 drawn = np.where(is_whole, np.rint(drawn), drawn.round(1)).clip(low, high)
                 arrays = [pa.array(column, kind, from_pandas=True) for column, kind in zip(drawn.T, types, strict=True)]

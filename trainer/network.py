@@ -1,6 +1,6 @@
 """The lecture's network: 29 encoded inputs, a hidden layer of 16 ReLU units, one sigmoid unit. 497 parameters.
 
-The encoding is a layer of its own in front, so that it is exported with the weights and never written a second time.
+The encoding is a layer in front of it, so it is exported with the weights.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from patient.encoding import Floats, layout
 
 
 class Encode(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
-    """float32[N,13] with NaN for missing -> float32[N,29]: the graph's twin of patient.encoding.encode.
+    """float32[N,13] with NaN for missing to float32[N,29], as patient.encoding.encode does it.
 
-    No operation a field: gather the inputs that the columns look at, compare with all codes at once. NaN equals no
-    code, so a missing category is all zeros by itself. Columns are gathered as rows: it takes a third of the time.
+    It gathers the field of every column and compares with all codes at once, rather than field by field. NaN equals no
+    code, so a missing category is all zeros. Gathering rows of the transposed input takes a third of the time.
     """
 
     def __init__(self, mean: Floats, std: Floats) -> None:
@@ -24,7 +24,6 @@ class Encode(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
         self.mean, self.scale = mean, 1 / std
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
-        """Encode a batch."""
         fields = tf.transpose(rows)
         numbers = (tf.gather(fields, self.columns.numeric) - self.mean[:, None]) * self.scale[:, None]
         numbers = tf.where(tf.math.is_nan(numbers), tf.constant(0.0), numbers)
@@ -33,9 +32,9 @@ class Encode(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
 
 
 def build(hidden: Sequence[int], activation: str, l2: float, weights: list[Floats]) -> keras.Model:
-    """The trainable part, float32[N,29] -> float32[N,1], starting from these weights (kernel, bias, kernel, ...).
+    """Build the trainable part, float32[N,29] to float32[N,1], with initial weights (kernel, bias, kernel, ...).
 
-    l2: penalty on the kernels, not the biases: `loss + l2 * sum(kernel ** 2)`
+    l2: penalty on the kernels only: `loss + l2 * sum(kernel ** 2)`
     """
     penalty = keras.regularizers.L2(l2) if l2 else None
     inputs = outputs = keras.Input((layout().width,), name="encoded")

@@ -1,4 +1,4 @@
-"""What the trainer shows while it works and when it is done."""
+"""Terminal output of the trainer: lines, tables, progress bars."""
 
 import sys
 import time
@@ -12,18 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from patient.artefact import Metadata
 
 COLUMNS = {"log_loss": "log loss", "auc": "AUC", "accuracy": "accuracy", "brier": "Brier", "ece": "ECE"}
-EVERY = 10.0  # seconds between plain lines, where nobody watches a bar
+LINE_SECONDS = 10.0  # between plain lines where stdout is not a terminal
 
 console = Console()
 
 
 def say(line: str) -> None:
-    """One line, unwrapped, so that a path in it can be copied."""
+    """Print one line, unwrapped, so that a path in it can be copied."""
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:
-    """Rows in columns, the header first; never cut to the width of a terminal."""
+    """Print rows in columns, the header first; never cut to the width of a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
@@ -32,48 +32,47 @@ def table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def markdown(text: str) -> None:
-    """A table of the model card."""
     header, _rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
     table([header, *rows])
 
 
 def ask(question: str) -> bool:
-    """What somebody at a terminal says; no where there is none."""
+    """Ask a yes-no question; False without a terminal."""
     return sys.stdin.isatty() and console.input(f"{question} [y/N] ", markup=False).strip().lower() in ("y", "yes")
 
 
 @contextmanager
 def bar(epochs: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """A bar with epoch, losses and time left; a plain line every tenth of the way where nobody watches."""
+    """Show a bar with epoch, losses and time left; without a terminal a plain line for every tenth of the epochs."""
     with _progress("epoch", "{task.fields[losses]}") as shown:
         task = shown.add_task("epoch", total=epochs, losses="")
 
-        def tick(epoch: int, losses: Mapping[str, float]) -> None:
-            words = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
-            shown.update(task, completed=epoch, losses=words)
+        def update(epoch: int, losses: Mapping[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
+            shown.update(task, completed=epoch, losses=text)
             if shown.disable and epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
-                say(f"epoch {epoch}/{epochs}  {words}")
+                say(f"epoch {epoch}/{epochs}  {text}")
 
-        yield tick
+        yield update
 
 
 @contextmanager
 def steps() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that is fitted in turn, with time left; a plain line now and then where nobody watches."""
+    """Show a bar for each model that is fitted, with time left; without a terminal a plain line now and then."""
     with _progress("{task.description}") as shown:
         tasks: dict[str, TaskID] = {}
-        said = time.monotonic()
+        last_line = time.monotonic()
 
-        def tick(name: str, done: int, total: int) -> None:
-            nonlocal said
+        def update(name: str, done: int, total: int) -> None:
+            nonlocal last_line
             if name not in tasks:
                 tasks[name] = shown.add_task(name, total=total)
             shown.update(tasks[name], completed=done)
-            if shown.disable and (done == total or time.monotonic() - said > EVERY):
-                said = time.monotonic()
+            if shown.disable and (done == total or time.monotonic() - last_line > LINE_SECONDS):
+                last_line = time.monotonic()
                 say(f"{name}: {done}/{total}")
 
-        yield tick
+        yield update
 
 
 def _progress(*texts: str) -> Progress:
@@ -83,7 +82,7 @@ def _progress(*texts: str) -> Progress:
 
 
 def summary(folder: Path, metadata: Metadata, epochs: int, difference: float) -> None:
-    """The scores as a table, and where the model lies."""
+    """Print the scores, the parity and the folder of a new model."""
     data = metadata.data
     say(f"\n{epochs} epochs on {data['train_rows']} rows, {data['test_rows']} held out\n")
     rows = [[part, *(f"{values[name]:.4f}" for name in COLUMNS)] for part, values in metadata.metrics.items()]

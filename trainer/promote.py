@@ -1,4 +1,4 @@
-"""Whether a candidate may become the version that serves."""
+"""Decide whether a candidate may replace the serving version."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,24 +8,24 @@ import onnxruntime as ort
 
 from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Metadata, pinned, versions
 from patient.encoding import Floats
-from trainer.crossval import Folds, Tick, cross_validate, held_out, mean_loss
-from trainer.evaluate import log_loss
-from trainer.noise import Recipe
+from trainer.cross_validation import Folds, OnProgress, cross_validate
+from trainer.metrics import score
+from trainer.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidate and serving version on the same rows, by log loss."""
+    """Log loss of the candidate and of the serving version on the same rows."""
 
-    version: str  # that serves
+    version: str  # the serving one
     candidate: float
     serving: float
     margin: float
-    rows: str  # on which rows
+    rows: str  # describes the rows
 
     @property
     def refusal(self) -> str | None:
-        """What speaks against promotion, with the number that failed."""
+        """The reason against promotion, with the numbers; None if there is none."""
         if self.candidate - self.serving <= self.margin:
             return None
         worse = self.candidate - self.serving
@@ -33,15 +33,14 @@ class Comparison:
         return f"its log loss of {than}, allowed is {self.margin:g} ({self.rows})"
 
     def as_metadata(self) -> dict[str, Any]:
-        """For the model file."""
         return asdict(self)
 
 
-class Finished:
-    """A model file, as the service would run it: float32[N,13], NaN = missing, to float32[N] of probabilities."""
+class ExportedModel:
+    """A model file in ONNX Runtime, as the service runs it."""
 
     def __init__(self, file: Path) -> None:
-        """Raises ArtefactError for a file that is not one of ours, or made for other fields."""
+        """Raises ArtefactError for a file that this trainer did not write, or one made for other fields."""
         try:
             self.content = file.read_bytes()
             self.session = ort.InferenceSession(self.content, providers=["CPUExecutionProvider"])
@@ -55,37 +54,48 @@ class Finished:
             raise ArtefactError(f"{file}: {str(error).splitlines()[0]}") from None
 
     def predict(self, rows: Floats) -> Floats:
-        """The probabilities."""
+        """float32[N,13], NaN = missing, to float32[N] of probabilities."""
         probability: Floats = self.session.run([OUTPUT], {INPUT: rows})[0][:, 0]
         return probability
 
 
-def serving(models: Path) -> Finished | None:
-    """The version that serves, if there is one: the pinned, or the highest. Raises ArtefactError."""
+def serving(models: Path) -> ExportedModel | None:
+    """Load the serving version: the pinned one, or the highest; None without versions. Raises ArtefactError."""
     version = pinned(models) or max(versions(models), default=None)
-    return Finished(models / str(version) / FILE) if version else None
+    return ExportedModel(models / str(version) / FILE) if version else None
 
 
 def recipe_of(metadata: Metadata) -> Recipe:
-    """The recipe that made a version; what its trainer did not know yet is off."""
+    """The recipe that made a version; settings that are newer than the version are off."""
     return Recipe.model_validate({"bias": 0, "blank": 0} | metadata.flags)
 
 
 def compare_recipes(
-    model: Finished, rows: Floats, target: Floats, candidate: Floats, folds: Folds, margin: float, tick: Tick
+    model: ExportedModel,
+    rows: Floats,
+    target: Floats,
+    candidate: Floats,
+    folds: Folds,
+    margin: float,
+    on_progress: OnProgress,
 ) -> Comparison:
-    """On the same folds: `candidate` (float32[R,N], out of fold) against networks made by the serving version's recipe.
+    """Compare `candidate` (float32[R,N], out of fold) with networks of the serving version's recipe on the same folds.
 
-    Not against that version's own weights, which have seen these rows.
+    That version's own weights cannot be compared: they were fitted on these rows.
     """
-    recipe = recipe_of(model.metadata)
-    name = f"version {model.metadata.version}'s recipe"
-    theirs = held_out(cross_validate(rows, target, recipe, folds, tick, name), rows, folds)
+    version = model.metadata.version
+    name = f"version {version}'s recipe"
+    serving = cross_validate(rows, target, recipe_of(model.metadata), folds, on_progress, name)
     where = f"{folds.repeats} x {folds.k} folds of {len(rows)} rows"
-    return Comparison(model.metadata.version, mean_loss(target, candidate), mean_loss(target, theirs), margin, where)
+    return _compare(version, target, candidate, serving, margin, where)
 
 
-def compare_models(model: Finished, rows: Floats, target: Floats, candidate: Floats, margin: float) -> Comparison:
-    """On held-out rows: `candidate` (float32[N]) against the serving version itself, which may have seen them."""
-    ours, theirs = log_loss(target, candidate), log_loss(target, model.predict(rows))
-    return Comparison(model.metadata.version, ours, theirs, margin, f"{len(rows)} held-out rows")
+def compare_models(model: ExportedModel, rows: Floats, target: Floats, candidate: Floats, margin: float) -> Comparison:
+    """Compare `candidate` (float32[N], for held-out rows) with the serving version, which may have trained on them."""
+    where = f"{len(rows)} held-out rows"
+    return _compare(model.metadata.version, target, candidate, model.predict(rows), margin, where)
+
+
+def _compare(version: str, target: Floats, candidate: Floats, serving: Floats, margin: float, rows: str) -> Comparison:
+    ours, theirs = (score("log_loss", target, probability) for probability in (candidate, serving))
+    return Comparison(version, ours, theirs, margin, rows)

@@ -1,8 +1,8 @@
 """config.pbtxt, which makes the folder of a model's versions a model of a Triton repository.
 
-The folder's name is the model's, and not repeated in the file: a copy under another name is as good. Every tensor's
-first dimension is the batch, so Triton may merge what waits into one run, and adds that dimension to `dims`. Folders
-whose name is no number (candidates, and what is being written) are nothing to Triton, as to the service.
+The file does not repeat the model's name, so the folder may be copied under another one. Every tensor's first dimension
+is the batch, so Triton may merge waiting requests into one run; it adds that dimension to `dims`. Triton, like the
+service, ignores folders whose name is not a number (candidates and unfinished versions).
 """
 
 import contextlib
@@ -11,8 +11,8 @@ from pathlib import Path
 from patient.artefact import INPUT, OUTPUT
 from patient.record import FIELDS
 
-FILE = "config.pbtxt"
-ROWS = 65_536  # that Triton takes at once
+CONFIG_FILE = "config.pbtxt"
+MAX_BATCH_ROWS = 65_536
 
 CONFIG = f"""\
 # {INPUT}: {", ".join(FIELDS)}
@@ -20,7 +20,7 @@ CONFIG = f"""\
 # Triton runs the bare graph: it refuses no impossible value.
 platform: "onnxruntime_onnx"
 backend: "onnxruntime"
-max_batch_size: {ROWS}
+max_batch_size: {MAX_BATCH_ROWS}
 dynamic_batching {{ }}
 version_policy {{ latest {{ num_versions: 1 }} }}
 input [ {{ name: "{INPUT}" data_type: TYPE_FP32 dims: [ {len(FIELDS)} ] }} ]
@@ -28,8 +28,8 @@ output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ 1 ] }} ]
 """
 
 
-def stale(models: Path) -> bool:
-    """Whether a folder of versions lacks this file, or has another: one that is right stays, or Triton would reload."""
+def is_outdated(models: Path) -> bool:
+    """Return whether the file is missing or differs from CONFIG. Rewriting an equal file would make Triton reload."""
     with contextlib.suppress(OSError):
-        return (models / FILE).read_bytes() != CONFIG.encode()
+        return (models / CONFIG_FILE).read_bytes() != CONFIG.encode()
     return True

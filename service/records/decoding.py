@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from patient.encoding import as_array
 from patient.record import FIELDS, Measurement, PatientRecord, measurements
-from patient.table import refused
+from patient.table import invalid_cells
 from service.records.errors import (
     EMPTY_BATCH,
     MAX_LISTED_ERRORS,
@@ -156,7 +156,7 @@ def _decode_numbers(content: bytes, max_records: int, advice: str) -> Generator[
         yield
     if content.count(b":") != len(records) * len(FIELDS):
         return None
-    invalid = refused(values)
+    invalid = invalid_cells(values)
     cells = np.argwhere(invalid)
     if len(cells):
         listed = [RowFault(row, FIELDS[i], measurements()[i].expected) for row, i in cells[:MAX_LISTED_ERRORS].tolist()]

@@ -1,7 +1,7 @@
 """Read and write CSV: RFC 4180 with a header, in UTF-8, with any line ends.
 
-An empty cell, quoted or not, and `nan` mean not taken. A blank line is no row; lines before the header that begin with
-`# ` are notes.
+In the 13 fields the cells of patient.table.NOT_TAKEN, quoted or not, are null; in the columns that pass through only an
+empty cell is. A blank line is not a row; lines before the header that begin with `# ` are notes.
 """
 
 import codecs
@@ -18,6 +18,7 @@ import pyarrow.csv as pv
 from numpy.typing import NDArray
 
 from patient.record import FIELDS
+from patient.table import BLANKS, NOT_TAKEN, NULL_VALUES
 from service.records.errors import FieldFault, TableError, TooLarge
 from service.tables import columns, text
 from service.tables.chunk import Chunk, Column, Table
@@ -29,7 +30,8 @@ NOTES = re.compile(rb"\A(?:(?:# [^\r\n]*)?[\r\n])*")
 LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(?:\r\n|\r|\n|\Z)')
 QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # inside a cell a quote is an ordinary character
 SPECIAL = r'[",\r\n]|^$'  # cells that need quotes; an empty string is not null
-DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?i:nan|inf|infinity))$"
+DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)$"
+_NOT_TAKEN = pa.array(NOT_TAKEN)
 
 
 def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
@@ -95,7 +97,7 @@ def _chunk(block: bytes, header: list[str], kept: pa.Schema) -> Chunk:
         unreadable.clear()
         batch = _parse(block, header, pa.string(), skip)
         numbers = [_numbers(batch.column(name)) for name in FIELDS]
-    others = pa.RecordBatch.from_arrays([batch.column(name) for name in kept.names], schema=kept)
+    others = pa.RecordBatch.from_arrays([_empty_as_null(batch.column(name)) for name in kept.names], schema=kept)
     if not unreadable:
         return Chunk(numbers, others)
     count = len(batch) + len(unreadable)
@@ -113,14 +115,14 @@ def _is_text(block: bytes) -> bool:
 
 
 def _parse(block: bytes, header: list[str], kind: pa.DataType, skip: Callable[[Any], str]) -> pa.RecordBatch:
-    """The whole rows of a block, fields of this type and others as text; empty cells are null."""
+    """Parse the complete rows of a block: fields of this type, with null where not taken; other columns as text."""
     types = {name: kind if name in FIELDS else pa.string() for name in header}
     try:
         table = pv.read_csv(
             pa.BufferReader(block),
             pv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=header),
             pv.ParseOptions(newlines_in_values=b'"' in block, invalid_row_handler=skip),
-            pv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
+            pv.ConvertOptions(column_types=types, null_values=NULL_VALUES, strings_can_be_null=False),
         )
     except pa.ArrowInvalid:
         if kind == pa.string():
@@ -135,11 +137,19 @@ def _doubles(column: pa.Array) -> Column:
 
 
 def _numbers(column: pa.Array) -> Column:
-    """Text as `_parse` would read it as float64, infinite where it is no number."""
-    cells = pc.utf8_trim(column, " \t")
-    cells = pc.if_else(pc.equal(cells, ""), None, cells)
-    number = pc.if_else(pc.match_substring_regex(cells, DECIMAL), cells, pa.scalar("inf"))
-    return _doubles(number.cast(pa.float64()))
+    """Text as `_parse` reads it as float64, but infinite where it is not a number: the later check refuses infinity."""
+    cells = pc.utf8_trim(column, BLANKS)
+    is_number = pc.match_substring_regex(cells, DECIMAL)
+    if pc.any(pc.invert(is_number)).as_py():
+        is_null = pc.is_in(pc.utf8_lower(cells), _NOT_TAKEN)
+        cells = pc.if_else(is_number, cells, pc.if_else(is_null, None, pa.scalar("inf")))
+    return _doubles(cells.cast(pa.float64()))
+
+
+def _empty_as_null(column: pa.Array) -> pa.Array:
+    if pc.min(pc.binary_length(column)).as_py() == 0:
+        return pc.if_else(pc.equal(column, ""), None, column)
+    return column
 
 
 def _insert_gaps(column: Column, is_whole: NDArray[np.bool_]) -> Column:

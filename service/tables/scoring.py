@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
-from patient.table import all_right, wrong
+from patient.table import invalid, is_surely_valid
 from service.model.execution import CHUNK_ROWS
 from service.model.predictor import Predictor
 from service.records.errors import NO_PROBABILITY, FieldFault, InvalidRows, NoProbability, Tally
@@ -61,9 +61,9 @@ def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
     """Find and count the invalid rows of a chunk; return all faults of each as one string."""
     found: dict[int, list[FieldFault]] = {row: list(faults) for row, faults in chunk.unreadable.items()}
     for field, column in zip(measurements(), chunk.numbers, strict=True):
-        if all_right(field, column):
+        if is_surely_valid(field, column):
             continue
-        for row in np.flatnonzero(wrong(field, column)).tolist():
+        for row in np.flatnonzero(invalid(field, column)).tolist():
             if row not in chunk.unreadable:
                 found.setdefault(row, []).append(FieldFault(field.name, field.expected))
     for row in sorted(found):

@@ -92,7 +92,7 @@ def test_an_error_does_not_show_the_value() -> None:
     assert "98765" not in str(caught.value)
 
 
-def test_the_words_for_what_is_expected() -> None:
+def test_expected_describes_a_valid_value() -> None:
     """An error says what would have been right, with unit or labels."""
     words = {field.name: field.expected for field in measurements()}
     assert words["chol"] == "Serum cholesterol must be a number from 50 to 1000 mg/dl; null if it was not taken"
@@ -102,7 +102,7 @@ def test_the_words_for_what_is_expected() -> None:
     )
 
 
-def test_what_another_day_may_find_holds_what_the_data_hold(cleveland: Dataset) -> None:
+def test_plausible_values_are_valid_and_cover_the_data(cleveland: Dataset) -> None:
     """Plausible values of all that is modifiable: each a valid record's, and none of the 303 records lies outside."""
     for field, column in zip(measurements(), cleveland.rows.T, strict=True):
         assert field.modifiable == (field.name not in {"age", "sex", "restecg", "ca", "thal"})
@@ -114,8 +114,8 @@ def test_what_another_day_may_find_holds_what_the_data_hold(cleveland: Dataset) 
                 PatientRecord.model_validate(EXAMPLE | {field.name: value})
 
 
-def test_a_value_is_said_with_its_unit_or_its_meaning() -> None:
-    """As a person would read it aloud."""
+def test_describe_adds_the_unit_or_the_label() -> None:
+    """In a form that people read."""
     fields = {field.name: field for field in measurements()}
     assert fields["thalach"].describe(150.0) == "Maximum heart rate 150 beats/min"
     assert fields["oldpeak"].describe(2.3) == "ST depression 2.3 mm"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from patient.record import EXAMPLE, FIELDS, Measurement, PatientRecord, measurements
-from patient.table import refused
+from patient.table import invalid_cells
 from trainer.dataset import Dataset
 
 
@@ -40,9 +40,9 @@ def cells(field: Measurement) -> st.SearchStrategy[float]:
 
 
 @given(st.lists(st.tuples(*map(cells, measurements())), max_size=20))
-def test_the_verdict_on_every_cell_is_the_records(rows: list[tuple[float, ...]]) -> None:
+def test_every_cell_is_judged_as_by_patient_record(rows: list[tuple[float, ...]]) -> None:
     """Training data and requests are held to one rule, though not by one code."""
-    found = refused(np.array(rows, np.float64).reshape(-1, len(FIELDS)))
+    found = invalid_cells(np.array(rows, np.float64).reshape(-1, len(FIELDS)))
     assert found.tolist() == [by_record(list(row)) for row in rows]
 
 
@@ -54,15 +54,15 @@ def test_every_edge_of_every_field(field: Measurement) -> None:
         for value in (edge, math.nextafter(edge, -math.inf), math.nextafter(edge, math.inf)):
             row = [float(EXAMPLE[name]) for name in FIELDS]
             row[index] = value
-            assert refused(np.array([row]))[0].tolist() == by_record(row)
+            assert invalid_cells(np.array([row]))[0].tolist() == by_record(row)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_both_memory_layouts_and_any_number_of_rows(order: Any, cleveland: Dataset) -> None:
-    """Nobody of the data set is refused, nobody of no rows, and a fault is found where it is."""
+    """No row of the data set is refused, no rows give no verdicts, and a fault is found in its place."""
     values = np.array(cleveland.rows, np.float64, order=order)
-    assert refused(values).shape == (303, 13)
-    assert not refused(values).any()
-    assert refused(values[:0]).shape == (0, 13)
+    assert invalid_cells(values).shape == (303, 13)
+    assert not invalid_cells(values).any()
+    assert invalid_cells(values[:0]).shape == (0, 13)
     values[7, 4] = 9999
-    assert np.argwhere(refused(values)).tolist() == [[7, 4]]
+    assert np.argwhere(invalid_cells(values)).tolist() == [[7, 4]]

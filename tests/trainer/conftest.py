@@ -9,10 +9,10 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from patient.encoding import Floats, encode, statistics
 from patient.record import FIELDS
+from trainer.cross_validation import CrossValidation
 from trainer.dataset import Dataset
-from trainer.noise import Recipe
-from trainer.report.evidence import Evidence
-from trainer.report.findings import figures
+from trainer.recipe import Recipe
+from trainer.report.results import figures
 
 if TYPE_CHECKING:
     from trainer.fit import Fitted
@@ -41,7 +41,7 @@ def fitted(cleveland: Dataset, brief: Recipe) -> "Fitted":
 
 
 @pytest.fixture(scope="session")
-def evidence(cleveland: Dataset) -> Evidence:
+def validation(cleveland: Dataset) -> CrossValidation:
     """Two models in two repeats, and curves that look like learning."""
     inputs = encode(cleveland.rows, *statistics(cleveland.rows))
 
@@ -51,7 +51,7 @@ def evidence(cleveland: Dataset) -> Evidence:
         return np.asarray(found[:, 1], np.float32)
 
     epochs = np.arange(40)
-    return Evidence(
+    return CrossValidation(
         rows=cleveland.rows,
         target=cleveland.target,
         probability={
@@ -64,6 +64,6 @@ def evidence(cleveland: Dataset) -> Evidence:
 
 
 @pytest.fixture(scope="session")
-def drawn(evidence: Evidence) -> dict[str, bytes]:
+def drawn(validation: CrossValidation) -> dict[str, bytes]:
     """All plots of the card by file name."""
-    return figures(evidence, predict, LOSSES, 0.5)
+    return figures(validation, predict, LOSSES, 0.5)

@@ -90,7 +90,7 @@ def test_if_none_leaves_a_model_alone(command: object, tmp_path: Path) -> None:
     """What a container's start needs: one model, not one more at every start."""
     assert fit(command, "--if-none") == 0
     assert fit(command, "--if-none") == 0
-    assert sorted(path.name for path in (tmp_path / "models/heart_disease").iterdir()) == ["1", triton.FILE]
+    assert sorted(path.name for path in (tmp_path / "models/heart_disease").iterdir()) == ["1", triton.CONFIG_FILE]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,8 @@ def test_columns_may_stand_in_any_order_and_missing_may_be_a_question_mark(tmp_p
         ([HEADER, GOOD, "1,2"], "table.csv:3: 2 cells, the header has 14"),
         ([HEADER, GOOD.replace("63,", "x,", 1)], "table.csv:2: age: Age must be a number from 18 to 120"),
         ([HEADER, GOOD.replace("233", "9999")], "table.csv:2: chol: Serum cholesterol must be"),
-        ([HEADER, GOOD.replace("233", "nan")], "table.csv:2: chol: Serum cholesterol must be"),
+        ([HEADER, GOOD.replace("233", "inf")], "table.csv:2: chol: Serum cholesterol must be"),
+        ([HEADER, GOOD[:-1] + "NA"], "table.csv:2: target: must be 0 or 1"),
         ([HEADER, GOOD.replace("63,", ",", 1)], "table.csv:2: age: Age must be"),
         ([HEADER, GOOD[:-1] + "2"], "table.csv:2: target: must be 0 or 1"),
     ],
@@ -90,7 +91,7 @@ def test_a_fault_is_named_without_the_value(tmp_path: Path, lines: list[str], wo
     assert "9999" not in str(caught.value)
 
 
-def test_files_that_are_no_tables(tmp_path: Path) -> None:
+def test_missing_and_binary_files_are_one_line_of_error(tmp_path: Path) -> None:
     """A missing file and a binary one are each one line of error."""
     with pytest.raises(DatasetError, match="No such file"):
         read(tmp_path / "nowhere.csv")

@@ -14,7 +14,7 @@ from trainer import export, triton
 from trainer.dataset import Dataset
 from trainer.export import ExportError, parity, save, to_onnx
 from trainer.fit import Fitted, fit
-from trainer.noise import Recipe
+from trainer.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_versions_count_up_and_are_stamped(model: onnx.ModelProto, tmp_path: Pat
         assert folder.name == number
         assert session.get_modelmeta().custom_metadata_map["version"] == f'"{number}"'
         assert (folder / "MODEL_CARD.md").read_text() == f"card of {number}"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", triton.FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", triton.CONFIG_FILE]
 
 
 def test_a_number_that_another_trainer_took_meanwhile_is_passed_over(
@@ -99,13 +99,13 @@ def test_a_folder_that_cannot_be_renamed_is_an_error_and_no_endless_loop(
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(PermissionError):
         save(model, metadata(), "", {}, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [triton.FILE]  # without a version it means nothing
+    assert [path.name for path in tmp_path.iterdir()] == [triton.CONFIG_FILE]  # without a version it means nothing
 
 
-def test_what_a_killed_trainer_left_is_swept_up(model: onnx.ModelProto, tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_trainer_is_removed(model: onnx.ModelProto, tmp_path: Path) -> None:
     """By the next one that writes; a folder that may still be in use stays."""
     for name, age in ((".writing-old", 7200), (".writing-new", 0)):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     save(model, metadata(), "", {}, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-new", "1", triton.FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-new", "1", triton.CONFIG_FILE]

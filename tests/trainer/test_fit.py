@@ -1,4 +1,4 @@
-"""A training run is the lecture's, seeded, and stops when told."""
+"""A training run is the lecture's, seeded, and stops at its time limit."""
 
 import time
 from dataclasses import replace
@@ -8,9 +8,9 @@ import pytest
 
 from patient.encoding import encode, statistics
 from trainer.dataset import Dataset
-from trainer.evaluate import scores
 from trainer.fit import Fitted, fit
-from trainer.noise import Recipe
+from trainer.metrics import scores
+from trainer.recipe import Recipe
 
 
 def test_497_parameters_from_29_inputs(fitted: Fitted) -> None:
@@ -20,7 +20,7 @@ def test_497_parameters_from_29_inputs(fitted: Fitted) -> None:
     assert not fitted.encode.trainable_variables
 
 
-def test_it_learns(fitted: Fitted, cleveland: Dataset) -> None:
+def test_twenty_epochs_beat_the_majority_class(fitted: Fitted, cleveland: Dataset) -> None:
     """Twenty epochs are enough to beat the majority class by far."""
     assert fitted.losses[-1] < fitted.losses[0] - 0.1
     assert scores(cleveland.target, fitted.predict(cleveland.rows))["accuracy"] > 0.75
@@ -42,7 +42,7 @@ def test_equal_seeds_give_equal_weights(fitted: Fitted, cleveland: Dataset, brie
     assert not np.array_equal(other.predict(cleveland.rows), fitted.predict(cleveland.rows))
 
 
-def test_standardisation_knows_the_training_rows_alone(cleveland: Dataset) -> None:
+def test_standardisation_uses_the_training_rows_only(cleveland: Dataset) -> None:
     """A held-out row cannot leak into the encoding: what is fitted on a part has that part's statistics."""
     part = replace(cleveland, rows=cleveland.rows[:100], target=cleveland.target[:100])
     mean, _ = statistics(part.rows)
@@ -66,7 +66,7 @@ def test_the_time_limit_stops_training_after_an_epoch(cleveland: Dataset) -> Non
     ],
     ids=["deep", "logistic regression"],
 )
-def test_the_lectures_choices_are_free(cleveland: Dataset, recipe: Recipe) -> None:
+def test_every_setting_of_the_recipe_trains(cleveland: Dataset, recipe: Recipe) -> None:
     """Layers, units, activation, optimiser, batch size: each choice trains, also a batch larger than the data."""
     fitted = fit(cleveland.rows, cleveland.target, recipe)
     assert fitted.losses[-1] < fitted.losses[0]
@@ -74,8 +74,8 @@ def test_the_lectures_choices_are_free(cleveland: Dataset, recipe: Recipe) -> No
     assert widths == [*recipe.hidden, 1]
 
 
-def test_l2_keeps_weights_small(cleveland: Dataset) -> None:
-    """The penalty does what it is for."""
+def test_the_l2_penalty_shrinks_the_weights(cleveland: Dataset) -> None:
+    """The sum of squared weights falls."""
 
     def size(l2: float) -> float:
         fitted = fit(cleveland.rows, cleveland.target, Recipe(epochs=20, l2=l2))

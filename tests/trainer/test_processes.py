@@ -18,8 +18,8 @@ from tests.conftest import CLEVELAND, ROOT
 from trainer import triton
 from trainer.dataset import Dataset
 from trainer.fit import fit
-from trainer.noise import Recipe
-from trainer.promote import Finished
+from trainer.promote import ExportedModel
+from trainer.recipe import Recipe
 
 BRIEF = ["--repeats", "0", "--epochs", "10"]
 
@@ -53,8 +53,8 @@ def test_two_trainers_at_once_make_two_whole_versions(tmp_path: Path) -> None:
         output, _ = trainer.communicate(timeout=120)
         assert trainer.returncode == 0, output
     assert versions(tmp_path) == [1, 2]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", triton.FILE]
-    seeds = {Finished(tmp_path / str(version) / "model.onnx").metadata.flags["seed"] for version in (1, 2)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", triton.CONFIG_FILE]
+    seeds = {ExportedModel(tmp_path / str(version) / "model.onnx").metadata.flags["seed"] for version in (1, 2)}
     assert seeds == {1, 2}
 
 
@@ -102,8 +102,8 @@ def test_several_workers_train_as_one(cleveland: Dataset, tmp_path: Path) -> Non
     for process in (*workers, alone):
         output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["1", triton.FILE]
-    one, two = (Finished(tmp_path / name / "1/model.onnx") for name in ("one", "two"))
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["1", triton.CONFIG_FILE]
+    one, two = (ExportedModel(tmp_path / name / "1/model.onnx") for name in ("one", "two"))
     assert two.predict(cleveland.rows) == pytest.approx(one.predict(cleveland.rows), abs=1e-4)
 
 
@@ -116,7 +116,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from pathlib import Path
 from trainer.dataset import read
 from trainer.fit import fit_chunks
-from trainer.noise import Recipe
+from trainer.recipe import Recipe
 data = read(Path({str(CLEVELAND)!r}))
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2

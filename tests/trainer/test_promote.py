@@ -7,14 +7,14 @@ import pytest
 
 from patient.artefact import PIN, ArtefactError
 from tests.conftest import MODELS
-from trainer.crossval import cross_validate, held_out, stratified_folds
+from trainer.cross_validation import cross_validate, stratified_folds
 from trainer.dataset import Dataset
-from trainer.noise import Recipe
-from trainer.promote import Comparison, Finished, compare_models, compare_recipes, recipe_of, serving
+from trainer.promote import Comparison, ExportedModel, compare_models, compare_recipes, recipe_of, serving
+from trainer.recipe import Recipe
 
 
 def silent(_name: str, _done: int, _total: int) -> None:
-    """Nobody watches."""
+    """Ignore the progress."""
 
 
 @pytest.mark.parametrize(("candidate", "refused"), [(0.36, False), (0.375, False), (0.376, True), (0.5, True)])
@@ -29,12 +29,10 @@ def test_worse_by_more_than_the_margin_is_refused_with_the_number(candidate: flo
 
 def test_recipes_are_compared_on_the_same_folds(cleveland: Dataset) -> None:
     """A candidate made by the serving version's own recipe is exactly as good."""
-    model = Finished(MODELS / "1/model.onnx")
+    model = ExportedModel(MODELS / "1/model.onnx")
     model.metadata.flags["epochs"] = 10
     folds = stratified_folds(cleveland.target, 1, 3, 0)
-    recipe = recipe_of(model.metadata)
-    with_middleware = cross_validate(cleveland.rows, cleveland.target, recipe, folds, silent)
-    same = held_out(with_middleware, cleveland.rows, folds)
+    same = cross_validate(cleveland.rows, cleveland.target, recipe_of(model.metadata), folds, silent)
     comparison = compare_recipes(model, cleveland.rows, cleveland.target, same, folds, 0.0, silent)
     assert comparison.candidate == comparison.serving
     assert comparison.refusal is None
@@ -43,13 +41,13 @@ def test_recipes_are_compared_on_the_same_folds(cleveland: Dataset) -> None:
 
 def test_what_an_old_trainer_did_not_know_is_off() -> None:
     """Version 1 was made without blanking and with biases of 0; its recipe stays that."""
-    recipe = recipe_of(Finished(MODELS / "1/model.onnx").metadata)
+    recipe = recipe_of(ExportedModel(MODELS / "1/model.onnx").metadata)
     assert (recipe.blank, recipe.bias, recipe.dropout) == (0, 0, 0.2)
 
 
 def test_models_are_compared_on_held_out_rows(cleveland: Dataset) -> None:
     """Where there are too many rows for folds, the serving version itself is asked."""
-    model = Finished(MODELS / "1/model.onnx")
+    model = ExportedModel(MODELS / "1/model.onnx")
     own = model.predict(cleveland.rows)
     assert compare_models(model, cleveland.rows, cleveland.target, own, 0).refusal is None
     coin = np.full(303, 0.5, np.float32)
@@ -67,7 +65,7 @@ def test_the_serving_version_is_the_highest(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"1/model\.onnx"):
         serving(tmp_path)
     with pytest.raises(ArtefactError, match="No such file"):
-        Finished(tmp_path / "nowhere.onnx")
+        ExportedModel(tmp_path / "nowhere.onnx")
 
 
 def test_the_pinned_version_is_the_one_that_serves(tmp_path: Path) -> None:
@@ -85,7 +83,7 @@ def test_the_pinned_version_is_the_one_that_serves(tmp_path: Path) -> None:
 
 def test_a_recipe_survives_the_model_file() -> None:
     """What made a version can be made again."""
-    model = Finished(MODELS / "1/model.onnx")
+    model = ExportedModel(MODELS / "1/model.onnx")
     recipe = Recipe(hidden=[4, 2], blank=0.3, blank_fields=["ca"], bias=1)
     model.metadata.flags = recipe.model_dump(mode="json")
     assert recipe_of(model.metadata) == recipe

@@ -41,7 +41,7 @@ def model() -> onnx.ModelProto:
 
 def test_triton_reads_the_file_and_finds_the_models_own_tensors(protobuf: Any) -> None:
     """Every name in it is Triton's; a batch dimension in front of `dims` gives the graph's shapes."""
-    config = text_format.Parse((MODELS / triton.FILE).read_text(), protobuf.ModelConfig())
+    config = text_format.Parse((MODELS / triton.CONFIG_FILE).read_text(), protobuf.ModelConfig())
     assert (config.platform, config.backend, config.name) == ("onnxruntime_onnx", "onnxruntime", "")
     assert config.max_batch_size >= 1
     assert config.HasField("dynamic_batching")
@@ -57,33 +57,33 @@ def test_triton_reads_the_file_and_finds_the_models_own_tensors(protobuf: Any) -
 
 def test_the_committed_file_is_what_the_trainer_writes() -> None:
     """Byte for byte; and the service takes it for no version."""
-    assert (MODELS / triton.FILE).read_text() == triton.CONFIG
+    assert (MODELS / triton.CONFIG_FILE).read_text() == triton.CONFIG
     assert all((MODELS / str(version) / "model.onnx").is_file() for version in versions(MODELS))
 
 
 def test_a_new_version_writes_the_file_once(model: onnx.ModelProto, tmp_path: Path) -> None:
     """A file that is right is left alone, or a Triton that watches the folder would load its model again."""
     save(model, metadata(), "", {}, tmp_path)
-    os.utime(tmp_path / triton.FILE, (1, 1))
+    os.utime(tmp_path / triton.CONFIG_FILE, (1, 1))
     save(model, metadata(), "", {}, tmp_path)
-    assert (tmp_path / triton.FILE).stat().st_mtime == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", triton.FILE]
-    assert not (tmp_path / "2" / triton.FILE).exists()
+    assert (tmp_path / triton.CONFIG_FILE).stat().st_mtime == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", triton.CONFIG_FILE]
+    assert not (tmp_path / "2" / triton.CONFIG_FILE).exists()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"name: 'other'", b"\xff"])
 def test_a_file_that_is_missing_or_wrong_is_made_right(
     model: onnx.ModelProto, tmp_path: Path, content: bytes | None
 ) -> None:
-    """Models of earlier trainers have none."""
+    """Earlier trainers wrote none."""
     shutil.copytree(MODELS / str(versions(MODELS)[0]), tmp_path / "1")
     if content is not None:
-        (tmp_path / triton.FILE).write_bytes(content)
+        (tmp_path / triton.CONFIG_FILE).write_bytes(content)
     save(model, metadata(), "", {}, tmp_path)
-    assert (tmp_path / triton.FILE).read_text() == triton.CONFIG
+    assert (tmp_path / triton.CONFIG_FILE).read_text() == triton.CONFIG
 
 
-def test_a_candidate_is_nothing_to_triton(model: onnx.ModelProto, tmp_path: Path) -> None:
+def test_triton_ignores_candidates(model: onnx.ModelProto, tmp_path: Path) -> None:
     """It takes folders for versions whose name is a number that does not begin with 0, and passes over all others."""
     folder = save(model, metadata(), "", {}, tmp_path, aside=True)
     assert not folder.name.isdecimal()

@@ -6,38 +6,38 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer import external, progress
-from trainer.beside import beside
+from trainer import external_validation, progress
+from trainer.atomic_write import atomic_write
 from trainer.cli.options import EvaluateOptions
-from trainer.crossval import gather, stratified_folds
+from trainer.cross_validation import cross_validate_models, stratified_folds
 from trainer.dataset import read
-from trainer.promote import Finished
+from trainer.metrics import spread
+from trainer.promote import ExportedModel
 from trainer.report import tables
-from trainer.statistics import spread
 
 
 def run(options: EvaluateOptions) -> None:
     data = read(options.data)
     if options.model:
-        finished = Finished(options.model / "model.onnx")
-        result = external.validate(finished, data.rows, data.target)
-        progress.say(external.report(result, finished.metadata.version, data))
+        model = ExportedModel(options.model / "model.onnx")
+        result = external_validation.validate(model, data.rows, data.target)
+        progress.say(external_validation.report(result, model.metadata.version, data))
         if options.recalibrate:
-            folder = external.recalibrate(finished, result, data, options.model.parent)
+            folder = external_validation.recalibrate(model, result, data, options.model.parent)
             progress.say(f"Wrote {folder}")
         _write(options.out, dataclasses.asdict(result), [])
         return
     folds = stratified_folds(data.target, options.repeats, options.folds, options.seed)
     with progress.steps() as tick:
-        evidence = gather(data.rows, data.target, options, folds, tick)
+        validation = cross_validate_models(data.rows, data.target, options, folds, tick)
     progress.say(f"{options.repeats} x {options.folds} folds of {len(data)} rows, seed {options.seed}:\n")
-    progress.markdown(tables.score_table(evidence, options.threshold))
+    progress.markdown(tables.score_table(validation, options.threshold))
     progress.say(f"Difference to {tables.REFERENCE} on the same patients, with the 95 % interval of a bootstrap:\n")
-    progress.markdown(tables.difference_table(evidence))
+    progress.markdown(tables.difference_table(validation))
     progress.say("Log loss if the held-out rows lack these measurements:\n")
-    progress.markdown(tables.missing_table(evidence))
+    progress.markdown(tables.missing_table(validation))
     found = {
-        name: spread(data.target, predicted, options.threshold) for name, predicted in evidence.probability.items()
+        name: spread(data.target, predicted, options.threshold) for name, predicted in validation.probability.items()
     }
     scores = {
         model: {metric: {"mean": mean, "sd": sd if options.repeats > 1 else None} for metric, (mean, sd) in of.items()}
@@ -46,16 +46,16 @@ def run(options: EvaluateOptions) -> None:
     lines = [[model, metric, *of.values()] for model, metrics in scores.items() for metric, of in metrics.items()]
     lines += [
         [model, f"log_loss without {lacking}", loss, ""]
-        for lacking, losses in evidence.missing.items()
+        for lacking, losses in validation.missing.items()
         for model, loss in losses.items()
     ]
-    _write(options.out, {"scores": scores, "missing": evidence.missing}, lines)
+    _write(options.out, {"scores": scores, "missing": validation.missing}, lines)
 
 
 def _write(out: Path | None, result: dict[str, Any], lines: list[list[Any]]) -> None:
     if not out:
         return
-    with beside(out) as hidden, hidden.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(out) as hidden, hidden.open("w", newline="", encoding="utf-8") as file:
         if out.suffix == ".csv":
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([["model", "metric", "mean", "sd"], *lines] if lines else result.items())

@@ -13,20 +13,18 @@ import tensorflow as tf
 
 from patient.artefact import Metadata, fingerprint, schema, versions
 from patient.encoding import Floats
-from trainer import progress, reference
+from trainer import progress, training_summary
 from trainer.cli.options import MAX_FOLDED_ROWS, FitOptions
-from trainer.crossval import NETWORK, gather, stratified_folds
-from trainer.evaluate import scores
+from trainer.cross_validation import NETWORK, CrossValidation, cross_validate_models, stratified_folds
 from trainer.export import parity, save, to_onnx
 from trainer.fit import Fitted, fit_chunks
+from trainer.metrics import scores, spread
 from trainer.promote import Comparison, compare_models, compare_recipes, serving
 from trainer.report.card import CROSS_VALIDATED, card
-from trainer.report.evidence import Evidence
-from trainer.report.findings import figures
-from trainer.report.surface import surface
-from trainer.source import Source, digest
-from trainer.statistics import spread
-from trainer.table import Table, sample
+from trainer.report.loss_surface import measure_loss_surface
+from trainer.report.results import figures
+from trainer.table_source import TableSource, digest
+from trainer.train_test import TrainTestTable, sample
 
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 
@@ -41,8 +39,8 @@ def run(options: FitOptions) -> None:
         return
     strategy, is_chief = _strategy(options.strategy)
     progress.say(f"Training on {_device()}")
-    source = Source(options.data, options.max_bad_share, options.rejects if options.max_bad_share else None)
-    table = Table(source, options.test_share, options.seed, MAX_FOLDED_ROWS if options.repeats else 0)
+    source = TableSource(options.data, options.max_bad_share, options.rejects if options.max_bad_share else None)
+    table = TrainTestTable(source, options.test_share, options.seed, MAX_FOLDED_ROWS if options.repeats else 0)
     if source.bad:
         progress.say(f"Invalid rows left out: {source.bad}; {options.rejects} lists them")
     fitted, stopped = _train(options, table, strategy)
@@ -51,19 +49,19 @@ def run(options: FitOptions) -> None:
     model = to_onnx(fitted)
     rows, target = sample(table.train())
     difference = parity(model, fitted, rows)
-    evidence, comparison = _judge(options, table, fitted)
+    validation, comparison = _judge(options, table, fitted)
     test_rows, test_target = sample(table.test())
     majority = np.full(len(test_target), target.mean())
     parts = {"train": (target, fitted.predict(rows))}
     if len(test_target):
         parts |= {"test": (test_target, fitted.predict(test_rows)), "majority": (test_target, majority)}
     metrics: dict[str, Any] = {name: scores(*part, options.threshold) for name, part in parts.items()}
-    if evidence:
-        for title, probability in evidence.probability.items():
-            found = spread(evidence.target, probability, options.threshold)
+    if validation:
+        for title, probability in validation.probability.items():
+            found = spread(validation.target, probability, options.threshold)
             metrics[f"{title} {CROSS_VALIDATED}"] = {name: mean for name, (mean, _) in found.items()}
     unrecorded = {"data", "rejects", "models", "if_none", "tensorboard"}
-    predicted = evidence.probability[NETWORK].mean(axis=0) if evidence else fitted.predict(rows)
+    predicted = validation.probability[NETWORK].mean(axis=0) if validation else fitted.predict(rows)
     metadata = Metadata(
         version="0",  # save() sets it
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -81,20 +79,22 @@ def run(options: FitOptions) -> None:
         metrics=metrics,
         libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
         promotion=comparison.as_metadata() if comparison else {},
-        checks=reference.checks(fitted),
-        bins=reference.bins(rows, target, predicted),
-        background=reference.background(rows, options.background),
+        checks=training_summary.checks(fitted),
+        bins=training_summary.bins(rows, target, predicted),
+        background=training_summary.background(rows, options.background),
     )
-    plots = figures(evidence, fitted.predict, surface(fitted, rows, target), options.threshold) if evidence else {}
+    plots: dict[str, bytes] = {}
+    if validation:
+        plots = figures(validation, fitted.predict, measure_loss_surface(fitted, rows, target), options.threshold)
     refusal = _refusal(options, comparison, stopped)
-    text = card(metadata, difference, evidence)
+    text = card(metadata, difference, validation)
     folder = save(model, metadata, text, plots, options.models, aside=refusal is not None)
     progress.summary(folder, metadata, len(fitted.losses), difference)
     if refusal:
         raise NotPromoted(f"not promoted: {refusal}; the candidate is in {folder}")
 
 
-def _train(options: FitOptions, table: Table, strategy: tf.distribute.Strategy | None) -> tuple[Fitted, bool]:
+def _train(options: FitOptions, table: TrainTestTable, strategy: tf.distribute.Strategy | None) -> tuple[Fitted, bool]:
     """Return the trained network, and whether Ctrl-C stopped the training early."""
     test_rows, test_target = sample(table.test(), 10_000)
     writer = tf.summary.create_file_writer(str(options.tensorboard)) if options.tensorboard else None
@@ -114,7 +114,9 @@ def _train(options: FitOptions, table: Table, strategy: tf.distribute.Strategy |
         return fit_chunks(table.train, options, tick, strategy), bool(interrupted)
 
 
-def _judge(options: FitOptions, table: Table, fitted: Fitted) -> tuple[Evidence | None, Comparison | None]:
+def _judge(
+    options: FitOptions, table: TrainTestTable, fitted: Fitted
+) -> tuple[CrossValidation | None, Comparison | None]:
     """Evaluate the candidate, and compare it with the current version, by cross-validation or on the test rows."""
     model = serving(options.models)
     recipe = options.model_copy(update={"epochs": len(fitted.losses)})
@@ -122,11 +124,11 @@ def _judge(options: FitOptions, table: Table, fitted: Fitted) -> tuple[Evidence 
         rows, target = sample(table.train())
         folds = stratified_folds(target, options.repeats, options.folds, options.seed)
         with progress.steps() as tick:
-            evidence = gather(rows, target, recipe, folds, tick)
+            validation = cross_validate_models(rows, target, recipe, folds, tick)
             if not model:
-                return evidence, None
-            probability = evidence.probability[NETWORK]
-            return evidence, compare_recipes(model, rows, target, probability, folds, options.margin, tick)
+                return validation, None
+            probability = validation.probability[NETWORK]
+            return validation, compare_recipes(model, rows, target, probability, folds, options.margin, tick)
     held: tuple[Floats, Floats] = sample(table.test())
     if not model or not len(held[1]):
         return None, None

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from trainer.noise import Recipe
+from trainer.recipe import Recipe
 
 MAX_FOLDED_ROWS = 20_000  # up to here the recipe is cross-validated and all rows train
 

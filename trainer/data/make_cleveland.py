@@ -1,9 +1,9 @@
-"""Make cleveland.csv again from its source, and check it by digest.
+"""Rebuild cleveland.csv from its source, and check its digest.
 
 Usage: python trainer/data/make_cleveland.py
 
 The source is Orange/datasets/heart_disease.tab in the PyPI package orange3 3.40.0: the 303 records of UCI's
-processed.cleveland.data in the same order, with words for the codes. `pip download` fetches the package.
+processed.cleveland.data in the same order, with labels instead of codes. `pip download` fetches the package.
 """
 
 import csv
@@ -20,7 +20,7 @@ SHA256 = "dee6cc4854aeda6daf444110de51698a4f24a778ae207f409732ea191ce3a6c7"
 PACKAGE = "orange3==3.40.0"
 MEMBER = "Orange/datasets/heart_disease.tab"
 
-# The source's columns in its order (which is the record's) with UCI's codes for its words; None: numbers as they are.
+# The source's columns, in the order of the record, with UCI's code for each label; None: numbers, copied.
 COLUMNS: dict[str, dict[str, str] | None] = {
     "age": None,
     "sex": {"female": "0", "male": "1"},
@@ -40,7 +40,7 @@ COLUMNS: dict[str, dict[str, str] | None] = {
 
 
 def source() -> str:
-    """The table inside the package, as text."""
+    """Download the package and return the table in it."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
         subprocess.run(pip, check=True)
@@ -49,7 +49,7 @@ def source() -> str:
 
 
 def convert(table: str) -> bytes:
-    """Words to codes, '?' to empty cells, one header line instead of three."""
+    """Replace labels by codes, '?' by empty cells, and the three header lines by one."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,1 +1,1 @@
-"""What a version is judged by: tables, plots and the model card."""
+"""The model card: text, tables and plots."""

@@ -1,4 +1,4 @@
-"""The model card's tables as Markdown."""
+"""Format the model card's tables as Markdown."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,45 +7,45 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
-from trainer.report.evidence import Evidence
-from trainer.statistics import METRICS, Interval, interval, paired_difference, spread
+from trainer.cross_validation import CrossValidation
+from trainer.metrics import METRICS, Interval, interval, paired_difference, spread
 
-REFERENCE = "logistic regression"  # the model that the others are compared with
+REFERENCE = "logistic regression"  # the model that all others are compared with
 TITLES = dict(
     zip(METRICS, ("log loss", "AUC", "accuracy", "Brier score", "ECE", "sensitivity", "specificity"), strict=True)
 )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
+    """Format a Markdown table; the first column is text, the others are numbers."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def show(value: Interval, digits: int = 3, sign: str = "") -> str:
-    """A value with its interval, or that the patients do not tell."""
+    """Format a value with its interval; NaN is "unknown"."""
     if np.isnan(value.value):
         return "unknown"
     low, high = (f"{bound:{sign}.{digits}f}" for bound in value[1:])
     return f"{value.value:{sign}.{digits}f} ({low} to {high})"
 
 
-def score_table(evidence: Evidence, threshold: float) -> str:
+def score_table(validation: CrossValidation, threshold: float) -> str:
     """Every model's metrics: mean and standard deviation over the repeats."""
     rows = []
-    for name, probability in evidence.probability.items():
-        found = spread(evidence.target, probability, threshold).values()
+    for name, probability in validation.probability.items():
+        found = spread(validation.target, probability, threshold).values()
         rows.append([name, *(f"{mean:.3f}" + ("" if np.isnan(sd) else f" ± {sd:.3f}") for mean, sd in found)])
     return table(["", *TITLES.values()], rows)
 
 
-def difference_table(evidence: Evidence, metrics: Sequence[str] = ("log_loss", "auc", "brier")) -> str:
-    """Every model minus REFERENCE, with 95 % intervals; empty if the reference was not scored."""
-    models = evidence.probability
+def difference_table(validation: CrossValidation, metrics: Sequence[str] = ("log_loss", "auc", "brier")) -> str:
+    """Every model minus REFERENCE, with 95 % intervals; empty without the reference."""
+    models = validation.probability
     if REFERENCE not in models:
         return ""
     rows = [
-        [name, *(show(paired_difference(evidence.target, p, models[REFERENCE], m), sign="+") for m in metrics)]
+        [name, *(show(paired_difference(validation.target, p, models[REFERENCE], m), sign="+") for m in metrics)]
         for name, p in models.items()
         if name != REFERENCE
     ]
@@ -53,7 +53,7 @@ def difference_table(evidence: Evidence, metrics: Sequence[str] = ("log_loss", "
 
 
 def groups(rows: Floats) -> dict[str, NDArray[np.bool_]]:
-    """Who belongs to which group: float32[N,13] to bool[N] for everybody, each sex and three age groups."""
+    """Membership by group, float32[N,13] to bool[N] each: everybody, each sex and three age groups."""
     sex, age = rows[:, FIELDS.index("sex")], rows[:, FIELDS.index("age")]
     codes = next(field.codes for field in measurements() if field.name == "sex")
     return {
@@ -66,29 +66,31 @@ def groups(rows: Floats) -> dict[str, NDArray[np.bool_]]:
 
 
 def group_table(
-    evidence: Evidence, threshold: float, metrics: Sequence[str] = ("log_loss", "auc", "sensitivity", "specificity")
+    validation: CrossValidation,
+    threshold: float,
+    metrics: Sequence[str] = ("log_loss", "auc", "sensitivity", "specificity"),
 ) -> str:
     """The network's scores in each group, with 95 % intervals."""
-    rows, probability = [], evidence.probability["network"]
-    for name, members in groups(evidence.rows).items():
+    rows, probability = [], validation.probability["network"]
+    for name, members in groups(validation.rows).items():
         if not members.any():
             continue
-        target, theirs = evidence.target[members], probability[:, members]
+        target, theirs = validation.target[members], probability[:, members]
         scores = [show(interval(target, theirs, metric, threshold=threshold), digits=2) for metric in metrics]
         rows.append([name, f"{members.sum()}", f"{target.sum():.0f}", *scores])
     return table(["", "patients", "diseased", *(TITLES[metric] for metric in metrics)], rows)
 
 
-def missing_table(evidence: Evidence) -> str:
+def missing_table(validation: CrossValidation) -> str:
     """Each model's log loss when the held-out patients lack these fields."""
-    models = list(next(iter(evidence.missing.values()), {}))
-    rows = [[lost, *(f"{losses[name]:.4f}" for name in models)] for lost, losses in evidence.missing.items()]
-    return table(["the patients lack", *models], rows)
+    models = list(next(iter(validation.missing.values()), {}))
+    rows = [[lost, *(f"{losses[name]:.4f}" for name in models)] for lost, losses in validation.missing.items()]
+    return table(["missing", *models], rows)
 
 
-def patient_table(evidence: Evidence) -> str:
-    """Who the patients are, healthy and diseased: mean and deviation of numbers, count and share of codes."""
-    parts = [evidence.rows[evidence.target == label] for label in (0, 1)]
+def patient_table(validation: CrossValidation) -> str:
+    """Describe the healthy and the diseased patients: mean and deviation of numbers, count and share of codes."""
+    parts = [validation.rows[validation.target == label] for label in (0, 1)]
     rows = []
     for column, field in enumerate(measurements()):
         values = [part[~np.isnan(part[:, column]), column] for part in parts]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
-from patient.table import refused
+from patient.table import invalid_cells
 from service.api.json_batch import in_parts, score_rows, yield_to_loop
 from service.api.state import AppState
 from service.api.v2.messages import (
@@ -173,7 +173,7 @@ def check_rows(rows: Rows) -> Generator[None, None, None]:
     fields: Counter[str] = Counter()  # faults per field
     for start in range(0, len(rows), PART_ROWS):
         part = np.asfortranarray(rows[start : start + PART_ROWS])
-        invalid = refused(part)  # type: ignore[arg-type]  # float32 is compared as float32
+        invalid = invalid_cells(part)  # type: ignore[arg-type]  # float32 is compared as float32
         if invalid.any():
             cells = np.argwhere(invalid)
             fields.update(FIELDS[i] for i in cells[:, 1].tolist())

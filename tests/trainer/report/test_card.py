@@ -11,11 +11,11 @@ from patient.artefact import Metadata
 from patient.record import measurements
 from tests.conftest import CLEVELAND
 from tests.patient.test_artefact import metadata
+from trainer.cross_validation import CrossValidation
+from trainer.metrics import Interval
 from trainer.report.card import card
-from trainer.report.evidence import Evidence
-from trainer.report.origin import origin
+from trainer.report.provenance import provenance_of
 from trainer.report.tables import difference_table, group_table, groups, patient_table, show
-from trainer.statistics import Interval
 
 SHA256 = hashlib.sha256(CLEVELAND.read_bytes()).hexdigest()
 PARTS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc", 23: "ab", 27: "abc"}
@@ -30,21 +30,21 @@ def made(**changes: object) -> Metadata:
 
 
 @pytest.fixture(scope="module")
-def text(evidence: Evidence) -> str:
+def text(validation: CrossValidation) -> str:
     """The card with all that there can be."""
-    return card(made(), 1.2e-7, evidence)
+    return card(made(), 1.2e-7, validation)
 
 
 def test_the_facts_come_first(text: str) -> None:
     """Then use, data, scores, this network, limits, making, and the reporting guideline."""
     assert text.startswith("# Heart disease, version {version}\n")
     assert re.findall(r"^## (.+)", text, re.M) == [
-        "Model facts", "Intended use", "Data", "Scores", "This very network", "Limits", "How it was made", "TRIPOD+AI",
+        "Model facts", "Intended use", "Data", "Scores", "This model", "Limits", "How it was made", "TRIPOD+AI",
     ]  # fmt: skip
     assert text.replace("{version}", "").count("{") == 0
 
 
-def test_every_plot_has_its_place(text: str, drawn: dict[str, bytes]) -> None:
+def test_the_card_links_exactly_the_plots_that_are_drawn(text: str, drawn: dict[str, bytes]) -> None:
     """No link without its file, no file that is not shown."""
     assert re.findall(r"\]\((\S+\.png)\)", text) == [
         "roc.png", "calibration.png", "confusion.png", "thresholds.png", "learning_curves.png",
@@ -53,17 +53,17 @@ def test_every_plot_has_its_place(text: str, drawn: dict[str, bytes]) -> None:
     assert set(re.findall(r"\]\((\S+\.png)\)", text)) == set(drawn)
 
 
-def test_every_table_is_one(text: str) -> None:
+def test_every_table_has_equally_many_cells_in_all_rows(text: str) -> None:
     """All rows of a Markdown table have as many cells as its header."""
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
 
 
-def test_a_clinician_reads_how_good_it_is_and_whom_it_saw(text: str) -> None:
+def test_the_facts_state_performance_and_patients(text: str) -> None:
     """In natural frequencies, with intervals, and against the simplest model."""
     page = text.partition("## Intended use")[0]
     for words in (
-        "95 % interval", "of 100 diseased patients", "a plain logistic regression", "not a medical device",
+        "95 % interval", "of 100 patients with disease", "a plain logistic regression", "not a medical device",
         "Aged 29 to 77, 68 % men, 46 % diseased", "Cleveland Clinic", "narrowed by more than 50 %",
     ):  # fmt: skip
         assert words in page
@@ -83,41 +83,41 @@ def test_every_item_of_the_reporting_guideline_has_an_answer(text: str) -> None:
     assert dict(answers)["18a"] == "unknown"
 
 
-def test_a_table_of_another_origin_is_not_called_cleveland(evidence: Evidence) -> None:
+def test_the_card_of_other_data_does_not_describe_cleveland(validation: CrossValidation) -> None:
     """What is known of one file is not said of another."""
-    text = card(made(sha256="0" * 64, file="mine.csv"), 0, evidence)
+    text = card(made(sha256="0" * 64, file="mine.csv"), 0, validation)
     for words in ("1981", "Detrano (1988)", "angiogra", "heart.csv"):
         assert words not in text
     assert "Unknown to the trainer" in text
 
 
 def test_the_digest_that_is_known_is_that_of_the_file() -> None:
-    """Otherwise the card would forget whom to thank."""
-    assert "10.24432/C52P4X" in origin(SHA256).source
-    assert origin(None).source == "unknown to the trainer"
+    """Otherwise the card would not name the source."""
+    assert "10.24432/C52P4X" in provenance_of(SHA256).source
+    assert provenance_of(None).source == "unknown to the trainer"
 
 
 def test_without_a_cross_validation_the_card_says_so() -> None:
     """No plots, no table of groups, and no claim about them."""
     text = card(made(test_rows=0).model_copy(update={"metrics": {}}), 0)
     assert ".png" not in text
-    assert "No rows were scored apart" in text
+    assert "It was not scored separately" in text
     assert "No cross-validation was run" in text
     assert "held-out patients" not in text
 
 
-def test_a_card_needs_neither_a_reference_nor_a_missing_table(evidence: Evidence) -> None:
+def test_a_card_needs_neither_a_reference_nor_a_missing_table(validation: CrossValidation) -> None:
     """Its sections are left out."""
-    alone = replace(evidence, probability={"network": evidence.probability["network"]}, missing={})
+    alone = replace(validation, probability={"network": validation.probability["network"]}, missing={})
     text = card(made(), 0, alone)
     assert difference_table(alone) == ""
     for words in ("Compared with", "### Missing values", "logistic regression"):
         assert words not in text
 
 
-def test_everybody_is_in_one_sex_and_one_age_group(evidence: Evidence) -> None:
+def test_everybody_is_in_one_sex_and_one_age_group(validation: CrossValidation) -> None:
     """97 women and 206 men; ages at the borders fall into the older group."""
-    found = groups(evidence.rows)
+    found = groups(validation.rows)
     assert {name: int(members.sum()) for name, members in found.items()} == {
         "everybody": 303, "female": 97, "male": 206,
         "under 50 years": 87, "50 to 59 years": 125, "60 years and older": 91,
@@ -125,12 +125,12 @@ def test_everybody_is_in_one_sex_and_one_age_group(evidence: Evidence) -> None:
     assert np.all(found["female"] ^ found["male"])
 
 
-def test_a_group_that_does_not_tell_says_unknown(evidence: Evidence) -> None:
+def test_an_undefined_metric_of_a_group_is_unknown(validation: CrossValidation) -> None:
     """Nobody old and diseased: no sensitivity for them, and no row for a group without patients."""
-    young = evidence.rows[:, 0] < 50
+    young = validation.rows[:, 0] < 50
     some = replace(
-        evidence, rows=evidence.rows[young], target=np.zeros(young.sum(), np.float32),
-        probability={"network": evidence.probability["network"][:, young]},
+        validation, rows=validation.rows[young], target=np.zeros(young.sum(), np.float32),
+        probability={"network": validation.probability["network"][:, young]},
     )  # fmt: skip
     lines = group_table(some, 0.5).splitlines()
     assert not any(line.startswith("| 60 years") for line in lines)
@@ -138,9 +138,9 @@ def test_a_group_that_does_not_tell_says_unknown(evidence: Evidence) -> None:
     assert show(Interval(0.5, 0.25, 0.75), digits=2, sign="+") == "+0.50 (+0.25 to +0.75)"
 
 
-def test_the_patients_are_told_by_all_fields(evidence: Evidence) -> None:
+def test_the_patient_table_has_all_fields(validation: CrossValidation) -> None:
     """Titles, units, labels, and how many are missing."""
-    text = patient_table(evidence)
+    text = patient_table(validation)
     for field in measurements():
         assert f"| {field.title}" in text
     assert "| Number of major vessels |  |  | 4 |" in text

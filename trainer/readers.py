@@ -1,7 +1,8 @@
-"""CSV and Parquet files as blocks of numbers, unchecked. The only place that knows how a file writes "not taken"."""
+"""Read CSV and Parquet files as blocks of numbers, without checking ranges."""
 
 import codecs
 import csv
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,18 +17,18 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from patient.record import FIELDS
+from patient.table import NULL_VALUES, is_not_taken
 
 TARGET = "target"
 COLUMNS = (*FIELDS, TARGET)
-MISSING = ("", "?")  # UCI writes '?', everybody else an empty cell
 
-ROWS = 65_536  # in a block at most
-LEAST = len(COLUMNS)  # bytes of a line that could be a patient: after each cell comes a comma or the end of the line
-LONGEST = 65_536  # bytes of a line at most, so that a file without line ends is not read whole
+BLOCK_ROWS = 65_536  # at most
+MIN_LINE_BYTES = len(COLUMNS)  # of a line with a patient: a comma or a line end follows each cell
+MAX_LINE_BYTES = 65_536  # so that a file without line ends is not read into memory
 
 
 class DatasetError(Exception):
-    """A table that cannot be trained on. The message names file, line and column, never a value."""
+    """A table that cannot be used for training. The message names file, line and column, never a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +36,30 @@ class Block:
     """Neighbouring rows of a file.
 
     values: float64[n,14], the fields and the target; NaN = missing, infinite where a cell is not a number
-    broken: why a row is no row at all, by its index in `values`; its values mean nothing
-    first:  the number of the first row: in CSV its line, in Parquet its row, both counted from 1
-    left:   no more rows than these come after it that could be patients
+    broken: rows that could not be parsed: index in `values`, which holds no data of them, to the reason
+    first:  the number of the first row, from 1: in CSV its line, in Parquet its row
+    max_rows_left: upper bound of the rows that follow
     """
 
     values: NDArray[np.float64]
     broken: dict[int, str]
     first: int
-    left: int
+    max_rows_left: int
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A file whose header is right: no more than `most` of its rows could be patients; `blocks` reads it."""
+class TableFile:
+    """A file with a valid header. `max_rows` is an upper bound of its rows; `blocks` reads it."""
 
     path: Path
-    most: int
+    max_rows: int
     blocks: Callable[[], Iterator[Block]]
 
 
-def files(path: Path) -> list[Path]:
-    """The file itself, or the .csv and .parquet files of a folder by name; names with . or _ in front are left out.
+def list_files(path: Path) -> list[Path]:
+    """Return the file itself, or a folder's .csv and .parquet files by name, but those whose names start with . or _.
 
-    Raises DatasetError if the folder holds none, or anything else: that could be data which nobody would miss.
+    Raises DatasetError if the folder holds none, or any other file: it might be data, left out unnoticed.
     """
     if not path.is_dir():
         return [path]
@@ -72,14 +73,14 @@ def files(path: Path) -> list[Path]:
     return found
 
 
-def parts(path: Path) -> list[Part]:
-    """What `files` finds, with every header checked. Raises DatasetError at the first that is wrong."""
-    return [_parquet(file) if file.suffix == ".parquet" else _csv(file) for file in files(path)]
+def open_tables(path: Path) -> list[TableFile]:
+    """Check the header of every file that `list_files` returns. Raises DatasetError."""
+    return [_parquet(file) if file.suffix == ".parquet" else _csv(file) for file in list_files(path)]
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong, in one line and without the library's own words: those repeat values."""
+    """Turn errors into one line without the library's message, which repeats values."""
     try:
         yield
     except UnicodeDecodeError:
@@ -99,7 +100,7 @@ def _check_header(path: Path, header: list[str]) -> None:
             raise DatasetError(f"{path}: the header {fault} {', '.join(columns)}")
 
 
-def _parquet(path: Path) -> Part:
+def _parquet(path: Path) -> TableFile:
     with _reading(path), pa.parquet.ParquetFile(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     _check_header(path, schema.names)
@@ -107,28 +108,28 @@ def _parquet(path: Path) -> Part:
     for column in schema:
         if not any(check(column.type) for check in is_number):
             raise DatasetError(f"{path}: the column {column.name} holds {column.type}, not numbers")
-    return Part(path, rows, partial(_parquet_blocks, path, rows))
+    return TableFile(path, rows, partial(_parquet_blocks, path, rows))
 
 
 def _parquet_blocks(path: Path, rows: int) -> Iterator[Block]:
     first = 1
-    # A buffer ahead would in the end hold the whole file; without one, it is one row group, as packed in the file.
+    # With pre_buffer memory would grow to the whole file; without, to one compressed row group.
     with _reading(path), pa.parquet.ParquetFile(path, pre_buffer=False) as file:
-        for batch in file.iter_batches(ROWS):
-            columns = [batch[name].cast(pa.float64(), safe=False) for name in COLUMNS]  # not safe: 2**53 + 1 may round
+        for batch in file.iter_batches(BLOCK_ROWS):
+            columns = [batch[name].cast(pa.float64(), safe=False) for name in COLUMNS]  # unsafe: 2**53 + 1 may round
             yield Block(_matrix(columns), {}, first, rows - (first - 1) - len(batch))
             first += len(batch)
 
 
 def _matrix(columns: list[pa.Array]) -> NDArray[np.float64]:
-    """Columns as float64[n,14], column-major, null as NaN."""
+    """Stack columns to float64[n,14], column-major, null as NaN."""
     values = np.empty((len(columns[0]), len(columns)), order="F")
     for i, column in enumerate(columns):
         values[:, i] = column.to_numpy(zero_copy_only=False)
     return values
 
 
-def _csv(path: Path) -> Part:
+def _csv(path: Path) -> TableFile:
     with _reading(path), path.open("rb") as file:
         line, header = 1, _line(path, file).removeprefix(codecs.BOM_UTF8)
         while header.startswith(b"#"):  # comments
@@ -136,64 +137,64 @@ def _csv(path: Path) -> Part:
         try:
             names = next(csv.reader([header.decode()]), [])
         except csv.Error:
-            raise DatasetError(f"{path}: the header is no line of CSV") from None
+            raise DatasetError(f"{path}: the header is not CSV") from None
         _check_header(path, names)
         start, size = file.tell(), path.stat().st_size
-    return Part(path, (size - start) // LEAST, partial(_csv_blocks, path, names, start, size, line + 1))
+    return TableFile(path, (size - start) // MIN_LINE_BYTES, partial(_csv_blocks, path, names, start, size, line + 1))
 
 
 def _line(path: Path, file: BinaryIO) -> bytes:
-    line = file.readline(LONGEST)
-    if len(line) == LONGEST and not line.endswith(b"\n"):
-        raise DatasetError(f"{path}: a line of more than {LONGEST} bytes")
+    line = file.readline(MAX_LINE_BYTES)
+    if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+        raise DatasetError(f"{path}: a line of more than {MAX_LINE_BYTES} bytes")
     return line
 
 
 def _csv_blocks(path: Path, names: list[str], start: int, size: int, first: int) -> Iterator[Block]:
-    """Whole lines at a time: fast where every cell is a number or missing, else cell by cell."""
+    """Read complete lines: with pyarrow if every cell is a number or missing, else cell by cell."""
     with _reading(path), path.open("rb") as file:
         file.seek(start)
-        while data := file.read(ROWS * LEAST):
+        while data := file.read(BLOCK_ROWS * MIN_LINE_BYTES):
             data += _line(path, file)
-            left = (size - file.tell()) // LEAST
+            left = (size - file.tell()) // MIN_LINE_BYTES
             lines = data.count(b"\n") + (not data.endswith(b"\n"))
-            values = _typed(data, names)
-            if values is not None and len(values) == lines:  # to pyarrow alone, a lone carriage return ends a line
+            values = _parse_fast(data, names)
+            if values is not None and len(values) == lines:  # only to pyarrow a lone carriage return ends a line
                 yield Block(values, {}, first, left)
             else:
-                yield Block(*_by_hand(data, names), first, left)
+                yield Block(*_parse_cells(data, names), first, left)
             first += lines
 
 
-def _typed(data: bytes, names: list[str]) -> NDArray[np.float64] | None:
-    """Lines as float64[n,14]; None where they hold anything but numbers and missing cells."""
+def _parse_fast(data: bytes, names: list[str]) -> NDArray[np.float64] | None:
+    """Parse lines to float64[n,14]; None if they hold anything but numbers and missing cells."""
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(data),
             pa.csv.ReadOptions(column_names=names, block_size=len(data) + 1),
             pa.csv.ParseOptions(ignore_empty_lines=False),
             pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.float64()), null_values=MISSING, include_columns=COLUMNS
+                column_types=dict.fromkeys(names, pa.float64()), null_values=NULL_VALUES, include_columns=COLUMNS
             ),
         )
     except pa.ArrowInvalid:
         return None
     values = _matrix(table.columns)
     missing = [column.null_count for column in table.columns]
-    # A blank line becomes a row of missing cells, and a cell that says "nan" a number: only the slow way tells.
+    # A blank line is a row of missing cells here, and a cell such as "nan(1)" is NaN: _parse_cells finds both.
     return None if missing[-1] or np.isnan(values).sum() != sum(missing) else values
 
 
-def _by_hand(data: bytes, names: list[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """The same of any lines, and what is broken."""
-    # To float() an underscore between digits, and a digit of any script, is a number; to no other reader of CSV.
+def _parse_cells(data: bytes, names: list[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """Parse any lines to float64[n,14] and the reasons of broken rows."""
+    # float() takes underscores between digits, and digits of any script; no other reader of CSV does.
     lines = data.replace(b"_", b"x").decode("ascii", "replace").removesuffix("\n").split("\n")
     values, broken = np.full((len(lines), len(names)), np.nan), dict[int, str]()
     for row, line in enumerate(lines):
         try:
             cells = next(csv.reader([line]), [])
         except csv.Error:
-            broken[row] = "no line of CSV"
+            broken[row] = "not a line of CSV"
             continue
         if len(cells) == len(names):
             values[row] = [_number(cell) for cell in cells]
@@ -203,10 +204,10 @@ def _by_hand(data: bytes, names: list[str]) -> tuple[NDArray[np.float64], dict[i
 
 
 def _number(cell: str) -> float:
-    if cell in MISSING:
-        return float("nan")
+    if is_not_taken(cell):
+        return math.nan
     try:
         number = float(cell)
     except ValueError:
-        return float("inf")
-    return number if number == number else float("inf")  # "nan" is a word: missing is an empty cell
+        return math.inf
+    return number

@@ -1,7 +1,15 @@
-"""How sure a score is: its spread over the repeats of a cross-validation, and bootstrap intervals over patients.
+"""Metrics of probabilistic predictions, their spread over the repeats of a cross-validation, and bootstrap intervals.
 
-A bootstrap draw is a weight for each patient (how often it was drawn), and every metric is written for weighted
-patients: thousands of draws are then a few matrix products. A score of R repeats is the mean of the R repeats' scores.
+A bootstrap draw is a weight for each patient (how often it was drawn), and every metric is written once, for weighted
+patients: thousands of draws are then a few matrix products. The metric of R repeats is the mean over the repeats.
+
+    log_loss     mean negative log-likelihood in nats; lower is better, ln 2 is a coin
+    auc          area under the ROC curve: how often a diseased patient scores above a healthy one, ties counted half
+    accuracy     share of patients on the right side of the threshold
+    brier        mean squared difference between probability and outcome; lower is better, 0.25 is a coin
+    ece          expected calibration error over 10 bins of equal width: mean gap between predicted and observed rate
+    sensitivity  share of the diseased at or above the threshold
+    specificity  share of the healthy below the threshold
 """
 
 from collections.abc import Iterator
@@ -11,28 +19,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patient.encoding import Floats
-from trainer.evaluate import scores
 
 Doubles = NDArray[np.float64]
 METRICS = ("log_loss", "auc", "accuracy", "brier", "ece", "sensitivity", "specificity")
-CELLS = 2**22  # weights that are held at once: 32 MB, whatever the size of the table
+MAX_WEIGHTS = 2**22  # held at once: 32 MB, whatever the size of the table
 
 
 class Interval(NamedTuple):
-    """A value and the 95 % interval around it; NaN where the patients do not tell (a group without a diseased one)."""
+    """A value and its 95 % interval; NaN where undefined, such as sensitivity in a group of healthy patients."""
 
     value: float
     low: float
     high: float
 
 
+def score(metric: str, target: Floats, probability: Floats, threshold: float = 0.5) -> float:
+    """One of METRICS.
+
+    target: float32[N] of 0 and 1; probability: float32[N], or float32[R,N] for the mean over R repeats
+    """
+    ones = np.ones((1, len(target)))
+    return float(weighted(metric, target, np.atleast_2d(probability), ones, threshold)[0])
+
+
+def scores(target: Floats, probability: Floats, threshold: float = 0.5) -> dict[str, float]:
+    """All METRICS by name; see `score`."""
+    return {metric: score(metric, target, probability, threshold) for metric in METRICS}
+
+
 def spread(target: Floats, probability: Floats, threshold: float = 0.5) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation over the repeats of every metric; the deviation of one repeat is NaN.
+    """Mean and standard deviation of every metric over the repeats; the deviation of a single repeat is NaN.
 
     target: float32[N] of 0 and 1; probability: float32[R,N], out of fold
     """
-    repeats = [scores(target, once, threshold) for once in probability]
-    values = {name: np.array([found[name] for found in repeats]) for name in METRICS}
+    values = {name: np.array([score(name, target, once, threshold) for once in probability]) for name in METRICS}
     return {name: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else np.nan) for name, v in values.items()}
 
 
@@ -54,7 +74,7 @@ def paired_difference(
 ) -> Interval:  # fmt: skip
     """The metric of `a` minus that of `b` (float32[R,N] each, same patients) with its 95 % bootstrap interval.
 
-    Every draw scores both models on the same patients: what is hard about a patient is hard for both and cancels.
+    Every draw scores both models on the same patients, so what is hard about a patient cancels.
     """
     blocks = [
         weighted(metric, target, a, w, threshold) - weighted(metric, target, b, w, threshold)
@@ -64,28 +84,28 @@ def paired_difference(
 
 
 def weights(patients: int, draws: int, seed: int) -> Iterator[Doubles]:
-    """How often each draw holds each patient: float64[D,N] in blocks, the first of them one row of ones."""
+    """Yield how often each draw holds each patient: float64[D,N] in blocks, the first of them one row of ones."""
     rng = np.random.default_rng(seed)
     yield np.ones((1, patients))
-    block = max(1, CELLS // patients)
+    block = max(1, MAX_WEIGHTS // patients)
     for start in range(0, draws, block):
         chosen = rng.integers(patients, size=(min(block, draws - start), patients), dtype=np.int32)
         yield np.stack([np.bincount(row, minlength=patients) for row in chosen]).astype(np.float64)
 
 
 def weighted(metric: str, target: Floats, probability: Floats, weight: Doubles, threshold: float = 0.5) -> Doubles:
-    """The metric in each draw: float32[N], float32[R,N], float64[D,N] to float64[D], the mean over the R repeats.
+    """The metric in each draw: float32[N], float32[R,N] and float64[D,N] to float64[D], the mean over the R repeats.
 
-    NaN in a draw without patients that the metric needs. Raises KeyError for an unknown metric.
+    NaN in a draw that lacks the patients the metric needs. Raises KeyError for an unknown metric.
     """
     p = probability.astype(np.float64)
     found: Doubles
-    with np.errstate(invalid="ignore"):  # 0/0 is the NaN that is promised
+    with np.errstate(invalid="ignore"):  # 0/0 is the promised NaN
         if metric in ("auc", "ece"):
             one = _auc if metric == "auc" else _ece
             found = np.mean([one(target, once, weight) for once in probability], axis=0)
         else:
-            clipped = np.clip(p, 1e-7, 1 - 1e-7)
+            clipped = np.clip(p, 1e-7, 1 - 1e-7)  # a certain prediction that is wrong costs 16 nats, not infinity
             everybody, positive = np.ones(len(target), bool), probability >= threshold
             value, among = {
                 "log_loss": (-np.where(target == 1, np.log(clipped), np.log1p(-clipped)), everybody),

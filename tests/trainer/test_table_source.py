@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS, measurements
 from tests.conftest import CLEVELAND
-from trainer.blocks import COLUMNS, ROWS
 from trainer.dataset import Dataset, DatasetError, read
 from trainer.generate import generate
-from trainer.source import Source, digest
+from trainer.readers import BLOCK_ROWS, COLUMNS
+from trainer.table_source import TableSource, digest
 
 HEADER = ",".join(COLUMNS)
 GOOD = ",".join([*(str(EXAMPLE[name]) for name in FIELDS), "1"])
@@ -40,7 +40,7 @@ def parquet(path: Path, rows: int = 2, **columns: Any) -> Path:
 
 def rejected(path: Path, rejects: Path) -> list[list[str]]:
     """Line, column and reason of each cell that is refused."""
-    for _ in Source(path, 0.99, rejects):
+    for _ in TableSource(path, 0.99, rejects):
         pass
     with rejects.open(newline="") as file:
         header, *found = csv.reader(file)
@@ -57,7 +57,7 @@ def message(path: Path, share: float = 0) -> str:
 
 
 def test_csv_parquet_and_a_folder_of_both_hold_the_same_patients(tmp_path: Path, cleveland: Dataset) -> None:
-    """The kind of file is no property of the data."""
+    """CSV and Parquet give equal arrays."""
     columns = {name: pa.array(cleveland.rows[:, i]) for i, name in enumerate(FIELDS)}
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -87,10 +87,10 @@ def test_a_folders_digest_is_of_names_and_contents(tmp_path: Path) -> None:
 def test_chunks_are_small_and_a_source_can_be_read_again(tmp_path: Path, cleveland: Dataset, name: str) -> None:
     """What a pass holds does not grow with the table, and no row is lost between two chunks."""
     generate(tmp_path / name, 150_000, 0, cleveland)
-    source = Source(tmp_path / name)
+    source = TableSource(tmp_path / name)
     for _ in range(2):
         chunks = list(source)
-        assert max(len(rows) for rows, _ in chunks) <= ROWS
+        assert max(len(rows) for rows, _ in chunks) <= BLOCK_ROWS
         assert {rows.dtype for rows, _ in chunks} | {target.dtype for _, target in chunks} == {np.dtype(np.float32)}
         assert (sum(len(rows) for rows, _ in chunks), source.rows, source.bad) == (150_000, 150_000, 0)
 
@@ -106,10 +106,10 @@ def test_the_reject_file_names_every_cell_by_line_and_column(tmp_path: Path) -> 
         ["4", "", "2 cells, the header has 14"],
         ["5", "", "0 cells, the header has 14"],
         ["6", "target", "must be 0 or 1"],
-        ["8", "", "no line of CSV"],
+        ["8", "", "not a line of CSV"],
         ["9", "", "15 cells, the header has 14"],
     ]
-    source = Source(path, 0.8)
+    source = TableSource(path, 0.8)
     assert sum(len(rows) for rows, _ in source) == source.rows == 2
     assert source.bad == 6
 
@@ -147,7 +147,7 @@ def test_a_rows_verdict_does_not_depend_on_its_neighbours(tmp_path_factory: pyte
     cell = cell.replace("\n", "").replace("\r", "").encode(errors="replace").decode()
     line, folder = GOOD.replace("233", cell), tmp_path_factory.mktemp("cells")
     alone, among = write(folder / "alone.csv", line, GOOD), write(folder / "among.csv", line, GOOD, "broken")
-    found = [[rows.tobytes() for rows, _ in Source(path, 0.99)] for path in (alone, among)]
+    found = [[rows.tobytes() for rows, _ in TableSource(path, 0.99)] for path in (alone, among)]
     assert found[0] == found[1]
     faults = [rejected(path, folder / "rejects.csv") for path in (alone, among)]
     assert faults[1] == [*faults[0], ["4", "", "1 cells, the header has 14"]]
@@ -165,7 +165,7 @@ def test_a_rows_verdict_does_not_depend_on_its_neighbours(tmp_path_factory: pyte
     ids=["BOM", "CRLF", "no last line end", "quotes", "comment"],
 )
 def test_dialects_of_csv_hold_the_same_patients(tmp_path: Path, cleveland: Dataset, change: Any) -> None:
-    """Whichever program wrote the file."""
+    """Line ends, quotes, a byte order mark and comments do not matter."""
     (tmp_path / "t.csv").write_bytes(change(CLEVELAND.read_bytes()))
     assert np.array_equal(read(tmp_path / "t.csv").rows, cleveland.rows, equal_nan=True)
 
@@ -183,13 +183,13 @@ def test_dialects_of_csv_hold_the_same_patients(tmp_path: Path, cleveland: Datas
 )
 def test_parquet_numbers_of_any_width_are_numbers(tmp_path: Path, column: Any) -> None:
     """Programs choose the width by what they see; null and NaN are both missing."""
-    ((rows, _),) = Source(parquet(tmp_path / "t.parquet", thal=column))
+    ((rows, _),) = TableSource(parquet(tmp_path / "t.parquet", thal=column))
     assert rows[:, -1].tolist() == pytest.approx([3, np.nan], nan_ok=True)
 
 
 def test_a_parquet_column_of_nulls_is_a_measurement_never_taken(tmp_path: Path) -> None:
     """What pandas writes for a column of None has no width at all."""
-    ((rows, _),) = Source(parquet(tmp_path / "t.parquet", ca=pa.nulls(2)))
+    ((rows, _),) = TableSource(parquet(tmp_path / "t.parquet", ca=pa.nulls(2)))
     assert np.isnan(rows[:, FIELDS.index("ca")]).all()
 
 
@@ -217,7 +217,7 @@ def test_a_bad_parquet_cell_is_named_by_its_row(tmp_path: Path) -> None:
         (gzip.compress(HEADER.encode()), "not UTF-8 text"),
         (HEADER.encode("utf-16"), "not UTF-8 text"),
         (HEADER.replace(",", ";").encode(), "lacks the column age"),
-        (HEADER.encode() + b"\r" + GOOD.encode(), "the header is no line of CSV"),
+        (HEADER.encode() + b"\r" + GOOD.encode(), "the header is not CSV"),
         (HEADER.encode() + b"\n" + b"1" * 2_000_000, "a line of more than 65536 bytes"),
         (HEADER.replace("age", "chol").encode(), "lacks the column age"),
     ],
@@ -255,8 +255,10 @@ def test_a_folder_holds_tables_and_nothing_else(tmp_path: Path, name: str, words
 def test_a_pass_ends_as_soon_as_the_share_is_certain_to_be_passed(tmp_path: Path) -> None:
     """Nobody waits for the end of a table that cannot be trained on; the first bad row leads to the cause."""
     path = write(tmp_path / "t.csv", GOOD, *[BAD] * 100_000)
-    source = Source(path, 0.1, tmp_path / "rejects.csv")
-    with pytest.raises(DatasetError, match=r"rows are bad, the share allowed is 0\.1; the first is .*t\.csv:3: chol"):
+    source = TableSource(path, 0.1, tmp_path / "rejects.csv")
+    with pytest.raises(
+        DatasetError, match=r"rows failed validation, the share allowed is 0\.1; the first is .*t\.csv:3: chol"
+    ):
         list(source)
     assert source.rows + source.bad < 50_000
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
@@ -270,16 +272,16 @@ def test_the_share_that_is_stated_is_allowed_and_no_more(tmp_path: Path, suffix:
         lines = [GOOD.replace("233", str(cell)) for cell in cells]
         path = tmp_path / f"t.{suffix}"
         path = write(path, *lines) if suffix == "csv" else parquet(path, 10, chol=pa.array(cells))
-        assert sum(len(rows) for rows, _ in Source(path, 0.2)) == 8
-        assert "2 of 10 rows are invalid, the share allowed is 0.19" in message(path, 0.19)
+        assert sum(len(rows) for rows, _ in TableSource(path, 0.2)) == 8
+        assert "2 of 10 rows failed validation, the share allowed is 0.19" in message(path, 0.19)
     path = write(tmp_path / "hundred.csv", *[BAD] * 29, *[GOOD] * 71)
-    assert sum(len(rows) for rows, _ in Source(path, 0.29)) == 71  # in floats, 0.29 * 100 is less than 29
+    assert sum(len(rows) for rows, _ in TableSource(path, 0.29)) == 71  # in floats, 0.29 * 100 is less than 29
 
 
 def test_short_bad_lines_do_not_make_a_share_seem_larger(tmp_path: Path) -> None:
     """How many rows follow is estimated from bytes, and blank lines are the shortest bad rows there are."""
     path = write(tmp_path / "t.csv", *[""] * 60_000, *[GOOD] * 90_000)
-    source = Source(path, 0.4)
+    source = TableSource(path, 0.4)
     assert sum(len(rows) for rows, _ in source) == 90_000
     assert source.bad == 60_000
 
@@ -289,7 +291,7 @@ def test_a_reject_file_is_never_half_written(tmp_path: Path) -> None:
     rejects = tmp_path / "rejects.csv"
     rejects.write_text("before")
     path = write(tmp_path / "t.csv", BAD, *[GOOD] * 100_000)
-    chunks = iter(Source(path, 0.5, rejects))
+    chunks = iter(TableSource(path, 0.5, rejects))
     next(chunks)
     assert len(list(tmp_path.glob(".writing-*"))) == 1
     del chunks
@@ -304,5 +306,5 @@ def test_the_table_itself_is_no_place_for_its_bad_rows(tmp_path: Path) -> None:
     """A slip of the fingers must not cost the data."""
     path = write(tmp_path / "t.csv", GOOD)
     with pytest.raises(DatasetError, match="this is the table itself"):
-        list(Source(path, 0.5, tmp_path / "." / "t.csv"))
+        list(TableSource(path, 0.5, tmp_path / "." / "t.csv"))
     assert GOOD in path.read_text()

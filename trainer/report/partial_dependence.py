@@ -1,4 +1,4 @@
-"""How the output moves with one measurement: partial dependence, computed and drawn for all fields in one figure."""
+"""Partial dependence: the mean prediction as a function of one field, drawn for all fields in one figure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 
 from patient.encoding import Floats
 from patient.record import Measurement, measurements
-from trainer.report.style import DARK, GREY, PALE, STYLE, figure, percent, png
-from trainer.statistics import Doubles
+from trainer.metrics import Doubles
+from trainer.report.plot_style import DARK, GREY, PALE, STYLE, figure, percent, png
 
 Predict = Callable[[Floats], Floats]
 
 
 def dependence(predict: Predict, rows: Floats, column: int, values: Floats) -> Doubles:
-    """The mean prediction if every patient had this value: float32[V] (NaN = not taken) to float64[V].
+    """Compute the mean prediction if every patient had this value: float32[V] (NaN = not taken) to float64[V].
 
     predict: float32[N,13] to float32[N]; rows: float32[N,13]; column: index of the field in the record
     """
@@ -38,7 +38,7 @@ class Effect:
 
 
 def effect(predict: Predict, rows: Floats, column: int) -> Effect:
-    """A number is followed from its 1st to its 99th percentile, a category over the codes that some patient has."""
+    """Compute a number from its 1st to its 99th percentile, a category over the codes that occur."""
     field = measurements()[column]
     taken = rows[~np.isnan(rows[:, column]), column]
     if field.codes:
@@ -51,14 +51,14 @@ def effect(predict: Predict, rows: Floats, column: int) -> Effect:
 
 @STYLE
 def partial_dependence(predict: Predict, rows: Floats) -> bytes:
-    """All fields on one scale: curves over the numbers, a dot for each code; bars and counts say where patients are.
+    """Draw all fields on one scale: curves for numbers, a dot for each code; bars and counts show the patients.
 
     predict: float32[N,13] to float32[N]; rows: float32[N,13], NaN = missing
     """
     effects = [effect(predict, rows, column) for column in range(rows.shape[1])]
     numbers, categories = ([e for e in effects if bool(e.field.codes) is coded] for coded in (False, True))
     means = np.concatenate([e.means for e in effects])
-    scale = np.floor(means.min() * 10 - 0.5) / 10, np.ceil(means.max() * 10 + 0.5) / 10  # with room around all
+    scale = np.floor(means.min() * 10 - 0.5) / 10, np.ceil(means.max() * 10 + 0.5) / 10  # with a margin
     drawn = figure(8, 9.5)
     (top,), (bottom,) = drawn.subfigures(2, 1, squeeze=False, height_ratios=[1, 1.3])
     grid = top.subplots(-(-len(numbers) // 3), 3, sharey=True).flat
@@ -76,7 +76,7 @@ def partial_dependence(predict: Predict, rows: Floats) -> bytes:
 
 
 def _curve(axes: Axes, one: Effect, scale: tuple[float, float]) -> None:
-    """One number: its curve, and how many patients lie where as bars on the floor."""
+    """Draw the curve of a number, and a histogram of the patients as bars at the bottom."""
     counts, edges = np.histogram(one.taken, 20, (one.values[0], one.values[-1]))
     floor = axes.get_xaxis_transform()
     axes.bar(edges[:-1], 0.2 * counts / counts.max(), np.diff(edges), align="edge", color=PALE, transform=floor)
@@ -86,7 +86,7 @@ def _curve(axes: Axes, one: Effect, scale: tuple[float, float]) -> None:
 
 
 def _dots(axes: Axes, effects: list[Effect], scale: tuple[float, float]) -> None:
-    """Categories, one line a code under the field's title; hollow where the measurement was not taken."""
+    """Draw categories, one line per code below the field's title; hollow dots for measurements that were not taken."""
     labels: list[str] = []
     for one in effects:
         axes.text(-0.02, len(labels), one.field.title, fontweight="bold", ha="right", va="center",

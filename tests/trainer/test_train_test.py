@@ -6,19 +6,18 @@ import numpy as np
 import pytest
 
 from tests.conftest import CLEVELAND
-from trainer import blocks
-from trainer import table as module
+from trainer import readers, train_test
 from trainer.dataset import Dataset, DatasetError
 from trainer.fit import fit, fit_chunks
 from trainer.generate import generate
-from trainer.noise import Recipe
-from trainer.source import Source
-from trainer.table import Table, sample
+from trainer.recipe import Recipe
+from trainer.table_source import TableSource
+from trainer.train_test import TrainTestTable, sample
 
 
 def test_a_small_table_holds_nothing_out_unless_told(cleveland: Dataset) -> None:
     """Folds judge it, so all rows may train."""
-    table = Table(Source(CLEVELAND), None, 0, small=1000)
+    table = TrainTestTable(TableSource(CLEVELAND), None, 0, small=1000)
     assert (table.train_rows, table.test_rows, table.positives) == (303, 0, 139)
     assert np.array_equal(sample(table.train())[0], cleveland.rows, equal_nan=True)
     assert len(sample(table.test())[1]) == 0
@@ -26,7 +25,7 @@ def test_a_small_table_holds_nothing_out_unless_told(cleveland: Dataset) -> None
 
 def test_a_large_table_holds_out_a_fifth_of_either_class() -> None:
     """Every row is on one side, the same in every pass."""
-    table = Table(Source(CLEVELAND), None, 0, small=100)
+    table = TrainTestTable(TableSource(CLEVELAND), None, 0, small=100)
     assert (table.train_rows, table.test_rows, len(table)) == (242, 61, 303)
     assert sample(table.test())[1].mean() == pytest.approx(139 / 303, abs=0.01)
     assert np.array_equal(sample(table.test())[0], sample(table.test())[0], equal_nan=True)
@@ -36,12 +35,12 @@ def test_a_table_that_does_not_fit_into_memory_trains_the_same(
     tmp_path: Path, cleveland: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the file, pass by pass, in several chunks, the weights are those from memory."""
-    monkeypatch.setattr(blocks, "ROWS", 4096)
+    monkeypatch.setattr(readers, "BLOCK_ROWS", 4096)
     file = tmp_path / "many.parquet"
     generate(file, 10_000, 0, cleveland)
-    kept = Table(Source(file), 0.2, 0, small=0)
-    monkeypatch.setattr(module, "KEPT", 5000)
-    streamed = Table(Source(file), 0.2, 0, small=0)
+    kept = TrainTestTable(TableSource(file), 0.2, 0, small=0)
+    monkeypatch.setattr(train_test, "MAX_ROWS_IN_MEMORY", 5000)
+    streamed = TrainTestTable(TableSource(file), 0.2, 0, small=0)
     assert kept.kept is not None
     assert streamed.kept is None
     recipe = Recipe(epochs=2, batch_size=256)
@@ -65,7 +64,7 @@ def test_a_table_of_one_class_is_refused(tmp_path: Path) -> None:
     lines = CLEVELAND.read_text().splitlines()
     (tmp_path / "healthy.csv").write_text("\n".join([lines[0], *(line for line in lines if line.endswith(",0"))]))
     with pytest.raises(DatasetError, match="must hold both 0 and 1"):
-        Table(Source(tmp_path / "healthy.csv"), None, 0, small=0)
+        TrainTestTable(TableSource(tmp_path / "healthy.csv"), None, 0, small=0)
 
 
 def test_a_sample_stops_where_it_is_large_enough(cleveland: Dataset) -> None:

@@ -9,39 +9,41 @@ from sklearn.linear_model import LogisticRegression
 
 from service.model.predictor import load
 from tests.conftest import MODELS
-from trainer import external
+from trainer import external_validation
 from trainer.dataset import Dataset
-from trainer.promote import Finished
+from trainer.promote import ExportedModel
 
 
 @pytest.fixture(scope="module")
-def model() -> Finished:
+def model() -> ExportedModel:
     """A committed version."""
-    return Finished(MODELS / "1/model.onnx")
+    return ExportedModel(MODELS / "1/model.onnx")
 
 
-def test_the_calibration_line_is_a_logistic_regression(cleveland: Dataset, model: Finished) -> None:
+def test_the_calibration_line_is_a_logistic_regression(cleveland: Dataset, model: ExportedModel) -> None:
     """Of the target on the model's log-odds, without penalty."""
-    odds = external.logit(model.predict(cleveland.rows))
+    odds = external_validation.logit(model.predict(cleveland.rows))
     theirs = LogisticRegression(C=1e9, tol=1e-8).fit(odds[:, None], cleveland.target)
-    line = external.calibration_line(odds, cleveland.target)
+    line = external_validation.calibration_line(odds, cleveland.target)
     assert line == pytest.approx((theirs.intercept_[0], theirs.coef_[0, 0]), abs=1e-3)
 
 
-def test_a_model_that_says_too_little_is_found_out(model: Finished, cleveland: Dataset) -> None:
+def test_estimates_that_are_too_low_show_in_the_calibration_intercept(model: ExportedModel, cleveland: Dataset) -> None:
     """Patients whose odds are e times the model's, drawn from it: intercept 1, slope 1."""
     rows = np.tile(cleveland.rows, (60, 1))
-    odds = external.logit(model.predict(rows)) + 1
+    odds = external_validation.logit(model.predict(rows)) + 1
     target = (np.random.default_rng(0).random(len(rows)) < 1 / (1 + np.exp(-odds))).astype(np.float32)
-    found = external.validate(model, rows, target)
+    found = external_validation.validate(model, rows, target)
     assert found.intercept == pytest.approx(1, abs=0.1)
     assert found.slope == pytest.approx(1, abs=0.1)
     assert found.recalibrated < found.scores["log_loss"] - 0.02
 
 
-def test_the_report_says_it_all(model: Finished, cleveland: Dataset) -> None:
+def test_the_report_holds_scores_calibration_and_missing_values(model: ExportedModel, cleveland: Dataset) -> None:
     """Scores with intervals, calibration, what was missing, and the offer."""
-    shown = external.report(external.validate(model, cleveland.rows, cleveland.target), "1", cleveland)
+    shown = external_validation.report(
+        external_validation.validate(model, cleveland.rows, cleveland.target), "1", cleveland
+    )
     for words in ("303 patients", "log loss", "auc", "95 %", "intercept", "slope", "ca 1%", "Recalibrated"):
         assert words in shown
 
@@ -49,13 +51,13 @@ def test_the_report_says_it_all(model: Finished, cleveland: Dataset) -> None:
 def test_a_recalibrated_model_is_a_version_that_serves(cleveland: Dataset, tmp_path: Path) -> None:
     """Its log-odds are the old ones on the line, the old version stays, and the file says what was done."""
     shutil.copytree(MODELS / "1", tmp_path / "1")
-    old = Finished(tmp_path / "1/model.onnx")
-    found = external.validate(old, cleveland.rows, cleveland.target)
-    folder = external.recalibrate(old, found, cleveland, tmp_path)
+    old = ExportedModel(tmp_path / "1/model.onnx")
+    found = external_validation.validate(old, cleveland.rows, cleveland.target)
+    folder = external_validation.recalibrate(old, found, cleveland, tmp_path)
     assert folder.name == "2"
     new = load(tmp_path, "cpu")
     intercept, slope = found.line
-    expected = intercept + slope * external.logit(old.predict(cleveland.rows))
-    assert external.logit(new(cleveland.rows)) == pytest.approx(expected, abs=1e-4)
+    expected = intercept + slope * external_validation.logit(old.predict(cleveland.rows))
+    assert external_validation.logit(new(cleveland.rows)) == pytest.approx(expected, abs=1e-4)
     assert new.metadata.promotion["recalibrated_from"] == "1"
     assert "recalibrated" in (folder / "MODEL_CARD.md").read_text()

@@ -1,4 +1,4 @@
-"""The loss around the weights that training found: how wide and how smooth the valley is in which they lie."""
+"""Compute the loss around the fitted weights."""
 
 import keras
 import numpy as np
@@ -8,13 +8,15 @@ from patient.encoding import Floats
 from trainer.fit import Fitted
 
 
-def surface(fitted: Fitted, rows: Floats, target: Floats, seed: int = 0, reach: float = 1.0, steps: int = 41) -> Floats:
-    """Log loss over a square of weights: float32[steps,steps], nats; the found weights are its middle (steps is odd).
+def measure_loss_surface(
+    fitted: Fitted, rows: Floats, target: Floats, seed: int = 0, reach: float = 1.0, steps: int = 41
+) -> Floats:
+    """Compute the log loss over a square of weights: float32[steps,steps], nats; the fitted weights are its middle.
 
-    Along each side the weights move by -reach to +reach times a random direction, which is as long as the weights are,
-    unit by unit; the biases stand still. Source: Li, Xu, Taylor, Studer, Goldstein (2018), filter normalisation.
+    Along each side the weights move by -reach to +reach times a random direction, which has the norm of the weights,
+    unit by unit; biases stay. Source: Li, Xu, Taylor, Studer, Goldstein (2018), filter normalisation.
 
-    rows: float32[N,13], NaN = missing; target: float32[N] of 0 and 1
+    rows: float32[N,13], NaN = missing; target: float32[N] of 0 and 1; steps: odd
     """
     network, inputs, outcome = fitted.network, fitted.encode(rows), tf.constant(target[:, None])
     rng = np.random.default_rng(seed)
@@ -32,7 +34,7 @@ def surface(fitted: Fitted, rows: Floats, target: Floats, seed: int = 0, reach: 
 
 
 def _direction(weight: Floats, rng: np.random.Generator) -> Floats:
-    """Random, and for each unit (a column of the kernel) as long as the unit's weights."""
+    """Draw a random direction; for each unit (a column of the kernel) it has the norm of the unit's weights."""
     if weight.ndim < 2:
         return np.zeros_like(weight)
     random = rng.standard_normal(weight.shape).astype(np.float32)

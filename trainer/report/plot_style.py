@@ -1,7 +1,7 @@
-"""One look for all plots of the model card.
+"""The style of all plots of the model card.
 
-Colours are of Okabe and Ito's set, which colour-blind people tell apart, and differ in lightness, so that a copy in
-grey reads as well; what a colour says is written beside it.
+The colours are from Okabe and Ito's palette for colour-blind readers and differ in lightness, for prints in grey; every
+colour is labelled.
 """
 
 import io
@@ -33,12 +33,12 @@ STYLE = rc_context(
 
 
 def figure(width: float = 7.2, height: float = 4.6) -> Figure:
-    """An empty figure of so many inches, 150 pixels each."""
+    """Create an empty figure; sizes in inches, 150 pixels each."""
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
 def png(drawn: Figure) -> bytes:
-    """The figure as a PNG of 128 colours, without the version of what drew it."""
+    """Encode the figure as a PNG of 128 colours, without Matplotlib's version in the metadata."""
     canvas: Any = FigureCanvasAgg(drawn)  # partly typed
     canvas.draw()
     out = io.BytesIO()
@@ -47,5 +47,4 @@ def png(drawn: Figure) -> bytes:
 
 
 def percent(axis: XAxis | YAxis) -> None:
-    """Shares are read as per cent."""
     axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

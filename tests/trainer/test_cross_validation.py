@@ -1,14 +1,22 @@
-"""A cross-validation asks every patient of a model that has not seen that patient, and of every model alike."""
+"""Every patient is predicted by models fitted without that patient, on the same folds for every model."""
 
 import numpy as np
 import pytest
 from sklearn.model_selection import cross_val_predict
 
 from trainer.baselines import BASELINES
-from trainer.crossval import LACKING, LECTURE, NETWORK, RETRAINED, blanked, gather, stratified_folds
+from trainer.cross_validation import (
+    LACKING,
+    LECTURE,
+    NETWORK,
+    RETRAINED,
+    cross_validate_models,
+    stratified_folds,
+    without_fields,
+)
 from trainer.dataset import Dataset
-from trainer.evaluate import log_loss
-from trainer.noise import Recipe
+from trainer.metrics import score
+from trainer.recipe import Recipe
 
 
 def test_every_row_is_held_out_once_a_repeat_and_never_trains_then(cleveland: Dataset) -> None:
@@ -38,7 +46,7 @@ def test_more_folds_than_rows_of_a_class_are_refused() -> None:
         stratified_folds(np.array([0] * 9 + [1] * 3, np.float32), 1, 4, 0)
 
 
-def test_everything_is_gathered_for_every_model(cleveland: Dataset) -> None:
+def test_every_model_is_cross_validated_on_the_same_folds(cleveland: Dataset) -> None:
     """Network, lecture's recipe and baselines on the same folds; curves; and what missing values cost."""
     folds, told = stratified_folds(cleveland.target, 1, 2, 0), set()
 
@@ -46,9 +54,9 @@ def test_everything_is_gathered_for_every_model(cleveland: Dataset) -> None:
         assert 1 <= done <= total
         told.add(name)
 
-    evidence = gather(cleveland.rows, cleveland.target, Recipe(epochs=60), folds, tick)
+    evidence = cross_validate_models(cleveland.rows, cleveland.target, Recipe(epochs=60), folds, tick)
     assert set(evidence.probability) == {NETWORK, LECTURE, *BASELINES} <= told
-    losses = {name: log_loss(cleveland.target, found[0]) for name, found in evidence.probability.items()}
+    losses = {name: score("log_loss", cleveland.target, found) for name, found in evidence.probability.items()}
     assert all(found.shape == (1, 303) for found in evidence.probability.values())
     assert losses["majority class"] == pytest.approx(0.69, abs=0.005)
     assert max(losses[NETWORK], losses["logistic regression"], losses["random forest"]) < 0.5
@@ -62,15 +70,15 @@ def test_everything_is_gathered_for_every_model(cleveland: Dataset) -> None:
     assert evidence.missing["ca, thal"][NETWORK] > losses[NETWORK]
 
 
-def test_blanking_leaves_the_original_alone(cleveland: Dataset) -> None:
-    """And blanks what it is told, in every row."""
+def test_without_fields_copies_the_rows(cleveland: Dataset) -> None:
+    """The fields are missing in every row of the copy."""
     before = cleveland.rows.copy()
-    assert np.isnan(blanked(cleveland.rows, ["ca", "thal"])[:, [11, 12]]).all()
+    assert np.isnan(without_fields(cleveland.rows, ["ca", "thal"])[:, [11, 12]]).all()
     assert np.array_equal(before, cleveland.rows, equal_nan=True)
 
 
-def test_a_baseline_is_scikit_learns_own(cleveland: Dataset) -> None:
-    """The forest of the table is the one that anybody can make."""
+def test_the_random_forest_predicts_as_scikit_learn_does(cleveland: Dataset) -> None:
+    """Fold by fold, against cross_val_predict."""
     from sklearn.ensemble import RandomForestClassifier
 
     folds = stratified_folds(cleveland.target, 1, 3, 0)

@@ -9,7 +9,7 @@ from patient.record import FIELDS, PatientRecord
 from tests.patient.test_artefact import metadata
 from trainer.dataset import Dataset
 from trainer.fit import Fitted
-from trainer.reference import background, bins, checks
+from trainer.training_summary import background, bins, checks
 
 
 def _rows(values: list[list[float | None]]) -> Floats:

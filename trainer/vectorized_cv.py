@@ -1,8 +1,8 @@
-"""Many training runs as one: every fold's network trained together, as arrays with a fold axis.
+"""Train the networks of all folds together, in numpy, as arrays with a fold axis.
 
-A cross-validation of 10 x 10 folds is 100 runs of some thousand steps on matrices of 32 x 29: nearly all of its time is
-spent on getting to the arithmetic. Stacked, one step does the arithmetic of all folds. Each fold's weights come out as
-those of fit.py, within float32 rounding, for the same rows and seed.
+A cross-validation of 10 x 10 folds is 100 runs of some thousand steps on matrices of 32 x 29, so call overhead takes
+nearly all of its time; here one step does the arithmetic of all folds. For the same rows and seed each fold's weights
+are those of fit.py, within float32 rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,19 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patient.encoding import Floats, encode, statistics
-from trainer.noise import Noise, Recipe
+from trainer.randomness import Randomness
+from trainer.recipe import Recipe
 
 Indices = NDArray[np.intp]
 
 
-class Stack:
-    """F networks. weights: kernel float32[F,in,out], bias float32[F,1,out], and so on; mean and std float32[F,5]."""
+class FoldNetworks:
+    """F networks. weights: kernel float32[F,in,out], bias float32[F,1,out], ...; mean and std float32[F,5]."""
 
     def __init__(self, weights: list[Floats], mean: Floats, std: Floats, activation: str) -> None:
         self.weights, self.mean, self.std, self.activation = weights, mean, std, activation
 
     def predict(self, fold: int, rows: Floats) -> Floats:
-        """One fold's probabilities, float32[N], of float32[N,13]."""
+        """float32[N,13], NaN = missing, to one fold's probabilities, float32[N]."""
         encoded = encode(rows, self.mean[fold], self.std[fold])
         return _forward([w[fold] for w in self.weights], encoded, self.activation)[-1][..., 0]
 
@@ -56,22 +57,23 @@ def fit_folds(
     target: Floats,
     folds: Sequence[Indices],
     recipe: Recipe,
-    tick: Callable[[int, Stack], None] = lambda _epoch, _stack: None,
-) -> Stack:
+    on_epoch: Callable[[int, FoldNetworks], None] = lambda _epoch, _networks: None,
+) -> FoldNetworks:
     """Train one network on each of `folds`, the indices of its training rows. Fold k is seeded with recipe.seed + k.
 
-    rows: float32[N,13], NaN = missing; target: float32[N]. `tick` hears each epoch's number and the networks so far.
+    rows: float32[N,13], NaN = missing; target: float32[N]. on_epoch is called after each epoch with its number
+    (from 1) and the networks.
     """
     size = max(map(len, folds))
     moments = [statistics(rows[fold]) for fold in folds]
-    noises = [Noise(recipe.model_copy(update={"seed": recipe.seed + k})) for k in range(len(folds))]
-    starts = [noise.weights() for noise in noises]
+    random = [Randomness(recipe.model_copy(update={"seed": recipe.seed + k})) for k in range(len(folds))]
+    starts = [source.weights() for source in random]
     weights = [np.stack(layer) for layer in zip(*starts, strict=True)]
     weights = [w if w.ndim == 3 else w[:, None, :] for w in weights]
     mean, std = (np.stack(values) for values in zip(*moments, strict=True))
-    stack = Stack(weights, mean, std, recipe.activation)
-    # Folds differ in length by a row or so: shorter ones are padded with rows that weigh nothing.
-    encoded = np.zeros((len(folds), size, stack.weights[0].shape[1]), np.float32)
+    networks = FoldNetworks(weights, mean, std, recipe.activation)
+    # Folds differ in length by a row or so: shorter ones are padded with rows of weight 0.
+    encoded = np.zeros((len(folds), size, networks.weights[0].shape[1]), np.float32)
     wanted, weight = np.zeros((len(folds), size, 1), np.float32), np.zeros((len(folds), size, 1), np.float32)
     inputs, labels = np.zeros_like(encoded), np.zeros_like(wanted)
     for k, fold in enumerate(folds):
@@ -80,12 +82,12 @@ def fit_folds(
     optimizer = _Optimizer(weights, recipe)
     for epoch in range(1, recipe.epochs + 1):
         for k, fold in enumerate(folds):
-            order, factor = noises[k].epoch(len(fold))
+            order, factor = random[k].epoch(len(fold))
             np.multiply(encoded[k, order], factor, out=inputs[k, : len(fold)])
             labels[k, : len(fold)] = wanted[k, order]
         for start in range(0, size, recipe.batch_size):
             part = slice(start, start + recipe.batch_size)
-            # A shorter fold may be through already: it takes no step then.
+            # A shorter fold may have no rows left in this minibatch: it takes no step.
             live = slice(None) if weight[:, start].all() else np.flatnonzero(weight[:, start])
             current = [w[live] for w in weights]
             gradient = _gradient(
@@ -93,14 +95,14 @@ def fit_folds(
             )
             for w, step in zip(weights, optimizer.steps(gradient, live), strict=True):
                 w[live] -= step
-        tick(epoch, stack)
-    return stack
+        on_epoch(epoch, networks)
+    return networks
 
 
 def _gradient(
     weights: list[Floats], inputs: Floats, labels: Floats, weight: Floats, l2: float, activation: str
 ) -> list[Floats]:
-    """Of each fold's mean cross-entropy plus l2 * sum(kernel ** 2)."""
+    """The gradient of each fold's mean cross-entropy plus l2 * sum(kernel ** 2)."""
     outputs = _forward(weights, inputs, activation)
     delta = (outputs[-1] - labels) * (weight / weight.sum(axis=1, keepdims=True))
     found: list[Floats] = []
@@ -114,7 +116,7 @@ def _gradient(
 
 
 class _Optimizer:
-    """SGD, or Adam (Kingma and Ba, 2015) in the form and with the constants of Keras, for each fold on its own."""
+    """SGD, or Adam (Kingma and Ba, 2015) with the formula and constants of Keras, for each fold separately."""
 
     def __init__(self, weights: list[Floats], recipe: Recipe) -> None:
         self.rate, self.adam = np.float32(recipe.learning_rate), recipe.optimizer == "adam"
@@ -122,7 +124,7 @@ class _Optimizer:
         self.count = np.zeros((len(weights[0]), 1, 1))
 
     def steps(self, gradient: list[Floats], live: slice | Indices) -> list[Floats]:
-        """What to subtract from the weights of the folds `live`."""
+        """The steps to subtract from the weights of the folds `live`."""
         if not self.adam:
             return [self.rate * g for g in gradient]
         self.count[live] += 1

@@ -1,4 +1,4 @@
-"""A finished model on other patients: how well it holds there, and what recalibrating it would bring."""
+"""Validate a finished model on other patients, and recalibrate it to them."""
 
 import datetime
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS
-from trainer.crossval import stratified_folds
+from trainer.cross_validation import stratified_folds
 from trainer.dataset import Dataset
-from trainer.evaluate import log_loss, scores
 from trainer.export import save
-from trainer.promote import Finished
-from trainer.statistics import Interval, interval
+from trainer.metrics import Interval, interval, score, scores
+from trainer.promote import ExportedModel
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What a finished model is worth on a table that it was not trained on.
+    """The performance of a finished model on a table that it was not trained on.
 
-    intercept: of the log-odds when their slope is held at 1; 0 is right on average, above 0 the model says too little
-    slope: of the log-odds; 1 is right, below 1 the model is too sure of itself
+    intercept: of the log-odds with the slope fixed at 1; 0 is right on average, above 0 the estimates are too low
+    slope: of the log-odds; 1 is right, below 1 the estimates are too extreme
     recalibrated: log loss after fitting both to these patients, cross-validated
-    line: intercept and slope fitted together, which is what recalibration applies
+    line: intercept and slope fitted together, which recalibration applies
+    missing: share of missing values by field
     """
 
     scores: dict[str, float]
@@ -37,8 +37,8 @@ class Validation:
     missing: dict[str, float]
 
 
-def validate(model: Finished, rows: Floats, target: Floats) -> Validation:
-    """Score the model as it is; `rows` float32[N,13], NaN = missing, `target` float32[N] of 0 and 1."""
+def validate(model: ExportedModel, rows: Floats, target: Floats) -> Validation:
+    """Score the unchanged model; `rows` float32[N,13], NaN = missing, `target` float32[N] of 0 and 1."""
     probability = model.predict(rows)
     odds = logit(probability)
     offset, _ = calibration_line(odds, target, slope=False)
@@ -48,7 +48,7 @@ def validate(model: Finished, rows: Floats, target: Floats) -> Validation:
     for train, test in zip(folds.train, folds.test, strict=True):
         a, b = calibration_line(odds[train], target[train])
         refit[test] = a + b * odds[test]
-    recalibrated = log_loss(target, (1 / (1 + np.exp(-refit))).astype(np.float32))
+    recalibrated = score("log_loss", target, (1 / (1 + np.exp(-refit))).astype(np.float32))
     shares = {name: float(share) for name, share in zip(FIELDS, np.isnan(rows).mean(axis=0), strict=True)}
     intervals = {name: interval(target, probability[None], name) for name in ("log_loss", "auc", "brier")}
     found = scores(target, probability, model.metadata.threshold)
@@ -56,16 +56,15 @@ def validate(model: Finished, rows: Floats, target: Floats) -> Validation:
 
 
 def logit(probability: Floats) -> NDArray[np.float64]:
-    """Log-odds, float64."""
     p = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
     odds: NDArray[np.float64] = np.log(p / (1 - p))
     return odds
 
 
 def calibration_line(odds: NDArray[np.float64], target: Floats, slope: bool = True) -> tuple[float, float]:
-    """Intercept and slope of the logistic regression of the target on the model's log-odds (Cox, 1958).
+    """Fit the logistic regression of the target on the model's log-odds (Cox, 1958): intercept and slope.
 
-    Without `slope` it stays 1 and the intercept alone is fitted.
+    Without `slope` the slope stays 1 and only the intercept is fitted.
     """
     line = np.array([0.0, 1.0])
     free = slice(0, 2 if slope else 1)
@@ -79,24 +78,25 @@ def calibration_line(odds: NDArray[np.float64], target: Floats, slope: bool = Tr
 
 
 def report(found: Validation, version: str, data: Dataset) -> str:
-    """The validation in plain lines."""
     lines = [f"Version {version} on {len(data)} patients of {data.name}, of whom {int(data.target.sum())} are diseased"]
     for name, (value, low, high) in found.intervals.items():
         lines.append(f"  {name.replace('_', ' '):<22} {value:.4f}  (95 % {low:.4f} to {high:.4f})")
-    lines.append(f"  {'calibration intercept':<22} {found.intercept:+.3f}  (0 is right; above 0 it says too little)")
-    lines.append(f"  {'calibration slope':<22} {found.slope:.3f}  (1 is right; below 1 it is too sure)")
-    gaps = ", ".join(f"{name} {share:.0%}" for name, share in found.missing.items() if share)
-    lines.append(f"  {'missing':<22} {gaps or 'nothing'}")
+    lines.append(
+        f"  {'calibration intercept':<22} {found.intercept:+.3f}  (0 is right; above 0 the estimates are too low)"
+    )
+    lines.append(f"  {'calibration slope':<22} {found.slope:.3f}  (1 is right; below 1 the estimates are too extreme)")
+    missing = ", ".join(f"{name} {share:.0%}" for name, share in found.missing.items() if share)
+    lines.append(f"  {'missing':<22} {missing or 'nothing'}")
     better = found.scores["log_loss"] - found.recalibrated
     lines.append(
         f"Recalibrated to these patients its log loss would be {found.recalibrated:.4f} (cross-validated): "
-        + (f"{better:.4f} better; --recalibrate writes that model" if better > 0 else "no better, leave it as it is")
+        + (f"{better:.4f} better; --recalibrate writes that model" if better > 0 else "no better, so keep the model")
     )
     return "\n".join(lines)
 
 
-def recalibrate(model: Finished, found: Validation, data: Dataset, models: Path) -> Path:
-    """Write the model with its log-odds moved onto `found.line`, by its last layer, as the next version."""
+def recalibrate(model: ExportedModel, found: Validation, data: Dataset, models: Path) -> Path:
+    """Apply `found.line` to the log-odds, in the last layer, and write the model as the next version."""
     intercept, slope = found.line
     proto = onnx.load_from_string(model.content)
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -117,9 +117,9 @@ def recalibrate(model: Finished, found: Validation, data: Dataset, models: Path)
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     text = f"""# Heart disease, version {{version}}
 
-Version {old.version}, recalibrated: its log-odds times {slope:.4f} plus {intercept:.4f},
+Version {old.version}, recalibrated: its log-odds times {slope:.4f} plus {intercept:.4f}. Both numbers were
 fitted to the {len(data)} patients of {data.name} (SHA-256 `{data.sha256}`). Log loss on these patients:
 {found.scores["log_loss"]:.4f} before, {found.recalibrated:.4f} after, cross-validated.
-All else stands in the card of version {old.version}.
+For everything else see the card of version {old.version}.
 """
     return save(proto, old.model_copy(update={"created": created, "promotion": how}), text, {}, models)

@@ -1,4 +1,4 @@
-"""Silence for libraries that write to the terminal below Python."""
+"""Suppress what libraries write to the terminal from C++."""
 
 import os
 import sys
@@ -8,11 +8,9 @@ from pathlib import Path
 
 
 @contextmanager
-def stderr() -> Iterator[None]:
-    """Drop what C++ code writes to file descriptor 2 meanwhile; an exception passes and is seen."""
-    os.environ.setdefault(
-        "TF_CPP_MIN_LOG_LEVEL", "3"
-    )  # from here on; what comes before TensorFlow reads it, it ignores
+def suppress_stderr() -> Iterator[None]:
+    """Discard what is written to file descriptor 2; exceptions pass."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's first lines come before it reads this
     sys.stderr.flush()
     kept = os.dup(2)
     with Path(os.devnull).open("wb") as sink:

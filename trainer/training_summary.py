@@ -1,4 +1,4 @@
-"""What a model file tells of the rows that trained it: how they are spread, and a few that stand for all of them."""
+"""Summarise the training rows for the model file: bins of every field, background rows, and a self-test."""
 
 import numpy as np
 
@@ -9,15 +9,15 @@ from trainer.fit import Fitted
 
 DECILES = np.linspace(0.1, 0.9, 9)
 TENTHS = [round(float(share), 1) for share in DECILES]
-CHECKS = 32  # synthetic patients, each gap in which has this probability:
-GAP = 0.2
-CANDIDATES = 5_000  # rows among which the background is looked for
+CHECK_ROWS = 32
+CHECK_MISSING_SHARE = 0.2
+MAX_CANDIDATES = 5_000  # rows from which the background is chosen
 
 
 def bins(rows: Floats, target: Floats, probability: Floats) -> dict[str, Bins]:
-    """How each field of float32[N,13], NaN = missing, is spread, and `probability`, float32[N] of the same rows.
+    """Bin each field of float32[N,13], NaN = missing, and `probability`, float32[N]; with the share of disease per bin.
 
-    Numbers in tenths of the rows, codes by code, probabilities in tenths from 0 to 1; with the share of the diseased.
+    Numbers by deciles of the rows, codes by code, probabilities in tenths from 0 to 1.
     """
     found = {}
     for field, column in zip(measurements(), rows.T, strict=True):
@@ -44,12 +44,12 @@ def _bins(upper: list[float], column: Floats, target: Floats) -> Bins:
 
 
 def background(rows: Floats, count: int) -> list[Row]:
-    """`count` of the rows float32[N,13] that are together spread as all are: the background of Shapley values.
+    """Choose `count` of the rows, float32[N,13], that represent all: the background of Shapley values.
 
-    By kernel herding (Chen, Welling and Smola, 2010) on the encoded rows: each is the one that brings the chosen
-    closest to all in maximum mean discrepancy.
+    Kernel herding (Chen, Welling and Smola, 2010) on the encoded rows: each chosen row minimises the maximum mean
+    discrepancy between the chosen rows and all rows.
     """
-    rows = rows[:CANDIDATES]
+    rows = rows[:MAX_CANDIDATES]
     encoded = encode(rows, *statistics(rows)).astype(np.float64)
     squares = (encoded**2).sum(axis=1)
     distance = np.maximum(squares[:, None] + squares - 2 * encoded @ encoded.T, 0)
@@ -63,18 +63,18 @@ def background(rows: Floats, count: int) -> list[Row]:
 
 
 def checks(fitted: Fitted) -> Checks:
-    """Made-up patients, with and without gaps, and what the network answers to them: nobody's measurements."""
+    """Make up patients, with and without missing values, and store the network's predictions for them."""
     rng = np.random.default_rng(0)
-    rows = np.empty((CHECKS, len(FIELDS)), np.float32)
+    rows = np.empty((CHECK_ROWS, len(FIELDS)), np.float32)
     for i, field in enumerate(measurements()):
         codes = list(field.codes)
-        rows[:, i] = rng.choice(codes, CHECKS) if codes else rng.uniform(field.low, field.high, CHECKS).round(1)
+        rows[:, i] = rng.choice(codes, CHECK_ROWS) if codes else rng.uniform(field.low, field.high, CHECK_ROWS).round(1)
         if field.nullable:
-            rows[rng.random(CHECKS) < GAP, i] = np.nan
+            rows[rng.random(CHECK_ROWS) < CHECK_MISSING_SHARE, i] = np.nan
     values = [[None if np.isnan(value) else value for value in _plain(row)] for row in rows]
     return Checks(rows=values, probabilities=fitted.predict(rows).tolist())
 
 
 def _plain(values: Floats) -> list[float]:
-    """float32 as the shortest decimals that give them back: 2.3 and not 2.299999952316284."""
+    """float32 as the shortest decimals that round to them: 2.3, not 2.299999952316284."""
     return [float(str(value)) for value in values.astype(np.float32)]

@@ -5,8 +5,8 @@ import pytest
 
 from trainer.dataset import Dataset
 from trainer.fit import fit
-from trainer.noise import Recipe
-from trainer.stacked import fit_folds
+from trainer.recipe import Recipe
+from trainer.vectorized_cv import fit_folds
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,15 @@ from trainer.stacked import fit_folds
 def test_each_folds_weights_are_those_of_keras(cleveland: Dataset, recipe: Recipe) -> None:
     """Same rows and seed, same weights within float tolerance, also for folds of unequal length."""
     folds = [np.arange(0, 303, 2), np.arange(32), np.arange(100, 303)]
-    with_middleware = fit_folds(cleveland.rows, cleveland.target, folds, recipe)
+    together = fit_folds(cleveland.rows, cleveland.target, folds, recipe)
     for k, fold in enumerate(folds):
         alone = fit(cleveland.rows[fold], cleveland.target[fold], recipe.model_copy(update={"seed": recipe.seed + k}))
-        for ours, theirs in zip(with_middleware.weights, alone.network.get_weights(), strict=True):
+        for ours, theirs in zip(together.weights, alone.network.get_weights(), strict=True):
             assert ours[k].reshape(theirs.shape) == pytest.approx(theirs, abs=2e-5)
-        assert with_middleware.predict(k, cleveland.rows) == pytest.approx(alone.predict(cleveland.rows), abs=1e-5)
+        assert together.predict(k, cleveland.rows) == pytest.approx(alone.predict(cleveland.rows), abs=1e-5)
 
 
-def test_each_epoch_is_told(cleveland: Dataset) -> None:
+def test_each_epoch_is_reported(cleveland: Dataset) -> None:
     """So that learning curves can be drawn."""
     heard: list[int] = []
     fit_folds(
