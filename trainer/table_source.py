@@ -77,8 +77,8 @@ class TableSource:
         """Raise DatasetError if too many rows are invalid, even if all rows that may follow are valid."""
         read = self.rows + self.bad
         if first and self.bad / (read + max_rows_left) > self.max_bad_share:
-            count = f"{self.bad} of {read} rows failed validation, the share allowed is {self.max_bad_share:g}; the first is "
-            raise DatasetError(f"{f'{self.path}: {count}' if self.max_bad_share else ''}{first}")
+            count = f"{self.bad} of {read} rows failed validation, the share allowed is {self.max_bad_share:g}"
+            raise DatasetError(f"{self.path}: {count}; the first is {first}" if self.max_bad_share else str(first))
 
 
 def digest(path: Path) -> str:

@@ -66,7 +66,7 @@ def test_score_names_the_field_that_was_not_taken(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(ROOT)
     cells = [(field, cell) for field in NULLABLE for cell in AS_WRITTEN]
     (tmp_path / "in.csv").write_text(table(cells))
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         command([str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), "--keep", "target,cell"])
     lines = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
     assert [(missing, cell) for _, cell, _, _, missing in lines] == cells
