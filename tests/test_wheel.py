@@ -18,8 +18,6 @@ from tests.e2e.page.browser import post
 from tests.e2e.serving import get, serving
 from tests.locks import link_locked
 
-pytestmark = pytest.mark.xfail(strict=True, reason="service.model does not fall back to service/bundled_models yet")
-
 SOURCES = ("patient", "service", "trainer", "models", "heart.py", "setup.py", "pyproject.toml", "README.md")
 # pip's own settings and PYTHONPATH would let in more than the wheel and the locked packages.
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
