@@ -82,7 +82,7 @@ class InferenceRequest(msgspec.Struct):
         return bool(self.parameters and self.parameters.binary_data_output)
 
 
-_DECODE = msgspec.json.Decoder(InferenceRequest).decode
+DECODER = msgspec.json.Decoder(InferenceRequest)
 
 
 def bad_request(detail: str, fields: Mapping[str, int] | None = None) -> Problem:
@@ -99,32 +99,27 @@ def decode_request(content: bytes, max_values: int) -> InferenceRequest:
     if content.count(b",") > max_values + OTHER_COMMAS:  # before parsing, which would block the event loop
         raise too_large(f"JSON may hold up to {max_values} values; send more as binary tensors.")
     try:
-        request = _DECODE(content)
-    except msgspec.ValidationError as error:
-        raise bad_request(f"{error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        request = _decode_with_nan(content)
-    _check_outputs(request.outputs or [])
-    return request
-
-
-def _decode_with_nan(content: bytes) -> InferenceRequest:
-    """Decode JSON with NaN for missing values, which tritonclient writes although it is not valid JSON."""
-    try:
-        return msgspec.convert(pydantic_core.from_json(content, allow_inf_nan=True), InferenceRequest)
+        request = _decode(content)
     except msgspec.ValidationError as error:
         raise bad_request(f"{error}.") from None
     except (ValueError, RecursionError) as error:
         raise bad_request(f"Invalid JSON: {error}.") from None
-
-
-def _check_outputs(outputs: list[Output]) -> None:
+    outputs = request.outputs or []
     if len(outputs) > 1 or any(output.name != OUTPUT for output in outputs):
         raise bad_request(f"The only output is {OUTPUT}; it can be requested once.")
-    for output in outputs:
-        own = output.parameters
-        if own and (own.classification is not None or own.shared_memory_region is not None):
-            raise bad_request("Classification and shared memory are not supported for outputs.")
+    own = outputs[0].parameters if outputs else None
+    if own and (own.classification is not None or own.shared_memory_region is not None):
+        raise bad_request("Classification and shared memory are not supported for outputs.")
+    return request
+
+
+def _decode(content: bytes) -> InferenceRequest:
+    try:
+        return DECODER.decode(content)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # tritonclient writes NaN for missing values
+        return msgspec.convert(pydantic_core.from_json(content, allow_inf_nan=True), InferenceRequest)
 
 
 def encode_response(
