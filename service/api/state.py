@@ -6,13 +6,13 @@ from typing import cast
 from fastapi import Request
 
 from service.http.api_keys import ApiKeys
-from service.http.gates import BoundedLock, Gate
 from service.http.graceful_shutdown import GracefulShutdown
+from service.http.limits import BoundedLock, Gate
 from service.http.micro_batcher import MicroBatcher
 from service.http.problems import busy
 from service.http.streams import StreamPool
 from service.model.predictor import Predictor
-from service.observe.metrics import Gauge, Metrics
+from service.observe.metrics import Metrics
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,14 +29,12 @@ class AppState:
         self._model: Predictor | None = None
         self.batcher = MicroBatcher(self.ready_model, settings.max_waiting, metrics)
         self.streams = StreamPool(Gate(settings.max_streams, "Too many tables at once.", metrics, "streams"))
-        self.batches = self._bounded_lock(settings.max_batches, "Too many batches are waiting.", "batches")
-        self.explanations = self._bounded_lock(
-            settings.max_explanations, "Too many explanations are waiting.", "explanations"
-        )
+        self.batches = BoundedLock(Gate(settings.max_batches, "Too many batches are waiting.", metrics, "batches"))
+        queue = Gate(settings.max_explanations, "Too many explanations are waiting.", metrics, "explanations")
+        self.explanations = BoundedLock(queue)
 
     @classmethod
     def of(cls, request: Request) -> "AppState":
-        """The state of the app that received this request."""
         return cast(AppState, request.app.state.heart)
 
     def serve(self, model: Predictor) -> None:
@@ -48,7 +46,6 @@ class AppState:
 
     @property
     def model(self) -> Predictor | None:
-        """The model that serves, once there is one."""
         return self._model
 
     @model.setter
@@ -66,6 +63,3 @@ class AppState:
         if model.fallback:
             self.metrics.set_fallback(True)
         return model
-
-    def _bounded_lock(self, limit: int, refusal: str, gauge: Gauge) -> BoundedLock:
-        return BoundedLock(Gate(limit, refusal, self.metrics, gauge))

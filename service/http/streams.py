@@ -17,7 +17,7 @@ from http import HTTPStatus
 
 from starlette.types import Receive
 
-from service.http.gates import Gate
+from service.http.limits import Gate
 from service.http.problems import Problem
 from service.model.registry import lower_thread_priority
 
