@@ -11,6 +11,7 @@ from patient.artefact import CARD
 from service.api.state import AppState
 from service.http.problems import Problem, as_problem, busy, documented
 from service.model.device import DeviceLost
+from service.observe.metrics import WORKERS, WORKERS_READY
 from service.records.schema import Ready, Served
 
 router = APIRouter(tags=["health and model"])
@@ -45,9 +46,10 @@ async def ready(request: Request) -> Ready:
         if model.crossover is not None:
             await run_in_threadpool(model.probe)
     except DeviceLost as error:
-        state.metrics.set_ready(False)
+        state.metrics.set_gauge("ready", 0)
         raise as_problem(error) from None
-    workers, ready_workers = state.metrics.worker_counts()
+    now = state.metrics.snapshot()
+    workers, ready_workers = int(now.total(WORKERS)), int(now.total(WORKERS_READY))
     if ready_workers < workers:
         raise busy(f"Only {ready_workers} of {workers} worker processes can score records.")
     return Ready(

@@ -59,7 +59,7 @@ class AppState:
         if model is None:
             raise busy("No model is loaded yet.")
         if model.failure:
-            self.metrics.set_ready(False)
+            self.metrics.set_gauge("ready", 0)
         if model.fallback:
-            self.metrics.set_fallback(True)
+            self.metrics.set_gauge("fallback", 1)
         return model

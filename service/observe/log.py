@@ -55,9 +55,7 @@ class Handler(logging.Handler):
         super().__init__()
         self.has_access_log = has_access_log
         self.formatter = JsonFormatter() if as_json else TextFormatter()
-        self.writer: LogWriter[AccessEntry | bytes] = LogWriter(
-            2, access_json if as_json else access_text, self._report
-        )
+        self.writer = LogWriter(2, access_json if as_json else access_text, self._report)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -45,19 +45,13 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-def access_json(entry: AccessEntry | bytes) -> bytes:
-    """Return a request's line as JSON; return other lines unchanged."""
-    if isinstance(entry, bytes):
-        return entry
+def access_json(entry: AccessEntry) -> bytes:
     at, seconds, id_, response, rows, version = entry
     head = _access_head(int(at * 1000))
     return b'%b"request_id":"%b","ms":%.3f,%b' % (head, id_, seconds * 1000, _access_tail(response, rows, version))
 
 
-def access_text(entry: AccessEntry | bytes) -> bytes:
-    """Return a request's line as text; return other lines unchanged."""
-    if isinstance(entry, bytes):
-        return entry
+def access_text(entry: AccessEntry) -> bytes:
     _, seconds, id_, (method, route, status, is_complete, bytes_in, bytes_out), rows, version = entry
     cut = "" if is_complete else ", cut off"
     scored = f", {rows} rows by version {version}" if rows is not None else ""

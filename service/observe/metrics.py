@@ -20,9 +20,8 @@ from service.observe.drift import CELLS, FEATURES, MAX_BINS, BinCounts, DriftHis
 from service.observe.shared_counters import Cells, SharedCounters
 
 Way = Literal["single", "batch"]
-Gauge = Literal["records", "batches", "explanations", "streams"]
+Gauge = Literal["records", "batches", "explanations", "streams", "ready", "fallback"]
 Outcome = Literal["loaded", "refused"]
-Kind = Literal["counter", "gauge", "histogram"]
 
 MAX_ROUTES = 48  # including the one that stands for unknown paths
 NO_ROUTE = "other"  # the route of unknown paths, and the first of all routes
@@ -47,7 +46,7 @@ class Metric:
 
     def __init__(
         self,
-        kind: Kind,
+        kind: Literal["counter", "gauge", "histogram"],
         name: str,
         help_text: str,
         labels: Mapping[str, Sequence[str]] | None = None,
@@ -134,8 +133,8 @@ _SECONDS, _SECONDS_WIDTH, _SECONDS_BUCKETS = REQUEST_SECONDS.start, REQUEST_SECO
 _RUN_ROWS = {way: RUN_ROWS.cell(way) for way in WAY["way"]}
 _LARGEST_RUN, _RUN_SUM = len(RUN_ROWS.buckets), RUN_ROWS.width - 1
 _REFUSED = {field: REFUSED.cell(field) for field in REFUSED.labels["field"]}
-_RELOADS = {outcome: RELOADS.cell(outcome) for outcome in RELOADS.labels["outcome"]}
 _GAUGES = {queue: WAITING.cell(queue) for queue in WAITING.labels["queue"]} | {"streams": STREAMS.start}
+_GAUGES |= {"ready": WORKERS_READY.start, "fallback": FALLBACK.start}
 
 
 class Metrics:
@@ -168,20 +167,13 @@ class Metrics:
 
     def record_reload(self, outcome: Outcome) -> None:
         """Count a new model version. Only the thread that loads models may call it."""
-        self._cells[_RELOADS[outcome]] += 1
+        self._cells[RELOADS.cell(outcome)] += 1
 
     def record_log_dropped(self, lines: int) -> None:
         """Count lines of the log that were dropped. Only the log writer may call it, which holds a lock."""
         self._cells[LOG_DROPPED.start] += lines
 
-    def set_ready(self, is_ready: bool) -> None:
-        self._cells[WORKERS_READY.start] = is_ready
-
-    def set_fallback(self, is_fallback: bool) -> None:
-        self._cells[FALLBACK.start] = is_fallback
-
     def set_gauge(self, name: Gauge, number: int) -> None:
-        """Set the number of requests in a queue, or of tables that are being scored."""
         self._cells[_GAUGES[name]] = number
 
     def record_response(self, route: int, status: int, seconds: float) -> None:
@@ -202,7 +194,7 @@ class Metrics:
         self.flush()
         self._model, self.drift = model, DriftHistogram(model.metadata) if model else None
         if model and self.drift:
-            self.set_fallback(model.fallback is not None)
+            self.set_gauge("fallback", model.fallback is not None)
             if self._cells[_DRIFT] != self.drift.identity:
                 self._cells[_DRIFT] = 0  # no model's, while the bins are being cleared
                 self._counters.array[_DRIFT + 1 : _DRIFT_END] = 0
@@ -241,13 +233,7 @@ class Metrics:
             array[_DRIFT + 1 : _DRIFT_END] += counts
             array[MISSING.start : MISSING.end] += counts[MAX_BINS::CELLS][: len(FIELDS)]
 
-    def worker_counts(self) -> tuple[int, int]:
-        """Return the number of living processes, and of those that can serve requests."""
-        now = self.snapshot()
-        return int(now.total(WORKERS)), int(now.total(WORKERS_READY))
-
     def snapshot(self) -> "Snapshot":
-        """Read the metrics of all processes."""
         self.flush()
         return Snapshot(self._counters, self.drift.identity if self.drift else 0)
 
