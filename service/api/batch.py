@@ -9,15 +9,20 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from patient.record import EXAMPLE
-from service.api.predict import FAILURES, RECORD
+from service.api.predict import FAILURES as PREDICT_FAILURES
+from service.api.predict import RECORD
 from service.http.problems import documented
 from service.records.schema import TablePrediction
 
 router = APIRouter(tags=["prediction"])
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
-TABLES = dict.fromkeys(("application/x-ndjson", "text/csv", ARROW, PARQUET), BINARY)
+TABLES = {
+    "application/x-ndjson": BINARY,
+    "text/csv": BINARY,
+    "application/vnd.apache.arrow.stream": BINARY,
+    "application/vnd.apache.parquet": BINARY,
+}
 RECORDS = {"type": "array", "items": RECORD, "minItems": 1}
 FILE = {"schema": {"type": "object", "properties": {"file": BINARY["schema"]}, "required": ["file"]}}
 OPENAPI: dict[str, Any] = {
@@ -47,13 +52,13 @@ OPENAPI: dict[str, Any] = {
         },
     },
 }
-TABLE_FAILURES = documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.INSUFFICIENT_STORAGE)
+FAILURES = PREDICT_FAILURES | documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.INSUFFICIENT_STORAGE)
 
 
 @router.post(
     "/predict/batch",
     response_model=TablePrediction,
-    responses={**FAILURES, **TABLE_FAILURES, 200: {"content": TABLES}},
+    responses=FAILURES | {200: {"content": TABLES}},
     openapi_extra=OPENAPI,
 )
 async def batch(request: Request) -> Response:

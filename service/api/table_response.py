@@ -23,7 +23,7 @@ from service.http.body import read_json
 from service.http.connection import SLOW_CLIENT_EXEMPT
 from service.http.multipart import FormFile
 from service.http.problems import Problem, ProblemResponse, as_problem
-from service.http.streams import ClientDisconnected, RequestStream, discard_body
+from service.http.streams import ClientDisconnected, RequestStream, StreamPool, discard_body
 from service.model.device import DeviceLost
 from service.observe.drift import DriftHistogram
 from service.observe.request_context import record_scored
@@ -44,7 +44,7 @@ async def table_response(request: Request) -> Response:
     is_plain = not wanted.keep and not wanted.reports_errors(JSON) and wanted.response_format(JSON) is JSON
     if wanted.format is JSON and is_plain:
         return await _json_array_response(request, state, wanted.encoding)
-    return TableResponse(TableScoring(wanted, state), state)
+    return TableResponse(TableScoring(wanted, state), state.streams)
 
 
 async def _json_array_response(request: Request, state: AppState, encoding: str | None) -> Response:
@@ -157,16 +157,16 @@ class TableScoring:
 class TableResponse(Response):
     """The response to a table. It reads the body itself, because it may begin before the body has ended."""
 
-    def __init__(self, scoring: TableScoring, state: AppState) -> None:
-        self.scoring, self.state = scoring, state
+    def __init__(self, scoring: TableScoring, streams: StreamPool) -> None:
+        self.scoring, self.streams = scoring, streams
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response or a problem. A failure after the response has begun cuts it off, without HTTP's end."""
         scope[SLOW_CLIENT_EXEMPT] = True
-        settings, response, has_begun = self.state.settings, None, False
+        settings, response, has_begun = self.scoring.settings, None, False
         try:
-            work = self.state.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds)
+            work = self.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds)
             async with work as response:
                 async for piece in response:
                     if not has_begun:
@@ -187,7 +187,7 @@ class TableResponse(Response):
             elif isinstance(error, DeviceLost):
                 raise  # the app's exception handler responds
             else:
-                problem = ProblemResponse(table_problem(error, self.scoring.request))
+                problem = ProblemResponse(_problem(error, self.scoring.request))
                 head = {"status": problem.status_code, "headers": problem.raw_headers}
                 await send({"type": "http.response.start", **head})
                 await send(_part(bytes(problem.body)))
@@ -213,7 +213,7 @@ def _part(content: bytes, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": content, "more_body": more}
 
 
-def table_problem(error: Exception, request: TableRequest) -> Problem:
+def _problem(error: Exception, request: TableRequest) -> Problem:
     """A table's failure as a problem, with a hint where a different request would succeed."""
     if isinstance(error, Problem):
         return error

@@ -7,7 +7,6 @@ MAX_BUFFERED_BYTES lie between it and the slower one, so memory does not grow wi
 import asyncio
 import contextlib
 import ctypes
-import sys
 import threading
 import time
 from collections import deque
@@ -24,6 +23,7 @@ from service.model.registry import lower_thread_priority
 MAX_BUFFERED_BYTES = 2**21  # in each direction
 MAX_DISCARDED_BYTES = 2**26
 DISCARD_SECONDS = 5
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 Buffer = bytes | memoryview
 Work = Callable[["RequestStream"], Iterable[Buffer]]
@@ -129,7 +129,8 @@ class ResponseStream:
         """In the thread: do all of the work."""
         try:
             for piece in work(self.request):
-                self._put(piece)
+                if len(piece):
+                    self._put(piece)
         except BaseException as error:  # raised again in the event loop
             self.failure = error
         with self.changed:
@@ -137,8 +138,6 @@ class ResponseStream:
         self._notify()
 
     def _put(self, piece: Buffer) -> None:
-        if not len(piece):
-            return
         with self.changed:
             self.request.wait_for(
                 lambda: self.buffered_bytes <= MAX_BUFFERED_BYTES, "The client does not read the response."
@@ -156,8 +155,7 @@ class ResponseStream:
             await self.has_news.wait()
             self.has_news.clear()
             while self.pieces:
-                with self.changed:
-                    piece = self.pieces.popleft()
+                piece = self.pieces.popleft()
                 yield piece
                 with self.changed:  # after the yield: a piece that is being sent takes memory as well
                     self.buffered_bytes -= len(piece)
@@ -174,7 +172,11 @@ class StreamPool:
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self.threads = ThreadPoolExecutor(gate.limit, "stream", lower_thread_priority)
-        _keep_freed_memory()
+        # glibc keeps up to 64 MiB of freed memory: to return each piece of a body to the kernel and get it back costs
+        # more than the rest of HTTP's work on it.
+        if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+            mallopt(M_MMAP_THRESHOLD, 2**25)  # the highest value it accepts
+            mallopt(M_TRIM_THRESHOLD, 2**26)
 
     @contextlib.asynccontextmanager
     async def run(
@@ -212,15 +214,3 @@ async def discard_body(receive: Receive) -> None:
                 left -= len(message.get("body", b""))
                 if not message.get("more_body", False):
                     break
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep up to 64 MiB of freed memory.
-
-    To return each piece of a body to the kernel and get it back costs more than the rest of HTTP's work on it.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(mmap_threshold, 2**25)  # the highest value it accepts
-        mallopt(trim_threshold, 2**26)
