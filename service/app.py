@@ -15,9 +15,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from patient.record import EXAMPLE, PatientRecord
-from service.api import batch, explain, health, metrics, predict, v2, web
+from service.api import batch, explain, health, metrics, predict, web
 from service.api.fast_path import FastPathMiddleware
 from service.api.state import AppState
+from service.api.v2 import routes as v2
 from service.http import problems
 from service.http.authentication import AuthenticationMiddleware, describe_authentication
 from service.http.graceful_shutdown import CloseConnectionsMiddleware

@@ -42,18 +42,12 @@ async def table_response(request: Request) -> Response:
     state = AppState.of(request)
     wanted = parse_table_request(request)
     is_plain = not wanted.keep and not wanted.reports_errors(JSON) and wanted.response_format(JSON) is JSON
-    if wanted.format is JSON and is_plain:
-        return await _json_array_response(request, state, wanted.encoding)
-    return TableResponse(TableScoring(wanted, state), state.streams)
-
-
-async def _json_array_response(request: Request, state: AppState, encoding: str | None) -> Response:
-    """Respond to a JSON array, which is small, from the event loop."""
-    limit = state.settings.max_body
+    if wanted.format is not JSON or not is_plain:
+        return TableResponse(TableScoring(wanted, state), state.streams)
+    limit = state.settings.max_body  # a JSON array is small: it is scored in the event loop
     content = await read_json(request.scope, request.receive, limit)
-    if encoding:
-        limits = Limits(limit, limit, ratio=state.settings.max_ratio)
-        source = open_source(io.BytesIO(content), encoding, limits)
+    if wanted.encoding:
+        source = open_source(io.BytesIO(content), wanted.encoding, Limits(limit, limit, ratio=state.settings.max_ratio))
         content = await asyncio.to_thread(b"".join, iter_pieces(source))
     return Response(await predict_array(state, content), media_type="application/json")
 

@@ -115,6 +115,9 @@ class Problem(Exception):
         self.fields = fields or {}
 
 
+INTERNAL_ERROR = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; it has been logged.")
+
+
 class ProblemResponse(Response):
     """A problem as a response, in the error shape that belongs to its path."""
 
@@ -143,11 +146,6 @@ class ProblemResponse(Response):
 def busy(detail: str) -> Problem:
     """503 with Retry-After: the service cannot take this request now, but probably in a second."""
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
-
-
-def internal_error() -> Problem:
-    """500 for a bug. The log has the traceback; the client learns nothing of it."""
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; it has been logged.")
 
 
 def as_problem(error: RecordError | DeviceLost) -> Problem:
@@ -191,7 +189,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
             case ClientDisconnect():  # no client is left to read it, but it must not be logged as a bug
                 detail = "The connection closed before the body was complete."
                 return ProblemResponse(Problem(HTTPStatus.BAD_REQUEST, detail))
-        return ProblemResponse(internal_error())
+        return ProblemResponse(INTERNAL_ERROR)
 
     for kind in (Problem, RecordError, DeviceLost, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, handle)

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from service.http.problems import ProblemResponse, internal_error
+from service.http.problems import INTERNAL_ERROR, ProblemResponse
 from service.http.security_headers import DATA_HEADERS, Headers
 from service.observe.log import AccessLog
 from service.observe.metrics import CUT, MAX_ROUTES, NO_ROUTE, OTHER, STATUS, Metrics
@@ -121,32 +121,28 @@ class RequestLogMiddleware:
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except Exception:
-            log.exception("unhandled exception in %s %s", scope["method"], self._route(scope)[1])
+            log.exception("unhandled exception in %s %s", scope["method"], self._route(scope))
             if not exchange.status:
-                await ProblemResponse(internal_error())(scope, exchange.receive, exchange.send)
+                await ProblemResponse(INTERNAL_ERROR)(scope, exchange.receive, exchange.send)
         finally:
             self._record(scope, exchange)
 
     def _record(self, scope: Scope, exchange: Exchange) -> None:
         seconds = perf_counter() - exchange.began
         route = scope["path"]
-        place = self.places.get(route)
-        if place is None:
-            place, route = self._route(scope)
+        if route not in self.places:
+            route = self._route(scope)
         status = exchange.status or CLIENT_CLOSED
         complete = exchange.ended or status == CLIENT_CLOSED
-        self.metrics.record_response(place, STATUS.get(status, OTHER) if complete else CUT, seconds)
+        self.metrics.record_response(self.places[route], STATUS.get(status, OTHER) if complete else CUT, seconds)
         if self.access_log:
             response = (scope["method"], route, status, complete, exchange.bytes_in, exchange.bytes_out)
             self.access_log((time(), seconds, exchange.id, response, exchange.rows, exchange.version))
 
-    def _route(self, scope: Scope) -> tuple[int, str]:
-        """Return the place and the template of a request's route."""
-        path: str = scope["path"]
-        if path in self.places:
-            return self.places[path], path
-        path = getattr(scope.get("route"), "path", NO_ROUTE)
-        return (self.places[path], path) if path in self.places else (0, NO_ROUTE)
+    def _route(self, scope: Scope) -> str:
+        """Return the template of a request's route."""
+        templates = scope["path"], getattr(scope.get("route"), "path", NO_ROUTE)
+        return next((template for template in templates if template in self.places), NO_ROUTE)
 
 
 def route_templates(app: FastAPI) -> list[str]:

@@ -6,6 +6,7 @@ A counter or histogram sums over all processes, including those that have ended;
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -35,6 +36,7 @@ BIN_SECONDS = 0.1  # how long they wait at most, and so what a kill can lose of 
 METRICS: list["Metric"] = []
 
 
+@dataclass(eq=False)
 class Metric:
     """The declaration of a metric. Its cells in shared memory follow those of the metric declared before it.
 
@@ -44,23 +46,19 @@ class Metric:
     derived: `(source, function)` for a metric that is computed from another's cells and has none of its own
     """
 
-    def __init__(
-        self,
-        kind: Literal["counter", "gauge", "histogram"],
-        name: str,
-        help_text: str,
-        labels: Mapping[str, Sequence[str]] | None = None,
-        *,
-        buckets: Sequence[float] = (),
-        is_sparse: bool = False,
-        always: str = "",
-        derived: tuple["Metric", Callable[[Cells], Cells]] | None = None,
-    ) -> None:
-        self.kind, self.name, self.help_text, self.labels = kind, name, help_text, labels or {}
-        self.buckets, self.is_sparse, self.always, self.derived = buckets, is_sparse, always, derived
-        self.width = len(buckets) + 2 if buckets else 1  # cells per series
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help_text: str
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    buckets: Sequence[float] = ()
+    is_sparse: bool = False
+    always: str = ""
+    derived: tuple["Metric", Callable[[Cells], Cells]] | None = None
+
+    def __post_init__(self) -> None:
+        self.width = len(self.buckets) + 2 if self.buckets else 1  # cells per series
         self.start: int = METRICS[-1].end if METRICS else 0
-        self.end: int = self.start + (0 if derived else prod(map(len, self.labels.values())) * self.width)
+        self.end: int = self.start + (0 if self.derived else prod(map(len, self.labels.values())) * self.width)
         METRICS.append(self)
 
     def cell(self, *values: str) -> int:
@@ -132,7 +130,6 @@ _REQUESTS, _STATUSES = REQUESTS.start, len(REQUESTS.labels["status"])
 _SECONDS, _SECONDS_WIDTH, _SECONDS_BUCKETS = REQUEST_SECONDS.start, REQUEST_SECONDS.width, REQUEST_SECONDS.buckets
 _RUN_ROWS = {way: RUN_ROWS.cell(way) for way in WAY["way"]}
 _LARGEST_RUN, _RUN_SUM = len(RUN_ROWS.buckets), RUN_ROWS.width - 1
-_REFUSED = {field: REFUSED.cell(field) for field in REFUSED.labels["field"]}
 _GAUGES = {queue: WAITING.cell(queue) for queue in WAITING.labels["queue"]} | {"streams": STREAMS.start}
 _GAUGES |= {"ready": WORKERS_READY.start, "fallback": FALLBACK.start}
 
@@ -157,7 +154,6 @@ class Metrics:
         self._cells[WORKERS_READY.start] = self._cells[WORKERS.start] = 1
 
     def record_run(self, way: Way, rows: int) -> None:
-        """Count one run of the model over so many rows."""
         start, cells = _RUN_ROWS[way], self._cells
         cells[start + min((rows - 1).bit_length(), _LARGEST_RUN)] += 1
         cells[start + _RUN_SUM] += rows
@@ -187,7 +183,7 @@ class Metrics:
     def record_invalid_fields(self, fields: Mapping[str, int]) -> None:
         """Count invalid records by field; unknown fields count as `other`."""
         for name, number in fields.items():
-            self._cells[_REFUSED.get(name, _REFUSED["other"])] += number
+            self._cells[REFUSED.cell(name if name in FIELDS else "other")] += number
 
     def set_model(self, model: Predictor | None) -> None:
         """Set the model that serves. Reset the drift histograms when the model's bins change."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,9 +69,7 @@ class Inference:
 
     async def run_in_loop(self, content: bytes) -> Response:
         """Return the response to a body. Raises Problem and NoProbability."""
-        if len(content) <= SMALL_BYTES:
-            return await self._run_in_parts(content)
-        async with self.state.batches:
+        async with nullcontext() if len(content) <= SMALL_BYTES else self.state.batches:
             return await self._run_in_parts(content)
 
     async def _run_in_parts(self, content: bytes) -> Response:
