@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from patient.record import EXAMPLE, PatientRecord
-from service.api import batch, explain, health, metrics, predict, web
+from service.api import batch, explain, health, predict, web
 from service.api.fast_path import FastPathMiddleware
 from service.api.state import AppState
 from service.api.v2 import routes as v2
@@ -63,12 +63,13 @@ def create_app(
         if keys:
             keys.cancel()
         state.model = None
+        state.metrics.set_model(None)
         log.flush()
 
     app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.state.heart = state
-    for module in (predict, batch, explain, v2, health, metrics, web):
+    for module in (predict, batch, explain, v2, health, web):
         app.include_router(module.router)
     problems.install(app, state.metrics)
     state.routes = route_templates(app)

@@ -1,7 +1,6 @@
 """POST /predict/batch: a table of patient records in, their results out, in JSON, NDJSON, CSV, Arrow or Parquet."""
 
 import sys
-from http import HTTPStatus
 from importlib import import_module
 from typing import Any
 
@@ -52,7 +51,7 @@ OPENAPI: dict[str, Any] = {
         },
     },
 }
-FAILURES = PREDICT_FAILURES | documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.INSUFFICIENT_STORAGE)
+FAILURES = PREDICT_FAILURES | documented(406, 507)
 
 
 @router.post(

@@ -29,10 +29,7 @@ ENCODE = TypeAdapter[Result](Result).dump_json
 
 
 @router.post(
-    "/explain",
-    response_model=Result,
-    responses={**FAILURES, **documented(HTTPStatus.CONFLICT)},
-    openapi_extra=json_body(BODY, EXAMPLE),
+    "/explain", response_model=Result, responses=FAILURES | documented(409), openapi_extra=json_body(BODY, EXAMPLE)
 )
 async def explain_records(request: Request) -> Response:
     """How much each measurement contributes to a patient's result, and which other values would change it.

@@ -34,7 +34,6 @@ OVERLOADED: tuple[Message, ...] = (
 
 
 def _handler(scope: Scope) -> Handler | None:
-    """Return the fast-path handler for this request, or None."""
     if scope["type"] == "http" and scope["method"] == "POST":
         if scope["path"] == SINGLE:
             return predict_record
@@ -45,8 +44,6 @@ def _handler(scope: Scope) -> Handler | None:
 
 
 class FastPathMiddleware:
-    """Serve `app`, with a fast path for two routes."""
-
     def __init__(self, app: ASGIApp, state: AppState) -> None:
         self.app, self.state = app, state
 

@@ -1,5 +1,6 @@
-"""Liveness and readiness probes; GET /model and /model/card: the model that serves."""
+"""What operators ask: the probes, GET /metrics, and GET /model and /model/card for the model that serves."""
 
+import asyncio
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
@@ -16,12 +17,10 @@ from service.records.schema import Ready, Served
 
 router = APIRouter(tags=["health and model"])
 PROBES = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
-NOT_READY = documented(HTTPStatus.SERVICE_UNAVAILABLE)
+NOT_READY = documented(503)
 
 
 class Live(BaseModel):
-    """The process runs."""
-
     status: str = Field("live", examples=["live"])
 
 
@@ -61,6 +60,19 @@ async def ready(request: Request) -> Ready:
     )
 
 
+@router.get("/metrics", response_class=PlainTextResponse, responses=NOT_READY)
+async def metrics(request: Request) -> Response:
+    """The metrics of all worker processes, whichever of them receives the request, in Prometheus's text format."""
+    from service.observe.prometheus import MEDIA_TYPE, exposition  # imports prometheus-client, which start-up skips
+
+    state = AppState.of(request)
+    parts = []
+    for part in exposition(state.metrics, state.routes, state.model):
+        parts.append(part)
+        await asyncio.sleep(0)  # other requests run between two metrics: docs/adr/0013
+    return Response(b"".join(parts), media_type=MEDIA_TYPE)
+
+
 @router.get("/model", responses=NOT_READY)
 async def model(request: Request) -> Served:
     """The model file's metadata (fields, training data, flags, scores, libraries) and its digest."""
@@ -72,11 +84,7 @@ class Markdown(PlainTextResponse):
     media_type = "text/markdown"
 
 
-@router.get(
-    "/model/card",
-    response_class=Markdown,
-    responses={**NOT_READY, **documented(HTTPStatus.NOT_FOUND)},
-)
+@router.get("/model/card", response_class=Markdown, responses=documented(404, 503))
 async def card(request: Request) -> Response:
     """The model card as Markdown: what the model is for, how good it is, and its limits."""
     file = AppState.of(request).ready_model().file.with_name(CARD)

@@ -26,7 +26,7 @@ class AppState:
         self.keys = ApiKeys(settings.keys) if settings.keys else None
         self.routes: list[str] = []  # templates
         self.shutdown = GracefulShutdown(settings.drain)
-        self._model: Predictor | None = None
+        self.model: Predictor | None = None  # that serves, once there is one
         self.batcher = MicroBatcher(self.ready_model, settings.max_waiting, metrics)
         self.streams = StreamPool(Gate(settings.max_streams, "Too many tables at once.", metrics, "streams"))
         self.batches = BoundedLock(Gate(settings.max_batches, "Too many batches are waiting.", metrics, "batches"))
@@ -40,22 +40,14 @@ class AppState:
     def serve(self, model: Predictor) -> None:
         """Answer with this model from now on; requests that began with another finish with that."""
         self.model = model
+        self.metrics.set_model(model)
         log.info("serving model version %s on %s, sha256 %s", model.version, model.provider, model.digest)
         if model.fallback:
             log.warning("provider=auto fell back to the CPU: %s", model.fallback)
 
-    @property
-    def model(self) -> Predictor | None:
-        return self._model
-
-    @model.setter
-    def model(self, model: Predictor | None) -> None:
-        self._model = model
-        self.metrics.set_model(model)
-
     def ready_model(self) -> Predictor:
         """The model that serves. Raises Problem 503 while there is none."""
-        model = self._model
+        model = self.model
         if model is None:
             raise busy("No model is loaded yet.")
         if model.failure:

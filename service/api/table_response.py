@@ -23,7 +23,7 @@ from service.http.body import read_json
 from service.http.connection import SLOW_CLIENT_EXEMPT
 from service.http.multipart import FormFile
 from service.http.problems import Problem, ProblemResponse, as_problem
-from service.http.streams import ClientDisconnected, RequestStream, StreamPool, discard_body
+from service.http.streams import ClientDisconnected, Stream, StreamPool, discard_body
 from service.model.device import DeviceLost
 from service.observe.drift import DriftHistogram
 from service.observe.request_context import record_scored
@@ -65,7 +65,7 @@ class TableScoring:
         self.response_format = NDJSON
         self.tally = Tally()
 
-    def work(self, body: RequestStream) -> Iterator[bytes | memoryview]:
+    def work(self, body: Stream) -> Iterator[bytes | memoryview]:
         """Yield the pieces of the response. Raises RecordError, Problem and ClientDisconnected."""
         format_, source, encoding = self._table_in(body)
         self.response_format, report = self.request.response_format(format_), self.request.reports_errors(format_)
@@ -80,7 +80,7 @@ class TableScoring:
             return self._with_summary(pieces) if self.response_format is NDJSON else pieces
         return buffer_until_complete(pieces, limits.spool)
 
-    def _table_in(self, body: RequestStream) -> tuple[Format, Source, str | None]:
+    def _table_in(self, body: Stream) -> tuple[Format, Source, str | None]:
         """The table's format, its bytes, and how they are compressed."""
         if self.request.format:
             return self.request.format, body, self.request.encoding
@@ -158,11 +158,11 @@ class TableResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response or a problem. A failure after the response has begun cuts it off, without HTTP's end."""
         scope[SLOW_CLIENT_EXEMPT] = True
-        settings, response, has_begun = self.scoring.settings, None, False
+        settings, stream, has_begun = self.scoring.settings, None, False
         try:
             work = self.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds)
-            async with work as response:
-                async for piece in response:
+            async with work as stream:
+                async for piece in stream:
                     if not has_begun:
                         await send(self._start())
                         has_begun = True
@@ -173,7 +173,7 @@ class TableResponse(Response):
         except ClientDisconnected:
             self._record_scored()
         except (RecordError, Problem, DeviceLost, TimeoutError) as error:
-            is_body_read = response is not None and response.request.is_complete
+            is_body_read = stream is not None and stream.is_body_complete
             if has_begun:
                 self._record_scored()
                 reason = str(error) or "the client does not read"

@@ -26,8 +26,6 @@ TRAILERS = deque[tuple[bytes, bytes]](maxlen=0)  # keeps none: as headers they w
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection, with the limits of the settings."""
-
     def __init__(self, settings: Settings, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
         self.max_connections, self.max_head_bytes = settings.max_connections, settings.max_head

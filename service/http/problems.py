@@ -61,7 +61,6 @@ from service.records.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 OPEN_INFERENCE = "/v2"  # paths of the Open Inference Protocol
-SCHEMA = "#/components/schemas/ProblemDetails"
 
 STATUSES = {
     MalformedJson: HTTPStatus.BAD_REQUEST,
@@ -178,8 +177,6 @@ def error_response(error: Problem | RecordError | DeviceLost, metrics: Metrics) 
 
 
 def install(app: FastAPI, metrics: Metrics) -> None:
-    """Turn every failure of the app into a problem response."""
-
     async def handle(request: Request, error: Exception) -> Response:
         match error:
             case Problem() | RecordError() | DeviceLost():
@@ -195,12 +192,10 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         app.add_exception_handler(kind, handle)
 
 
-def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, object]]:
+def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
     """OpenAPI `responses` for a route that can fail with these statuses."""
-    return {
-        int(status): {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": {"$ref": SCHEMA}}}}
-        for status in statuses
-    }
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def _listed(faults: Sequence[FieldFault]) -> list[FieldError]:

@@ -140,7 +140,6 @@ class RequestLogMiddleware:
             self.access_log((time(), seconds, exchange.id, response, exchange.rows, exchange.version))
 
     def _route(self, scope: Scope) -> str:
-        """Return the template of a request's route."""
         templates = scope["path"], getattr(scope.get("route"), "path", NO_ROUTE)
         return next((template for template in templates if template in self.places), NO_ROUTE)
 

@@ -82,7 +82,6 @@ def _time(at: float) -> str:
 
 
 def _types(error: BaseException) -> str:
-    """The type of an exception, and of those that caused it."""
     types = []
     while error:
         types.append(type(error).__qualname__)

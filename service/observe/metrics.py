@@ -212,7 +212,6 @@ class Metrics:
             self._timer = asyncio.get_running_loop().call_later(BIN_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Count the scored records that still wait to be binned."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -259,7 +258,6 @@ class Snapshot:
         return sums[metric.start : metric.end].reshape(-1, metric.width)
 
     def total(self, metric: Metric, *values: str) -> float:
-        """Return the value of a counter or gauge with these label values."""
         return float(self.cells(metric)[[*product(*metric.labels.values())].index(values), 0])
 
     def series(self, metric: Metric, routes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], list[float]]]:

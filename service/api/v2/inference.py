@@ -24,7 +24,7 @@ from service.api.v2.messages import (
 )
 from service.api.v2.tensors import Rows, rows_of
 from service.http.body import body_too_large, content_encoding
-from service.http.streams import RequestStream
+from service.http.streams import Stream
 from service.model.execution import CHUNK_ROWS
 from service.observe.drift import DriftHistogram
 
@@ -90,7 +90,7 @@ class Inference:
             scored.append(probabilities)
         return self._respond(request, np.concatenate(scored))
 
-    def run_in_thread(self, body: RequestStream) -> Iterator[bytes]:
+    def run_in_thread(self, body: Stream) -> Iterator[bytes]:
         """Set `response`; yields nothing. Raises RecordError, Problem and ClientDisconnected."""
         request, rows = self._decode(self._read(body))
         for _ in check_rows(rows):
@@ -104,7 +104,7 @@ class Inference:
         self.response = self._respond(request, np.concatenate(scored))
         yield from ()
 
-    def _read(self, body: RequestStream) -> bytearray:
+    def _read(self, body: Stream) -> bytearray:
         """The whole body, decompressed. Raises RecordError and Problem 413."""
         limit, read = self.max_bytes, body.read
         if self.encoding:

@@ -3,9 +3,8 @@
 Errors repeat nothing that was sent, not even names of tensors.
 """
 
-import gzip
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -23,16 +22,18 @@ DATATYPE = "FP32"
 FP32 = np.dtype("<f4")  # little-endian, as binary tensors are sent
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"  # bytes of JSON in front of binary tensors
 OTHER_COMMAS = 4096  # in a request's JSON, other than between its values
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": lambda content: gzip.compress(content, 1),
-    "deflate": lambda content: zlib.compress(content, 1),
-}
+ZLIB_FORMATS = {"gzip": 31, "deflate": zlib.MAX_WBITS}  # zlib's `wbits`
 
 Data = list[float | list[float | None] | None]  # flat or nested, row-major; null = missing
 
 
-class TensorParameters(msgspec.Struct):
-    binary_data_size: int | None = None
+class Parameters(msgspec.Struct):
+    """The parameters of a request, an input or an output that are supported, or refused."""
+
+    binary_data_size: int | None = None  # of an input
+    binary_data: bool | None = None  # of an output
+    binary_data_output: bool | None = None  # of a request
+    classification: Any = None
     shared_memory_region: Any = None
 
 
@@ -42,7 +43,7 @@ class Tensor(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    parameters: TensorParameters | None = None
+    parameters: Parameters | None = None
     data: Data | None = None
 
     @property
@@ -50,19 +51,9 @@ class Tensor(msgspec.Struct):
         return self.parameters.binary_data_size if self.parameters else None
 
 
-class OutputParameters(msgspec.Struct):
-    binary_data: bool | None = None
-    classification: Any = None
-    shared_memory_region: Any = None
-
-
 class Output(msgspec.Struct):
     name: str
-    parameters: OutputParameters | None = None
-
-
-class RequestParameters(msgspec.Struct):
-    binary_data_output: bool | None = None
+    parameters: Parameters | None = None
 
 
 class InferenceRequest(msgspec.Struct):
@@ -70,7 +61,7 @@ class InferenceRequest(msgspec.Struct):
 
     inputs: list[Tensor]
     id: str | None = None
-    parameters: RequestParameters | None = None
+    parameters: Parameters | None = None
     outputs: list[Output] | None = None
 
     @property
@@ -142,6 +133,6 @@ def encode_response(
     head = msgspec.json.encode(message)
     headers = {JSON_LENGTH_HEADER: str(len(head))} if binary else {}
     content, encoding = head + binary, accept_encoding.strip().lower()
-    if compress := COMPRESS.get(encoding):
-        content, headers["Content-Encoding"] = compress(content), encoding
+    if encoding in ZLIB_FORMATS:
+        content, headers["Content-Encoding"] = zlib.compress(content, 1, ZLIB_FORMATS[encoding]), encoding
     return Response(content, headers=headers, media_type="application/octet-stream" if binary else "application/json")

@@ -87,19 +87,13 @@ class InferenceResponse(BaseModel):
     outputs: list[ResponseOutput]
 
 
-def error_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    return {int(status): {"description": status.phrase, "model": OpenInferenceError} for status in statuses}
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": HTTPStatus(status).phrase, "model": OpenInferenceError} for status in statuses}
 
 
-NOT_READY = error_responses(HTTPStatus.SERVICE_UNAVAILABLE)
-NOT_FOUND = error_responses(HTTPStatus.NOT_FOUND) | NOT_READY
-FAILURES = NOT_FOUND | error_responses(
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-)
+NOT_READY = error_responses(503)
+NOT_FOUND = error_responses(404, 503)
+FAILURES = error_responses(400, 404, 408, 413, 415, 500, 503)
 EXAMPLE_REQUEST = {
     "inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [1, len(FIELDS)], "data": [[*EXAMPLE.values()]]}],
 }
@@ -204,7 +198,7 @@ async def _infer_in_thread(request: Request, inference: Inference, state: AppSta
     except ClientDisconnected:
         raise ClientDisconnect from None
     except (Problem, RecordError):
-        if not (stream and stream.request.is_complete):
+        if not (stream and stream.is_body_complete):
             await discard_body(request.receive)
         raise
     assert inference.response
