@@ -1,4 +1,4 @@
-"""create_app(settings): wiring and lifespan, and nothing else."""
+"""Create the ASGI app: routes, lifespan and middleware."""
 
 import asyncio
 import gc
@@ -101,12 +101,12 @@ def with_middleware(app: FastAPI) -> ASGIApp:
 
 
 def is_open(path: str) -> bool:
-    """Whether a path needs no API key: probes, documentation, and the page, which say what anybody may know."""
+    """Whether a path needs no API key: probes, documentation and the web page."""
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's schema, the two models that no route's signature mentions, and the keys if they are required."""
+    """Return FastAPI's OpenAPI schema, with models that no signature mentions, and authentication if it is required."""
     state: AppState = app.state.heart
     if not app.openapi_schema:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)

@@ -16,12 +16,8 @@ from service.records.schema import TablePrediction
 router = APIRouter(tags=["prediction"])
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-TABLES = {
-    "application/x-ndjson": BINARY,
-    "text/csv": BINARY,
-    "application/vnd.apache.arrow.stream": BINARY,
-    "application/vnd.apache.parquet": BINARY,
-}
+ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
+TABLES = dict.fromkeys(("application/x-ndjson", "text/csv", ARROW, PARQUET), BINARY)
 RECORDS = {"type": "array", "items": RECORD, "minItems": 1}
 FILE = {"schema": {"type": "object", "properties": {"file": BINARY["schema"]}, "required": ["file"]}}
 OPENAPI: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What operators ask: the probes, GET /metrics, and GET /model and /model/card for the model that serves."""
+"""Endpoints for operators: probes, GET /metrics, and GET /model and /model/card, which describe the serving model."""
 
 import asyncio
 from http import HTTPStatus

@@ -20,25 +20,17 @@ PARAMETERS = ("on_error", "keep")
 
 @dataclass(frozen=True, slots=True)
 class TableRequest:
-    """What a request asks for.
+    """What a request asks for."""
 
-    format: of the body; None for a form, whose file has the format
-    boundary: of the form's parts
-    encoding: how the body is compressed
-    accept: the weights of the media ranges that the client accepts
-    on_error: what to do with invalid rows; None for the format's default
-    keep: the columns to pass through
-    """
-
-    format: Format | None
-    boundary: bytes
-    encoding: str | None
-    accept: Mapping[str, float]
-    on_error: str | None
-    keep: columns.Keep
+    format: Format | None  # of the body; None for a form, whose file has the format
+    boundary: bytes  # of the form's parts
+    encoding: str | None  # how the body is compressed
+    accept: Mapping[str, float]  # the weights of the media ranges that the client accepts
+    on_error: str | None  # what to do with invalid rows; None for the format's default
+    keep: columns.Keep  # the columns to pass through
 
     def response_format(self, body_format: Format) -> Format:
-        """The format that the client prefers, or `body_format` if it likes no other better. Raises Problem 406."""
+        """The format that the client prefers, or `body_format` if it prefers no other. Raises Problem 406."""
         best = max((body_format, *FORMATS), key=self._weight)  # the first of equals
         if not self._weight(best):
             raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"Accept one of {', '.join(FORMAT_BY_TYPE)}.")

@@ -10,9 +10,9 @@ from service.observe.metrics import Gauge, Metrics
 
 
 class Gate:
-    """Admits up to `limit` at once; beyond that raises Problem 503, counted as an overload.
+    """Admits up to `limit` tasks at once; beyond that raises Problem 503, counted as an overload.
 
-    refusal: the error's words; gauge: shows how many are in
+    refusal: the error's detail; gauge: shows how many are inside
     """
 
     def __init__(self, limit: int, refusal: str, metrics: Metrics, gauge: Gauge | None = None) -> None:

@@ -13,7 +13,7 @@ from service.tables.source import READ_BYTES, Source
 class FormFile:
     """The only file of a form, as a source of bytes. Raises TableError.
 
-    The constructor reads no further than the file's headers.
+    The constructor reads no further than the file's headers. A name or type that the client did not send is empty.
     """
 
     def __init__(self, source: Source, boundary: bytes) -> None:
@@ -26,13 +26,11 @@ class FormFile:
 
     @property
     def file_name(self) -> str:
-        """As the client sent it; empty if it sent none."""
         _, options = parse_options_header(self.part.headers.get(b"content-disposition", b""))
         return options.get(b"filename", b"").decode(errors="replace")
 
     @property
     def media_type(self) -> str:
-        """As the client sent it; empty if it sent none."""
         return self.part.headers.get(b"content-type", b"").decode("latin-1")
 
     def read(self, size: int, /) -> bytes:

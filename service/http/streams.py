@@ -176,7 +176,7 @@ class StreamPool:
     async def run(
         self, work: Work, receive: Receive, stall_seconds: float, max_seconds: float
     ) -> AsyncIterator[Stream]:
-        """Yield the response that `work` makes of a request's body. Raises Problem 503 when all threads are busy.
+        """Yield the stream whose response `work` makes of a body. Raises Problem 503 when all threads are busy.
 
         The work has ended when the context ends, whether or not all of the response was read.
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 Entry = TypeVar("Entry")
 
 MAX_ENTRIES = 10_000  # that wait; further ones are dropped
-GATHER_SECONDS = 0.05  # in which entries gather to be written together, and so what a kill can lose
+GATHER_SECONDS = 0.05  # how long entries gather to be written together; a kill can lose as much
 MAX_WRITE_BYTES = select.PIPE_BUF  # a pipe takes this many bytes at once, without another worker's lines in between
 
 

@@ -130,8 +130,8 @@ _REQUESTS, _STATUSES = REQUESTS.start, len(REQUESTS.labels["status"])
 _SECONDS, _SECONDS_WIDTH, _SECONDS_BUCKETS = REQUEST_SECONDS.start, REQUEST_SECONDS.width, REQUEST_SECONDS.buckets
 _RUN_ROWS = {way: RUN_ROWS.cell(way) for way in WAY["way"]}
 _LARGEST_RUN, _RUN_SUM = len(RUN_ROWS.buckets), RUN_ROWS.width - 1
-_GAUGES = {queue: WAITING.cell(queue) for queue in WAITING.labels["queue"]} | {"streams": STREAMS.start}
-_GAUGES |= {"ready": WORKERS_READY.start, "fallback": FALLBACK.start}
+_GAUGES = {queue: WAITING.cell(queue) for queue in WAITING.labels["queue"]}
+_GAUGES |= {"streams": STREAMS.start, "ready": WORKERS_READY.start, "fallback": FALLBACK.start}
 
 
 class Metrics:

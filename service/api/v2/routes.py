@@ -142,7 +142,7 @@ async def repository_index(request: Request) -> list[RepositoryIndex]:
 
 @router.get(ANY_VERSION, include_in_schema=False)
 @router.get(ANY_MODEL, include_in_schema=False)
-@router.get(MODEL, responses=NOT_FOUND)  # registered first, and so matched first
+@router.get(MODEL, responses=NOT_FOUND)  # registered before the others, and so matched first
 async def model_metadata(request: Request) -> ModelMetadata:
     """The model's version and tensors. Instead of `patient`, 13 tensors named after the fields are accepted too.
 
