@@ -1,4 +1,4 @@
-"""create_app(settings): wiring and lifespan, and nothing else."""
+"""Create the ASGI app: routes, lifespan and middleware."""
 
 import asyncio
 import gc
@@ -11,17 +11,18 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from patient.record import EXAMPLE, PatientRecord
-from service.api import batch, explain, health, metrics, predict, v2, web
+from service.api import batch, explain, health, predict, web
 from service.api.fast_path import FastPathMiddleware
 from service.api.state import AppState
+from service.api.v2 import routes as v2
 from service.http import problems
 from service.http.authentication import AuthenticationMiddleware, describe_authentication
-from service.http.concurrency import ConcurrencyLimitMiddleware
-from service.http.cors import cors
 from service.http.graceful_shutdown import CloseConnectionsMiddleware
+from service.http.limits import ConcurrencyLimitMiddleware
 from service.http.request_log import RequestLogMiddleware, route_templates
 from service.http.security_headers import SecurityHeadersMiddleware
 from service.model.predictor import Predictor
@@ -62,12 +63,13 @@ def create_app(
         if keys:
             keys.cancel()
         state.model = None
+        state.metrics.set_model(None)
         log.flush()
 
     app = FastAPIOffline(title="Heart disease", description=ABOUT, version="1", redoc_url=None, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.state.heart = state
-    for module in (predict, batch, explain, v2, health, metrics, web):
+    for module in (predict, batch, explain, v2, health, web):
         app.include_router(module.router)
     problems.install(app, state.metrics)
     state.routes = route_templates(app)
@@ -86,19 +88,25 @@ def with_middleware(app: FastAPI) -> ASGIApp:
     if state.keys:
         served = AuthenticationMiddleware(served, state.keys, is_open)
     if settings.cors_origins:
-        served = cors(served, settings.cors_origins)
+        served = CORSMiddleware(  # allows calls with an API key, but never with the browser's cookies
+            served,
+            settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type", "Content-Encoding"],
+            expose_headers=["Retry-After", "X-Model-Version", "X-Request-ID", "X-Threshold"],
+        )
     served = CloseConnectionsMiddleware(served, state.shutdown)
     log.count_drops(state.metrics.record_log_dropped)
     return RequestLogMiddleware(served, state.routes, state.metrics, log.access_log())
 
 
 def is_open(path: str) -> bool:
-    """Whether a path needs no API key: probes, documentation, and the page, which say what anybody may know."""
+    """Whether a path needs no API key: probes, documentation and the web page."""
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's schema, the two models that no route's signature mentions, and the keys if they are required."""
+    """Return FastAPI's OpenAPI schema, with models that no signature mentions, and authentication if it is required."""
     state: AppState = app.state.heart
     if not app.openapi_schema:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -24,11 +25,6 @@ from service.model.registry import ModelRegistry
 from service.observe import log as logs
 from service.observe.metrics import Metrics
 from service.settings import Settings
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 MAX_OPEN_FILES = 2**16
 ACCEPTS_PER_ITERATION = 8
@@ -79,7 +75,7 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        loop="uvloop",
         http=partial(LimitedHttpProtocol, settings),  # type: ignore[arg-type]  # called like the class
         ws="none",
         log_config=None,
@@ -92,10 +88,9 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
 
 def _raise_open_files_limit() -> None:
     """Raise the soft limit, which is often 1,024, towards the hard one: each connection takes a file descriptor."""
-    if resource:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _create_worker_app(settings: Settings, folder: Path) -> ASGIApp:

@@ -1,7 +1,6 @@
 """POST /predict/batch: a table of patient records in, their results out, in JSON, NDJSON, CSV, Arrow or Parquet."""
 
 import sys
-from http import HTTPStatus
 from importlib import import_module
 from typing import Any
 
@@ -9,7 +8,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from patient.record import EXAMPLE
-from service.api.predict import FAILURES, RECORD
+from service.api.predict import FAILURES as PREDICT_FAILURES
+from service.api.predict import RECORD
 from service.http.problems import documented
 from service.records.schema import TablePrediction
 
@@ -47,13 +47,13 @@ OPENAPI: dict[str, Any] = {
         },
     },
 }
-TABLE_FAILURES = documented(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.INSUFFICIENT_STORAGE)
+FAILURES = PREDICT_FAILURES | documented(406, 507)
 
 
 @router.post(
     "/predict/batch",
     response_model=TablePrediction,
-    responses={**FAILURES, **TABLE_FAILURES, 200: {"content": TABLES}},
+    responses=FAILURES | {200: {"content": TABLES}},
     openapi_extra=OPENAPI,
 )
 async def batch(request: Request) -> Response:

@@ -3,7 +3,6 @@
 import asyncio
 import math
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter
@@ -24,18 +23,13 @@ router = APIRouter(tags=["prediction"])
 
 MAX_RECORDS = 16  # in an array
 MAX_BODY_BYTES = MAX_RECORDS * 4096
-SEVERAL = {"type": "array", "items": RECORD, "minItems": 1, "maxItems": MAX_RECORDS}
-BODY: dict[str, Any] = {"oneOf": [RECORD, SEVERAL]}
-ADVICE = "Send the others in further requests."
+BODY = {"oneOf": [RECORD, {"type": "array", "items": RECORD, "minItems": 1, "maxItems": MAX_RECORDS}]}
 Result = Explanation | list[Explanation]
 ENCODE = TypeAdapter[Result](Result).dump_json
 
 
 @router.post(
-    "/explain",
-    response_model=Result,
-    responses={**FAILURES, **documented(HTTPStatus.CONFLICT)},
-    openapi_extra=json_body(BODY, EXAMPLE),
+    "/explain", response_model=Result, responses=FAILURES | documented(409), openapi_extra=json_body(BODY, EXAMPLE)
 )
 async def explain_records(request: Request) -> Response:
     """How much each measurement contributes to a patient's result, and which other values would change it.
@@ -47,7 +41,11 @@ async def explain_records(request: Request) -> Response:
     state = AppState.of(request)
     content = await read_json(request.scope, request.receive, min(state.settings.max_body, MAX_BODY_BYTES))
     is_array = content.lstrip().startswith(b"[")
-    records = await _decode_array(content) if is_array else [decode_record(content)]
+    if is_array:
+        rows = await in_parts(decode_batch(content, MAX_RECORDS, "Send the others in further requests."))
+        records: list[Values] = [tuple(None if math.isnan(value) else value for value in row) for row in rows.tolist()]
+    else:
+        records = [decode_record(content)]
     model = state.ready_model()
     if not model.metadata.background:
         detail = f"Model version {model.version} has no background patients, which explanations need."
@@ -60,9 +58,3 @@ async def explain_records(request: Request) -> Response:
             explanations.append(await asyncio.to_thread(explain, model, values))
     record_scored(len(explanations), model.version)
     return Response(ENCODE(explanations if is_array else explanations[0]), media_type="application/json")
-
-
-async def _decode_array(content: bytes) -> list[Values]:
-    """Raises RecordError."""
-    rows = await in_parts(decode_batch(content, MAX_RECORDS, ADVICE))
-    return [tuple(None if math.isnan(value) else value for value in row) for row in rows.tolist()]

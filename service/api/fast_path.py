@@ -26,9 +26,14 @@ SINGLE, BATCH = "/predict", "/predict/batch"
 PLAIN = ((b"accept", b"*/*"), (b"accept", b"application/json"))
 Handler = Callable[[AppState, Scope, Receive], Awaitable[bytes]]
 
+_overload = ProblemResponse(busy(QUEUE_FULL))  # made once: it is sent when there is no time to make it
+OVERLOADED: tuple[Message, ...] = (
+    {"type": "http.response.start", "status": _overload.status_code, "headers": _overload.raw_headers},
+    {"type": "http.response.body", "body": _overload.body},
+)
+
 
 def _handler(scope: Scope) -> Handler | None:
-    """Return the fast-path handler for this request, or None."""
     if scope["type"] == "http" and scope["method"] == "POST":
         if scope["path"] == SINGLE:
             return predict_record
@@ -39,8 +44,6 @@ def _handler(scope: Scope) -> Handler | None:
 
 
 class FastPathMiddleware:
-    """Serve `app`, with a fast path for two routes."""
-
     def __init__(self, app: ASGIApp, state: AppState) -> None:
         self.app, self.state = app, state
 
@@ -60,25 +63,12 @@ class FastPathMiddleware:
         except ClientDisconnect:
             return
         else:
-            if not self._send_whole(content):
-                await send({"type": "http.response.start", "status": 200, "headers": _headers(len(content))})
-                await send({"type": "http.response.body", "body": content})
-
-    def _send_whole(self, content: bytes) -> bool:
-        """Send the response in a single write, which is possible while no middleware adds headers; or return False."""
-        if self.state.shutdown.stopping or self.state.settings.cors_origins:
-            return False
-        exchange = CURRENT.get()
-        return isinstance(exchange, Exchange) and exchange.send_whole(content)
-
-
-def _overloaded() -> tuple[Message, ...]:
-    response = ProblemResponse(busy(QUEUE_FULL))
-    start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
-    return start, {"type": "http.response.body", "body": response.body}
-
-
-OVERLOADED = _overloaded()  # made once: it is sent when there is no time to make it
+            if not (self.state.shutdown.stopping or self.state.settings.cors_origins):  # no middleware adds headers
+                exchange = CURRENT.get()
+                if isinstance(exchange, Exchange) and exchange.send_whole(content):
+                    return
+            await send({"type": "http.response.start", "status": 200, "headers": _headers(len(content))})
+            await send({"type": "http.response.body", "body": content})
 
 
 @lru_cache

@@ -1,5 +1,6 @@
-"""Liveness and readiness probes; GET /model and /model/card: the model that serves."""
+"""Endpoints for operators: probes, GET /metrics, and GET /model and /model/card, which describe the serving model."""
 
+import asyncio
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
@@ -11,16 +12,15 @@ from patient.artefact import CARD
 from service.api.state import AppState
 from service.http.problems import Problem, as_problem, busy, documented
 from service.model.device import DeviceLost
+from service.observe.metrics import WORKERS, WORKERS_READY
 from service.records.schema import Ready, Served
 
 router = APIRouter(tags=["health and model"])
 PROBES = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
-NOT_READY = documented(HTTPStatus.SERVICE_UNAVAILABLE)
+NOT_READY = documented(503)
 
 
 class Live(BaseModel):
-    """The process runs."""
-
     status: str = Field("live", examples=["live"])
 
 
@@ -45,9 +45,10 @@ async def ready(request: Request) -> Ready:
         if model.crossover is not None:
             await run_in_threadpool(model.probe)
     except DeviceLost as error:
-        state.metrics.set_ready(False)
+        state.metrics.set_gauge("ready", 0)
         raise as_problem(error) from None
-    workers, ready_workers = state.metrics.worker_counts()
+    now = state.metrics.snapshot()
+    workers, ready_workers = int(now.total(WORKERS)), int(now.total(WORKERS_READY))
     if ready_workers < workers:
         raise busy(f"Only {ready_workers} of {workers} worker processes can score records.")
     return Ready(
@@ -57,6 +58,19 @@ async def ready(request: Request) -> Ready:
         crossover=model.crossover,
         workers=workers,
     )
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=NOT_READY)
+async def metrics(request: Request) -> Response:
+    """The metrics of all worker processes, whichever of them receives the request, in Prometheus's text format."""
+    from service.observe.prometheus import MEDIA_TYPE, exposition  # imports prometheus-client, which start-up skips
+
+    state = AppState.of(request)
+    parts = []
+    for part in exposition(state.metrics, state.routes, state.model):
+        parts.append(part)
+        await asyncio.sleep(0)  # other requests run between two metrics: docs/adr/0013
+    return Response(b"".join(parts), media_type=MEDIA_TYPE)
 
 
 @router.get("/model", responses=NOT_READY)
@@ -70,11 +84,7 @@ class Markdown(PlainTextResponse):
     media_type = "text/markdown"
 
 
-@router.get(
-    "/model/card",
-    response_class=Markdown,
-    responses={**NOT_READY, **documented(HTTPStatus.NOT_FOUND)},
-)
+@router.get("/model/card", response_class=Markdown, responses=documented(404, 503))
 async def card(request: Request) -> Response:
     """The model card as Markdown: what the model is for, how good it is, and its limits."""
     file = AppState.of(request).ready_model().file.with_name(CARD)

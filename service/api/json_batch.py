@@ -28,7 +28,6 @@ YIELDS = 6  # of the event loop between two parts: a single record is read, scor
 
 
 async def predict_batch(state: AppState, scope: Scope, receive: Receive) -> bytes:
-    """The results for the array of records in a request's body, as JSON. Raises RecordError and Problem."""
     return await predict_array(state, await read_json(scope, receive, state.settings.max_body))
 
 
@@ -81,6 +80,5 @@ async def in_parts(work: Generator[None, None, T]) -> T:
 
 
 async def yield_to_loop() -> None:
-    """Let the event loop run what else is ready."""
     for _ in range(YIELDS):
         await asyncio.sleep(0)

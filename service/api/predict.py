@@ -1,7 +1,6 @@
 """POST /predict: the probability for one JSON record; and OpenAPI parts that other routes share."""
 
 from collections.abc import Mapping
-from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope
@@ -17,15 +16,7 @@ from service.records.schema import Prediction
 
 router = APIRouter(tags=["prediction"])
 
-FAILURES = documented(
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
+FAILURES = documented(400, 408, 413, 415, 422, 500, 503)
 
 
 def json_body(schema: Mapping[str, object], example: object) -> dict[str, object]:

@@ -6,13 +6,13 @@ from typing import cast
 from fastapi import Request
 
 from service.http.api_keys import ApiKeys
-from service.http.gates import BoundedLock, Gate
 from service.http.graceful_shutdown import GracefulShutdown
+from service.http.limits import BoundedLock, Gate
 from service.http.micro_batcher import MicroBatcher
 from service.http.problems import busy
 from service.http.streams import StreamPool
 from service.model.predictor import Predictor
-from service.observe.metrics import Gauge, Metrics
+from service.observe.metrics import Metrics
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -26,46 +26,32 @@ class AppState:
         self.keys = ApiKeys(settings.keys) if settings.keys else None
         self.routes: list[str] = []  # templates
         self.shutdown = GracefulShutdown(settings.drain)
-        self._model: Predictor | None = None
+        self.model: Predictor | None = None  # that serves, once there is one
         self.batcher = MicroBatcher(self.ready_model, settings.max_waiting, metrics)
         self.streams = StreamPool(Gate(settings.max_streams, "Too many tables at once.", metrics, "streams"))
-        self.batches = self._bounded_lock(settings.max_batches, "Too many batches are waiting.", "batches")
-        self.explanations = self._bounded_lock(
-            settings.max_explanations, "Too many explanations are waiting.", "explanations"
-        )
+        self.batches = BoundedLock(Gate(settings.max_batches, "Too many batches are waiting.", metrics, "batches"))
+        queue = Gate(settings.max_explanations, "Too many explanations are waiting.", metrics, "explanations")
+        self.explanations = BoundedLock(queue)
 
     @classmethod
     def of(cls, request: Request) -> "AppState":
-        """The state of the app that received this request."""
         return cast(AppState, request.app.state.heart)
 
     def serve(self, model: Predictor) -> None:
         """Answer with this model from now on; requests that began with another finish with that."""
         self.model = model
+        self.metrics.set_model(model)
         log.info("serving model version %s on %s, sha256 %s", model.version, model.provider, model.digest)
         if model.fallback:
             log.warning("provider=auto fell back to the CPU: %s", model.fallback)
 
-    @property
-    def model(self) -> Predictor | None:
-        """The model that serves, once there is one."""
-        return self._model
-
-    @model.setter
-    def model(self, model: Predictor | None) -> None:
-        self._model = model
-        self.metrics.set_model(model)
-
     def ready_model(self) -> Predictor:
         """The model that serves. Raises Problem 503 while there is none."""
-        model = self._model
+        model = self.model
         if model is None:
             raise busy("No model is loaded yet.")
         if model.failure:
-            self.metrics.set_ready(False)
+            self.metrics.set_gauge("ready", 0)
         if model.fallback:
-            self.metrics.set_fallback(True)
+            self.metrics.set_gauge("fallback", 1)
         return model
-
-    def _bounded_lock(self, limit: int, refusal: str, gauge: Gauge) -> BoundedLock:
-        return BoundedLock(Gate(limit, refusal, self.metrics, gauge))

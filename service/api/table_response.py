@@ -23,7 +23,7 @@ from service.http.body import read_json
 from service.http.connection import SLOW_CLIENT_EXEMPT
 from service.http.multipart import FormFile
 from service.http.problems import Problem, ProblemResponse, as_problem
-from service.http.streams import ClientDisconnected, RequestStream, discard_body
+from service.http.streams import ClientDisconnected, Stream, StreamPool, discard_body
 from service.model.device import DeviceLost
 from service.observe.drift import DriftHistogram
 from service.observe.request_context import record_scored
@@ -42,18 +42,12 @@ async def table_response(request: Request) -> Response:
     state = AppState.of(request)
     wanted = parse_table_request(request)
     is_plain = not wanted.keep and not wanted.reports_errors(JSON) and wanted.response_format(JSON) is JSON
-    if wanted.format is JSON and is_plain:
-        return await _json_array_response(request, state, wanted.encoding)
-    return TableResponse(TableScoring(wanted, state), state)
-
-
-async def _json_array_response(request: Request, state: AppState, encoding: str | None) -> Response:
-    """Respond to a JSON array, which is small, from the event loop."""
-    limit = state.settings.max_body
+    if wanted.format is not JSON or not is_plain:
+        return TableResponse(TableScoring(wanted, state), state.streams)
+    limit = state.settings.max_body  # a JSON array is small: it is scored in the event loop
     content = await read_json(request.scope, request.receive, limit)
-    if encoding:
-        limits = Limits(limit, limit, ratio=state.settings.max_ratio)
-        source = open_source(io.BytesIO(content), encoding, limits)
+    if wanted.encoding:
+        source = open_source(io.BytesIO(content), wanted.encoding, Limits(limit, limit, ratio=state.settings.max_ratio))
         content = await asyncio.to_thread(b"".join, iter_pieces(source))
     return Response(await predict_array(state, content), media_type="application/json")
 
@@ -71,7 +65,7 @@ class TableScoring:
         self.response_format = NDJSON
         self.tally = Tally()
 
-    def work(self, body: RequestStream) -> Iterator[bytes | memoryview]:
+    def work(self, body: Stream) -> Iterator[bytes | memoryview]:
         """Yield the pieces of the response. Raises RecordError, Problem and ClientDisconnected."""
         format_, source, encoding = self._table_in(body)
         self.response_format, report = self.request.response_format(format_), self.request.reports_errors(format_)
@@ -86,7 +80,7 @@ class TableScoring:
             return self._with_summary(pieces) if self.response_format is NDJSON else pieces
         return buffer_until_complete(pieces, limits.spool)
 
-    def _table_in(self, body: RequestStream) -> tuple[Format, Source, str | None]:
+    def _table_in(self, body: Stream) -> tuple[Format, Source, str | None]:
         """The table's format, its bytes, and how they are compressed."""
         if self.request.format:
             return self.request.format, body, self.request.encoding
@@ -157,18 +151,18 @@ class TableScoring:
 class TableResponse(Response):
     """The response to a table. It reads the body itself, because it may begin before the body has ended."""
 
-    def __init__(self, scoring: TableScoring, state: AppState) -> None:
-        self.scoring, self.state = scoring, state
+    def __init__(self, scoring: TableScoring, streams: StreamPool) -> None:
+        self.scoring, self.streams = scoring, streams
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response or a problem. A failure after the response has begun cuts it off, without HTTP's end."""
         scope[SLOW_CLIENT_EXEMPT] = True
-        settings, response, has_begun = self.state.settings, None, False
+        settings, stream, has_begun = self.scoring.settings, None, False
         try:
-            work = self.state.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds)
-            async with work as response:
-                async for piece in response:
+            work = self.streams.run(self.scoring.work, receive, settings.max_stall, settings.max_seconds)
+            async with work as stream:
+                async for piece in stream:
                     if not has_begun:
                         await send(self._start())
                         has_begun = True
@@ -179,7 +173,7 @@ class TableResponse(Response):
         except ClientDisconnected:
             self._record_scored()
         except (RecordError, Problem, DeviceLost, TimeoutError) as error:
-            is_body_read = response is not None and response.request.is_complete
+            is_body_read = stream is not None and stream.is_body_complete
             if has_begun:
                 self._record_scored()
                 reason = str(error) or "the client does not read"
@@ -187,7 +181,7 @@ class TableResponse(Response):
             elif isinstance(error, DeviceLost):
                 raise  # the app's exception handler responds
             else:
-                problem = ProblemResponse(table_problem(error, self.scoring.request))
+                problem = ProblemResponse(_problem(error, self.scoring.request))
                 head = {"status": problem.status_code, "headers": problem.raw_headers}
                 await send({"type": "http.response.start", **head})
                 await send(_part(bytes(problem.body)))
@@ -213,7 +207,7 @@ def _part(content: bytes, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": content, "more_body": more}
 
 
-def table_problem(error: Exception, request: TableRequest) -> Problem:
+def _problem(error: Exception, request: TableRequest) -> Problem:
     """A table's failure as a problem, with a hint where a different request would succeed."""
     if isinstance(error, Problem):
         return error

@@ -65,7 +65,6 @@ class ApiKeys:
         return found
 
     async def watch(self) -> None:
-        """Apply changes of the file until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(POLL_SECONDS)

@@ -16,13 +16,11 @@ IsOpen = Callable[[str], bool]  # whether a path needs no key
 
 
 class AuthenticationMiddleware:
-    """Reject requests without a valid key."""
-
     def __init__(self, app: ASGIApp, keys: ApiKeys, is_open: IsOpen) -> None:
         self.app, self.keys, self.is_open = app, keys, is_open
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Put the key's name into scope["key"]."""
+        """Put the key's name into scope["key"], or reject the request."""
         if scope["type"] == "http" and not self.is_open(scope["path"]):
             try:
                 scope["key"] = self._authenticate(scope)
@@ -59,5 +57,5 @@ def describe_authentication(schema: dict[str, Any], is_open: IsOpen) -> None:
         for operation in operations.values():
             if not is_open(path):
                 operation["security"] = [{"bearer": []}, {"header": []}]
-                refusals = documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+                refusals = documented(401, 403)
                 operation["responses"] |= {str(status): response for status, response in refusals.items()}

@@ -12,6 +12,8 @@ JSON = (b"content-type", b"application/json")
 ENCODINGS = ("gzip", "deflate", "zstd")
 MAX_PENDING_BYTES = 2**28  # of JSON bodies that are still arriving, all together
 
+_pending_bytes = 0  # now
+
 
 async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Read the body of a JSON request, at most `limit` bytes. Raises Problem 413 or 415."""
@@ -37,37 +39,23 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 async def _read_rest(body: bytes, message: Message, scope: Scope, receive: Receive, limit: int) -> bytes:
     if int(dict(scope["headers"]).get(b"content-length", 0)) > limit:
         raise body_too_large(limit)  # before it is read
-    parts = [body]
-    with _PendingBody() as pending:
+    global _pending_bytes
+    parts, size = [body], 0
+    try:
         while message["type"] == "http.request":
-            pending.add(len(parts[-1]))
-            if pending.size > limit:
+            size += len(parts[-1])
+            _pending_bytes += len(parts[-1])
+            if _pending_bytes > MAX_PENDING_BYTES:
+                raise busy("Too many large requests are arriving at once.")
+            if size > limit:
                 raise body_too_large(limit)
             if not message.get("more_body", False):
                 return b"".join(parts)
             message = await receive()
             parts.append(message.get("body", b""))
+    finally:
+        _pending_bytes -= size
     raise ClientDisconnect
-
-
-class _PendingBody:
-    """The bytes of one body that is still arriving, counted towards MAX_PENDING_BYTES of all."""
-
-    total = 0
-
-    def __enter__(self) -> "_PendingBody":
-        self.size = 0
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _PendingBody.total -= self.size
-
-    def add(self, size: int) -> None:
-        """Raises Problem 503 above the limit."""
-        self.size += size
-        _PendingBody.total += size
-        if _PendingBody.total > MAX_PENDING_BYTES:
-            raise busy("Too many large requests are arriving at once.")
 
 
 def content_encoding(headers: Headers) -> str | None:
@@ -84,5 +72,4 @@ def content_encoding(headers: Headers) -> str | None:
 
 
 def body_too_large(limit: int) -> Problem:
-    """413, naming the limit in bytes."""
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {limit} bytes.")

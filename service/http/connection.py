@@ -6,6 +6,7 @@ timer of its own. Requests that are rejected here get a problem+json response li
 
 import asyncio
 import socket
+from collections import deque
 from http import HTTPStatus
 from typing import Any
 
@@ -21,11 +22,10 @@ KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # ends 
 INVALID_REQUEST = Problem(HTTPStatus.BAD_REQUEST, "Not a valid HTTP request.")
 SLOW_REQUEST = Problem(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
 TOO_MANY_CONNECTIONS = busy("Too many connections.")
+TRAILERS = deque[tuple[bytes, bytes]](maxlen=0)  # keeps none: as headers they would bypass what has checked those
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection, with the limits of the settings."""
-
     def __init__(self, settings: Settings, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
         self.max_connections, self.max_head_bytes = settings.max_connections, settings.max_head
@@ -68,7 +68,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 raise ValueError
         self.unparsed_bytes = 0
         super().on_headers_complete()
-        self.headers = TRAILERS
+        self.headers = TRAILERS  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Pass on a piece of a body. A body of one piece is not copied; Uvicorn would copy it twice."""
@@ -129,13 +129,3 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Ignore Upgrade requests without a warning."""
-
-
-class _DiscardingList(list[tuple[bytes, bytes]]):
-    """Drops trailers: appended to the headers, they would bypass what has checked those already."""
-
-    def append(self, _header: tuple[bytes, bytes], /) -> None:
-        pass
-
-
-TRAILERS = _DiscardingList()

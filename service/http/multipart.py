@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 
 from service.records.errors import TableError
 from service.tables.source import READ_BYTES, Source
@@ -13,33 +13,31 @@ from service.tables.source import READ_BYTES, Source
 class FormFile:
     """The only file of a form, as a source of bytes. Raises TableError.
 
-    The constructor reads no further than the file's headers.
+    The constructor reads no further than the file's headers. A name or type that the client did not send is empty.
     """
 
     def __init__(self, source: Source, boundary: bytes) -> None:
         self.source, self.part, self.buffer = source, _Part(), b""
         self.parser = MultipartParser(boundary, self.part.callbacks())  # type: ignore[arg-type]  # a TypedDict
-        while not self.part.has_headers and not self.part.is_form_complete:
+        while not self.part.has_headers and not self._is_form_complete():
             self._parse_more()
         if not self.part.has_headers:
             raise TableError("The form has no file.")
 
     @property
     def file_name(self) -> str:
-        """As the client sent it; empty if it sent none."""
         _, options = parse_options_header(self.part.headers.get(b"content-disposition", b""))
         return options.get(b"filename", b"").decode(errors="replace")
 
     @property
     def media_type(self) -> str:
-        """As the client sent it; empty if it sent none."""
         return self.part.headers.get(b"content-type", b"").decode("latin-1")
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes as soon as there are any; none at the end. Raises TableError."""
         parsed = self.part.content
         while not self.buffer:
-            if self.part.is_form_complete and not parsed:
+            if self._is_form_complete() and not parsed:
                 return b""
             if not parsed:
                 self._parse_more()
@@ -47,6 +45,9 @@ class FormFile:
             parsed.clear()
         data, self.buffer = self.buffer[:size], self.buffer[size:]
         return data
+
+    def _is_form_complete(self) -> bool:
+        return self.parser.state == MultipartState.END
 
     def _parse_more(self) -> None:
         data = self.source.read(READ_BYTES)
@@ -56,7 +57,7 @@ class FormFile:
                 return
         except FormParserError:
             raise TableError("The form is not multipart/form-data.") from None
-        if not self.part.is_form_complete:
+        if not self._is_form_complete():
             raise TableError("The form is cut off.")
 
 
@@ -66,7 +67,7 @@ class _Part:
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}
         self.content: list[bytes] = []
-        self.has_headers = self.is_form_complete = False
+        self.has_headers = False
         self._name = self._value = b""
 
     def callbacks(self) -> dict[str, Callable[..., Any]]:
@@ -77,7 +78,6 @@ class _Part:
             "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
             "on_part_data": lambda data, start, end: self.content.append(data[start:end]),
-            "on_end": self._end_form,
         }
 
     def _begin_part(self) -> None:
@@ -96,6 +96,3 @@ class _Part:
 
     def _end_headers(self) -> None:
         self.has_headers = True
-
-    def _end_form(self) -> None:
-        self.is_form_complete = True

@@ -61,7 +61,6 @@ from service.records.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 OPEN_INFERENCE = "/v2"  # paths of the Open Inference Protocol
-SCHEMA = "#/components/schemas/ProblemDetails"
 
 STATUSES = {
     MalformedJson: HTTPStatus.BAD_REQUEST,
@@ -115,6 +114,9 @@ class Problem(Exception):
         self.fields = fields or {}
 
 
+INTERNAL_ERROR = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; it has been logged.")
+
+
 class ProblemResponse(Response):
     """A problem as a response, in the error shape that belongs to its path."""
 
@@ -145,11 +147,6 @@ def busy(detail: str) -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
 
 
-def internal_error() -> Problem:
-    """500 for a bug. The log has the traceback; the client learns nothing of it."""
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; it has been logged.")
-
-
 def as_problem(error: RecordError | DeviceLost) -> Problem:
     """A domain exception as the problem that HTTP reports."""
     if isinstance(error, DeviceLost):  # waiting does not help, so there is no Retry-After
@@ -173,37 +170,32 @@ def as_problem(error: RecordError | DeviceLost) -> Problem:
 
 
 def error_response(error: Problem | RecordError | DeviceLost, metrics: Metrics) -> ProblemResponse:
-    """The response to an exception; counts the fields at fault."""
+    """Return the response to an exception, and count the fields at fault."""
     problem = error if isinstance(error, Problem) else as_problem(error)
     metrics.record_invalid_fields(problem.fields)
     return ProblemResponse(problem)
 
 
-def pointer(*steps: int | str) -> str:
-    """A JSON pointer (RFC 6901) through these steps; empty ones are left out."""
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps if step != "")
-
-
 def install(app: FastAPI, metrics: Metrics) -> None:
-    """Turn every failure of the app into a problem response."""
+    async def handle(request: Request, error: Exception) -> Response:
+        match error:
+            case Problem() | RecordError() | DeviceLost():
+                return error_response(error, metrics)
+            case HTTPException():
+                return ProblemResponse(_routing_problem(error, request.method))
+            case ClientDisconnect():  # no client is left to read it, but it must not be logged as a bug
+                detail = "The connection closed before the body was complete."
+                return ProblemResponse(Problem(HTTPStatus.BAD_REQUEST, detail))
+        return ProblemResponse(INTERNAL_ERROR)
 
-    async def handle(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem | RecordError | DeviceLost)
-        return error_response(error, metrics)
-
-    for kind in (Problem, RecordError, DeviceLost):
+    for kind in (Problem, RecordError, DeviceLost, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, handle)
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(ClientDisconnect, _client_disconnected)
-    app.add_exception_handler(Exception, _bug)
 
 
-def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, object]]:
+def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
     """OpenAPI `responses` for a route that can fail with these statuses."""
-    return {
-        int(status): {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": {"$ref": SCHEMA}}}}
-        for status in statuses
-    }
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def _listed(faults: Sequence[FieldFault]) -> list[FieldError]:
@@ -211,25 +203,17 @@ def _listed(faults: Sequence[FieldFault]) -> list[FieldError]:
 
 
 def _error(detail: str, *steps: int | str) -> FieldError:
-    return FieldError(pointer=pointer(*steps), detail=detail)
+    """An error with a JSON pointer (RFC 6901) through these steps; empty ones are left out."""
+    pointer = "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps if step != "")
+    return FieldError(pointer=pointer, detail=detail)
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own: an unknown path, or a wrong method."""
-    assert isinstance(error, HTTPException)
+def _routing_problem(error: HTTPException, method: str) -> Problem:
+    """Starlette's errors: an unknown path, or a wrong method."""
     status = HTTPStatus(error.status_code)
     allow = (error.headers or {}).get("Allow")
     detail = {
         HTTPStatus.NOT_FOUND: "Nothing is at this path; see /docs for the paths there are.",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not allow {request.method}; it allows {allow}.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not allow {method}; it allows {allow}.",
     }.get(status, status.description)
-    return ProblemResponse(Problem(status, detail, headers=error.headers))
-
-
-async def _client_disconnected(_request: Request, _error: Exception) -> Response:
-    """No client is left to read it, but it is no bug either, and must not be logged as one."""
-    return ProblemResponse(Problem(HTTPStatus.BAD_REQUEST, "The connection closed before the body was complete."))
-
-
-async def _bug(_request: Request, _error: Exception) -> Response:
-    return ProblemResponse(internal_error())
+    return Problem(status, detail, headers=error.headers)

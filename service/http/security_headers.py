@@ -30,26 +30,21 @@ class SecurityHeadersMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, _Sender(send) if scope["type"] == "http" else send)
+        page: Message | None = None  # the head of an HTML page, until its content says which inline scripts it has
 
+        async def send_with_headers(message: Message) -> None:
+            nonlocal page
+            if message["type"] == "http.response.start":
+                if any(name == b"content-type" and kind.startswith(b"text/html") for name, kind in message["headers"]):
+                    page = message
+                    return
+                message = _with_headers(message, b"")
+            elif page:
+                await send(_with_headers(page, bytes(message.get("body", b""))))
+                page = None
+            await send(message)
 
-class _Sender:
-    """Sends a response; the head of an HTML page waits for its content, whose inline scripts the CSP must name."""
-
-    def __init__(self, send: Send) -> None:
-        self.send = send
-        self.page: Message | None = None
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            if any(name == b"content-type" and kind.startswith(b"text/html") for name, kind in message["headers"]):
-                self.page = message
-                return
-            message = _with_headers(message, b"")
-        elif self.page:
-            await self.send(_with_headers(self.page, bytes(message.get("body", b""))))
-            self.page = None
-        await self.send(message)
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def _with_headers(start: Message, page: bytes) -> Message:

@@ -36,7 +36,6 @@ class DriftHistogram:
 
     @property
     def known(self) -> list[str]:
-        """The features that have bins."""
         return [name for name, bins in zip(FEATURES, self.bins, strict=True) if bins.upper]
 
     @cached_property

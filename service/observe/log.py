@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Callable
-from types import TracebackType
 
 from service.observe.log_format import ROOT, AccessEntry, JsonFormatter, TextFormatter, access_json, access_text
 from service.observe.log_writer import LogWriter
@@ -27,7 +26,9 @@ def to_stderr(settings: Settings) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes what it cannot parse
     logging.captureWarnings(True)
-    sys.excepthook = _log_uncaught
+    sys.excepthook = lambda *error: logging.getLogger("service").critical(
+        "uncaught exception, the process ends", exc_info=error
+    )
 
 
 def access_log() -> AccessLog | None:
@@ -55,9 +56,7 @@ class Handler(logging.Handler):
         super().__init__()
         self.has_access_log = has_access_log
         self.formatter = JsonFormatter() if as_json else TextFormatter()
-        self.writer: LogWriter[AccessEntry | bytes] = LogWriter(
-            2, access_json if as_json else access_text, self._report
-        )
+        self.writer = LogWriter(2, access_json if as_json else access_text, self._report)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -85,7 +84,3 @@ class Handler(logging.Handler):
 
 def _installed() -> Handler | None:
     return next((handler for handler in logging.getLogger().handlers if isinstance(handler, Handler)), None)
-
-
-def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    logging.getLogger("service").critical("uncaught exception, the process ends", exc_info=(kind, error, trace))

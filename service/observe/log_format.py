@@ -45,19 +45,13 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-def access_json(entry: AccessEntry | bytes) -> bytes:
-    """Return a request's line as JSON; return other lines unchanged."""
-    if isinstance(entry, bytes):
-        return entry
+def access_json(entry: AccessEntry) -> bytes:
     at, seconds, id_, response, rows, version = entry
     head = _access_head(int(at * 1000))
     return b'%b"request_id":"%b","ms":%.3f,%b' % (head, id_, seconds * 1000, _access_tail(response, rows, version))
 
 
-def access_text(entry: AccessEntry | bytes) -> bytes:
-    """Return a request's line as text; return other lines unchanged."""
-    if isinstance(entry, bytes):
-        return entry
+def access_text(entry: AccessEntry) -> bytes:
     _, seconds, id_, (method, route, status, is_complete, bytes_in, bytes_out), rows, version = entry
     cut = "" if is_complete else ", cut off"
     scored = f", {rows} rows by version {version}" if rows is not None else ""
@@ -89,12 +83,11 @@ def _time(at: float) -> str:
 
 
 @lru_cache(2)
-def _second(at: int) -> str:
+def _second(at: int) -> str:  # a third of the time of datetime.isoformat, which each request would pay
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
 
 
 def _types(error: BaseException) -> str:
-    """The type of an exception, and of those that caused it."""
     types = []
     while error:
         types.append(type(error).__qualname__)

@@ -11,26 +11,26 @@ from typing import Generic, TypeVar
 Entry = TypeVar("Entry")
 
 MAX_ENTRIES = 10_000  # that wait; further ones are dropped
-GATHER_SECONDS = 0.05  # in which entries gather to be written together, and so what a kill can lose
+GATHER_SECONDS = 0.05  # how long entries gather to be written together; a kill can lose as much
 MAX_WRITE_BYTES = select.PIPE_BUF  # a pipe takes this many bytes at once, without another worker's lines in between
 
 
 class LogWriter(Generic[Entry]):
-    """A bounded queue of log entries, and the thread that writes them to a file descriptor.
+    """A bounded queue of log lines and entries, and the thread that writes them to a file descriptor.
 
-    to_line: makes a line of an entry, in the thread; report: makes an entry that reports a number of dropped lines
+    to_line: makes a line of an entry, in the thread; report: makes a line that reports a number of dropped lines
     """
 
-    def __init__(self, descriptor: int, to_line: Callable[[Entry], bytes], report: Callable[[int], Entry]) -> None:
+    def __init__(self, descriptor: int, to_line: Callable[[Entry], bytes], report: Callable[[int], bytes]) -> None:
         self._descriptor, self._to_line, self._report = descriptor, to_line, report
-        self._queue: SimpleQueue[Entry | Event] = SimpleQueue()  # an event is a flush that waits
+        self._queue: SimpleQueue[Entry | bytes | Event] = SimpleQueue()  # an event is a flush that waits
         self._urgent = Event()
         self._drop_lock = RLock()
         self._dropped = self._reported = 0
         self._on_drop: Callable[[int], object] | None = None
         Thread(target=self._run, name="log", daemon=True).start()
 
-    def put(self, entry: Entry, is_urgent: bool = False) -> None:
+    def put(self, entry: Entry | bytes, is_urgent: bool = False) -> None:
         """Write an entry within GATHER_SECONDS, or at once if it is urgent; drop it if too many wait. Thread-safe."""
         if self._queue.qsize() >= MAX_ENTRIES:
             self._drop(1)
@@ -71,7 +71,7 @@ class LogWriter(Generic[Entry]):
                 if isinstance(entry, Event):
                     flushes.append(entry)
                     continue
-                line = self._to_line(entry)
+                line = entry if isinstance(entry, bytes) else self._to_line(entry)
                 if size + len(line) > MAX_WRITE_BYTES:
                     self._write(lines)
                     lines, size = [], 0
@@ -81,7 +81,7 @@ class LogWriter(Generic[Entry]):
             for flush in flushes:
                 flush.set()
 
-    def _gathered(self, first: Entry | Event) -> Iterator[Entry | Event]:
+    def _gathered(self, first: Entry | bytes | Event) -> Iterator[Entry | bytes | Event]:
         """Yield the entries that wait, each taken from the queue when it is its turn, and a report of dropped lines."""
         yield first
         for _ in range(self._queue.qsize()):

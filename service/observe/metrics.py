@@ -6,6 +6,7 @@ A counter or histogram sums over all processes, including those that have ended;
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -20,9 +21,8 @@ from service.observe.drift import CELLS, FEATURES, MAX_BINS, BinCounts, DriftHis
 from service.observe.shared_counters import Cells, SharedCounters
 
 Way = Literal["single", "batch"]
-Gauge = Literal["records", "batches", "explanations", "streams"]
+Gauge = Literal["records", "batches", "explanations", "streams", "ready", "fallback"]
 Outcome = Literal["loaded", "refused"]
-Kind = Literal["counter", "gauge", "histogram"]
 
 MAX_ROUTES = 48  # including the one that stands for unknown paths
 NO_ROUTE = "other"  # the route of unknown paths, and the first of all routes
@@ -36,6 +36,7 @@ BIN_SECONDS = 0.1  # how long they wait at most, and so what a kill can lose of 
 METRICS: list["Metric"] = []
 
 
+@dataclass(eq=False)
 class Metric:
     """The declaration of a metric. Its cells in shared memory follow those of the metric declared before it.
 
@@ -45,23 +46,19 @@ class Metric:
     derived: `(source, function)` for a metric that is computed from another's cells and has none of its own
     """
 
-    def __init__(
-        self,
-        kind: Kind,
-        name: str,
-        help_text: str,
-        labels: Mapping[str, Sequence[str]] | None = None,
-        *,
-        buckets: Sequence[float] = (),
-        is_sparse: bool = False,
-        always: str = "",
-        derived: tuple["Metric", Callable[[Cells], Cells]] | None = None,
-    ) -> None:
-        self.kind, self.name, self.help_text, self.labels = kind, name, help_text, labels or {}
-        self.buckets, self.is_sparse, self.always, self.derived = buckets, is_sparse, always, derived
-        self.width = len(buckets) + 2 if buckets else 1  # cells per series
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help_text: str
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    buckets: Sequence[float] = ()
+    is_sparse: bool = False
+    always: str = ""
+    derived: tuple["Metric", Callable[[Cells], Cells]] | None = None
+
+    def __post_init__(self) -> None:
+        self.width = len(self.buckets) + 2 if self.buckets else 1  # cells per series
         self.start: int = METRICS[-1].end if METRICS else 0
-        self.end: int = self.start + (0 if derived else prod(map(len, self.labels.values())) * self.width)
+        self.end: int = self.start + (0 if self.derived else prod(map(len, self.labels.values())) * self.width)
         METRICS.append(self)
 
     def cell(self, *values: str) -> int:
@@ -133,9 +130,8 @@ _REQUESTS, _STATUSES = REQUESTS.start, len(REQUESTS.labels["status"])
 _SECONDS, _SECONDS_WIDTH, _SECONDS_BUCKETS = REQUEST_SECONDS.start, REQUEST_SECONDS.width, REQUEST_SECONDS.buckets
 _RUN_ROWS = {way: RUN_ROWS.cell(way) for way in WAY["way"]}
 _LARGEST_RUN, _RUN_SUM = len(RUN_ROWS.buckets), RUN_ROWS.width - 1
-_REFUSED = {field: REFUSED.cell(field) for field in REFUSED.labels["field"]}
-_RELOADS = {outcome: RELOADS.cell(outcome) for outcome in RELOADS.labels["outcome"]}
-_GAUGES = {queue: WAITING.cell(queue) for queue in WAITING.labels["queue"]} | {"streams": STREAMS.start}
+_GAUGES = {queue: WAITING.cell(queue) for queue in WAITING.labels["queue"]}
+_GAUGES |= {"streams": STREAMS.start, "ready": WORKERS_READY.start, "fallback": FALLBACK.start}
 
 
 class Metrics:
@@ -158,7 +154,6 @@ class Metrics:
         self._cells[WORKERS_READY.start] = self._cells[WORKERS.start] = 1
 
     def record_run(self, way: Way, rows: int) -> None:
-        """Count one run of the model over so many rows."""
         start, cells = _RUN_ROWS[way], self._cells
         cells[start + min((rows - 1).bit_length(), _LARGEST_RUN)] += 1
         cells[start + _RUN_SUM] += rows
@@ -168,20 +163,13 @@ class Metrics:
 
     def record_reload(self, outcome: Outcome) -> None:
         """Count a new model version. Only the thread that loads models may call it."""
-        self._cells[_RELOADS[outcome]] += 1
+        self._cells[RELOADS.cell(outcome)] += 1
 
     def record_log_dropped(self, lines: int) -> None:
         """Count lines of the log that were dropped. Only the log writer may call it, which holds a lock."""
         self._cells[LOG_DROPPED.start] += lines
 
-    def set_ready(self, is_ready: bool) -> None:
-        self._cells[WORKERS_READY.start] = is_ready
-
-    def set_fallback(self, is_fallback: bool) -> None:
-        self._cells[FALLBACK.start] = is_fallback
-
     def set_gauge(self, name: Gauge, number: int) -> None:
-        """Set the number of requests in a queue, or of tables that are being scored."""
         self._cells[_GAUGES[name]] = number
 
     def record_response(self, route: int, status: int, seconds: float) -> None:
@@ -195,14 +183,14 @@ class Metrics:
     def record_invalid_fields(self, fields: Mapping[str, int]) -> None:
         """Count invalid records by field; unknown fields count as `other`."""
         for name, number in fields.items():
-            self._cells[_REFUSED.get(name, _REFUSED["other"])] += number
+            self._cells[REFUSED.cell(name if name in FIELDS else "other")] += number
 
     def set_model(self, model: Predictor | None) -> None:
         """Set the model that serves. Reset the drift histograms when the model's bins change."""
         self.flush()
         self._model, self.drift = model, DriftHistogram(model.metadata) if model else None
         if model and self.drift:
-            self.set_fallback(model.fallback is not None)
+            self.set_gauge("fallback", model.fallback is not None)
             if self._cells[_DRIFT] != self.drift.identity:
                 self._cells[_DRIFT] = 0  # no model's, while the bins are being cleared
                 self._counters.array[_DRIFT + 1 : _DRIFT_END] = 0
@@ -224,7 +212,6 @@ class Metrics:
             self._timer = asyncio.get_running_loop().call_later(BIN_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Count the scored records that still wait to be binned."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -241,13 +228,7 @@ class Metrics:
             array[_DRIFT + 1 : _DRIFT_END] += counts
             array[MISSING.start : MISSING.end] += counts[MAX_BINS::CELLS][: len(FIELDS)]
 
-    def worker_counts(self) -> tuple[int, int]:
-        """Return the number of living processes, and of those that can serve requests."""
-        now = self.snapshot()
-        return int(now.total(WORKERS)), int(now.total(WORKERS_READY))
-
     def snapshot(self) -> "Snapshot":
-        """Read the metrics of all processes."""
         self.flush()
         return Snapshot(self._counters, self.drift.identity if self.drift else 0)
 
@@ -277,7 +258,6 @@ class Snapshot:
         return sums[metric.start : metric.end].reshape(-1, metric.width)
 
     def total(self, metric: Metric, *values: str) -> float:
-        """Return the value of a counter or gauge with these label values."""
         return float(self.cells(metric)[[*product(*metric.labels.values())].index(values), 0])
 
     def series(self, metric: Metric, routes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], list[float]]]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from types import SimpleNamespace
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4 as MEDIA_TYPE
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
-from prometheus_client.registry import Collector
 
 from service.model.predictor import Predictor
 from service.observe.drift import DriftHistogram
@@ -21,21 +21,12 @@ Series = tuple[Sequence[str], Sequence[float]]  # label values and cells
 def exposition(metrics: Metrics, routes: Sequence[str], model: Predictor | None) -> Iterator[bytes]:
     """Yield the text of each metric. routes: their templates, in the order in which they are counted."""
     if model:
-        metrics.set_fallback(model.fallback is not None)
+        metrics.set_gauge("fallback", model.fallback is not None)
     now = metrics.snapshot()
     of_model = _model_series(now, model, metrics.drift) if model and metrics.drift else {}
     for metric in METRICS:
-        yield generate_latest(_Single(_family(metric, of_model.get(metric) or now.series(metric, routes))))
-
-
-class _Single(Collector):
-    """A registry of one metric, as generate_latest expects it."""
-
-    def __init__(self, family: Family) -> None:
-        self.family = family
-
-    def collect(self) -> list[Family]:
-        return [self.family]
+        family = _family(metric, of_model.get(metric) or now.series(metric, routes))
+        yield generate_latest(SimpleNamespace(collect=lambda family=family: [family]))  # a registry of one metric
 
 
 def _model_series(now: Snapshot, model: Predictor, drift: DriftHistogram) -> dict[Metric, list[Series]]:

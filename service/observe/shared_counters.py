@@ -9,19 +9,11 @@ import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Cells = NDArray[np.float64]
-
-
-class ProcessCounters(NamedTuple):
-    """The counters of one process."""
-
-    cells: Cells
-    is_alive: bool
 
 
 class SharedCounters:
@@ -42,15 +34,15 @@ class SharedCounters:
         self.cells = memoryview(self._memory).cast("d")
         self.array: Cells = np.frombuffer(self._memory)
 
-    def read_all(self) -> Iterator[ProcessCounters]:
-        """Yield the current counters of every process, including those that have ended."""
+    def read_all(self) -> Iterator[tuple[Cells, bool]]:
+        """Yield the current counters of every process, and whether it lives."""
         if self.folder is None:
-            yield ProcessCounters(self.array.copy(), True)
+            yield self.array.copy(), True
             return
         for path in sorted(self.folder.iterdir()):
             with path.open("rb") as file:
                 cells = np.frombuffer(file.read().ljust(8 * self.size, b"\0"))
-                yield ProcessCounters(cells, _is_locked(file.fileno()))
+                yield cells, _is_locked(file.fileno())
 
 
 def _is_locked(descriptor: int) -> bool:

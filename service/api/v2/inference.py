@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,50 +24,14 @@ from service.api.v2.messages import (
 )
 from service.api.v2.tensors import Rows, rows_of
 from service.http.body import body_too_large, content_encoding
-from service.http.streams import RequestStream
+from service.http.streams import Stream
 from service.model.execution import CHUNK_ROWS
 from service.observe.drift import DriftHistogram
-from service.settings import Settings
 
 SMALL_BYTES = 4096  # a request up to this size does not queue with the batches
 PART_ROWS = 2048  # scored between two yields to the event loop: about 1 ms
 READ_BYTES = 2**20
 MAX_LISTED_FAULTS = 10  # fewer than elsewhere: the protocol's error is a single string
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceHeaders:
-    """The headers of a request.
-
-    json_bytes: length of the JSON if binary tensors follow it; body_bytes: length of the body if it was announced;
-    encoding: how the body is compressed
-    """
-
-    json_bytes: int | None
-    body_bytes: int | None
-    encoding: str | None
-    accept_encoding: str
-
-    def max_bytes(self, settings: Settings) -> int:
-        return settings.max_body + (0 if self.json_bytes is None else settings.max_part)
-
-    def need_thread(self, settings: Settings) -> bool:
-        """Whether the body may be too large for the event loop. Raises Problem 413."""
-        if (self.body_bytes or 0) > self.max_bytes(settings) or (self.json_bytes or 0) > settings.max_body:
-            raise body_too_large(self.max_bytes(settings))
-        if self.encoding:
-            return True
-        return self.json_bytes is not None and (self.body_bytes is None or self.body_bytes > settings.max_body)
-
-
-def parse_headers(headers: Headers) -> InferenceHeaders:
-    """Raises Problem 400 and 415."""
-    return InferenceHeaders(
-        json_bytes=_length(headers, JSON_LENGTH_HEADER),
-        body_bytes=_length(headers, "Content-Length"),
-        encoding=content_encoding(headers),
-        accept_encoding=headers.get("accept-encoding", ""),
-    )
 
 
 def _length(headers: Headers, name: str) -> int | None:
@@ -80,19 +44,32 @@ def _length(headers: Headers, name: str) -> int | None:
 
 
 class Inference:
-    """One request, and the model that answers all of it. Raises Problem 503 while there is no model."""
+    """One request, and the model that answers all of it. Raises Problem 400 and 415, and 503 while there is no model.
 
-    def __init__(self, headers: InferenceHeaders, state: AppState) -> None:
-        self.headers, self.settings, self.state = headers, state.settings, state
-        self.model = state.ready_model()
+    json_bytes: length of the JSON if binary tensors follow it; body_bytes: length of the body if it was announced;
+    encoding: how the body is compressed; response: set when `run_in_thread` has ended
+    """
+
+    def __init__(self, headers: Headers, state: AppState) -> None:
+        self.settings, self.state, self.model = state.settings, state, state.ready_model()
+        self.json_bytes, self.body_bytes = _length(headers, JSON_LENGTH_HEADER), _length(headers, "Content-Length")
+        self.encoding, self.accept_encoding = content_encoding(headers), headers.get("accept-encoding", "")
+        self.max_bytes = self.settings.max_body + (0 if self.json_bytes is None else self.settings.max_part)
         self.scored_rows = 0
-        self.response: Response | None = None  # set when `run_in_thread` has ended
+        self.response: Response | None = None
+
+    def needs_thread(self) -> bool:
+        """Whether the body may be too large for the event loop. Raises Problem 413."""
+        max_body = self.settings.max_body
+        if (self.body_bytes or 0) > self.max_bytes or (self.json_bytes or 0) > max_body:
+            raise body_too_large(self.max_bytes)
+        if self.encoding:
+            return True
+        return self.json_bytes is not None and (self.body_bytes is None or self.body_bytes > max_body)
 
     async def run_in_loop(self, content: bytes) -> Response:
         """Return the response to a body. Raises Problem and NoProbability."""
-        if len(content) <= SMALL_BYTES:
-            return await self._run_in_parts(content)
-        async with self.state.batches:
+        async with nullcontext() if len(content) <= SMALL_BYTES else self.state.batches:
             return await self._run_in_parts(content)
 
     async def _run_in_parts(self, content: bytes) -> Response:
@@ -113,7 +90,7 @@ class Inference:
             scored.append(probabilities)
         return self._respond(request, np.concatenate(scored))
 
-    def run_in_thread(self, body: RequestStream) -> Iterator[bytes]:
+    def run_in_thread(self, body: Stream) -> Iterator[bytes]:
         """Set `response`; yields nothing. Raises RecordError, Problem and ClientDisconnected."""
         request, rows = self._decode(self._read(body))
         for _ in check_rows(rows):
@@ -127,14 +104,13 @@ class Inference:
         self.response = self._respond(request, np.concatenate(scored))
         yield from ()
 
-    def _read(self, body: RequestStream) -> bytearray:
+    def _read(self, body: Stream) -> bytearray:
         """The whole body, decompressed. Raises RecordError and Problem 413."""
-        limit = self.headers.max_bytes(self.settings)
-        read = body.read
-        if self.headers.encoding:
+        limit, read = self.max_bytes, body.read
+        if self.encoding:
             from service.tables.source import Limits, open_source  # imports pyarrow, which start-up need not wait for
 
-            read = open_source(body, self.headers.encoding, Limits(limit, limit, ratio=self.settings.max_ratio)).read
+            read = open_source(body, self.encoding, Limits(limit, limit, ratio=self.settings.max_ratio)).read
         content = bytearray()
         while data := read(READ_BYTES):
             content += data
@@ -143,9 +119,7 @@ class Inference:
         return content
 
     def _decode(self, content: bytes | bytearray) -> tuple[InferenceRequest, Rows]:
-        json_bytes = self.headers.json_bytes
-        if json_bytes is None:
-            json_bytes = len(content)
+        json_bytes = len(content) if self.json_bytes is None else self.json_bytes
         if json_bytes > self.settings.max_body:
             raise too_large(f"The JSON is larger than {self.settings.max_body} bytes.")
         if json_bytes > len(content):
@@ -161,7 +135,7 @@ class Inference:
 
     def _respond(self, request: InferenceRequest, probabilities: NDArray[np.float64]) -> Response:
         self.scored_rows = len(probabilities)
-        return encode_response(request, self.model.version, probabilities, self.headers.accept_encoding)
+        return encode_response(request, self.model.version, probabilities, self.accept_encoding)
 
 
 def check_rows(rows: Rows) -> Generator[None, None, None]:

@@ -3,9 +3,8 @@
 Errors repeat nothing that was sent, not even names of tensors.
 """
 
-import gzip
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -23,16 +22,18 @@ DATATYPE = "FP32"
 FP32 = np.dtype("<f4")  # little-endian, as binary tensors are sent
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"  # bytes of JSON in front of binary tensors
 OTHER_COMMAS = 4096  # in a request's JSON, other than between its values
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": lambda content: gzip.compress(content, 1),
-    "deflate": lambda content: zlib.compress(content, 1),
-}
+ZLIB_FORMATS = {"gzip": 31, "deflate": zlib.MAX_WBITS}  # zlib's `wbits`
 
 Data = list[float | list[float | None] | None]  # flat or nested, row-major; null = missing
 
 
-class TensorParameters(msgspec.Struct):
-    binary_data_size: int | None = None
+class Parameters(msgspec.Struct):
+    """The parameters of a request, an input or an output that are supported, or refused."""
+
+    binary_data_size: int | None = None  # of an input
+    binary_data: bool | None = None  # of an output
+    binary_data_output: bool | None = None  # of a request
+    classification: Any = None
     shared_memory_region: Any = None
 
 
@@ -42,7 +43,7 @@ class Tensor(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    parameters: TensorParameters | None = None
+    parameters: Parameters | None = None
     data: Data | None = None
 
     @property
@@ -50,19 +51,9 @@ class Tensor(msgspec.Struct):
         return self.parameters.binary_data_size if self.parameters else None
 
 
-class OutputParameters(msgspec.Struct):
-    binary_data: bool | None = None
-    classification: Any = None
-    shared_memory_region: Any = None
-
-
 class Output(msgspec.Struct):
     name: str
-    parameters: OutputParameters | None = None
-
-
-class RequestParameters(msgspec.Struct):
-    binary_data_output: bool | None = None
+    parameters: Parameters | None = None
 
 
 class InferenceRequest(msgspec.Struct):
@@ -70,7 +61,7 @@ class InferenceRequest(msgspec.Struct):
 
     inputs: list[Tensor]
     id: str | None = None
-    parameters: RequestParameters | None = None
+    parameters: Parameters | None = None
     outputs: list[Output] | None = None
 
     @property
@@ -82,7 +73,7 @@ class InferenceRequest(msgspec.Struct):
         return bool(self.parameters and self.parameters.binary_data_output)
 
 
-_DECODE = msgspec.json.Decoder(InferenceRequest).decode
+DECODER = msgspec.json.Decoder(InferenceRequest)
 
 
 def bad_request(detail: str, fields: Mapping[str, int] | None = None) -> Problem:
@@ -99,32 +90,27 @@ def decode_request(content: bytes, max_values: int) -> InferenceRequest:
     if content.count(b",") > max_values + OTHER_COMMAS:  # before parsing, which would block the event loop
         raise too_large(f"JSON may hold up to {max_values} values; send more as binary tensors.")
     try:
-        request = _DECODE(content)
-    except msgspec.ValidationError as error:
-        raise bad_request(f"{error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        request = _decode_with_nan(content)
-    _check_outputs(request.outputs or [])
-    return request
-
-
-def _decode_with_nan(content: bytes) -> InferenceRequest:
-    """Decode JSON with NaN for missing values, which tritonclient writes although it is not valid JSON."""
-    try:
-        return msgspec.convert(pydantic_core.from_json(content, allow_inf_nan=True), InferenceRequest)
+        request = _decode(content)
     except msgspec.ValidationError as error:
         raise bad_request(f"{error}.") from None
     except (ValueError, RecursionError) as error:
         raise bad_request(f"Invalid JSON: {error}.") from None
-
-
-def _check_outputs(outputs: list[Output]) -> None:
+    outputs = request.outputs or []
     if len(outputs) > 1 or any(output.name != OUTPUT for output in outputs):
         raise bad_request(f"The only output is {OUTPUT}; it can be requested once.")
-    for output in outputs:
-        own = output.parameters
-        if own and (own.classification is not None or own.shared_memory_region is not None):
-            raise bad_request("Classification and shared memory are not supported for outputs.")
+    own = outputs[0].parameters if outputs else None
+    if own and (own.classification is not None or own.shared_memory_region is not None):
+        raise bad_request("Classification and shared memory are not supported for outputs.")
+    return request
+
+
+def _decode(content: bytes) -> InferenceRequest:
+    try:
+        return DECODER.decode(content)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # tritonclient writes NaN for missing values
+        return msgspec.convert(pydantic_core.from_json(content, allow_inf_nan=True), InferenceRequest)
 
 
 def encode_response(
@@ -147,6 +133,6 @@ def encode_response(
     head = msgspec.json.encode(message)
     headers = {JSON_LENGTH_HEADER: str(len(head))} if binary else {}
     content, encoding = head + binary, accept_encoding.strip().lower()
-    if compress := COMPRESS.get(encoding):
-        content, headers["Content-Encoding"] = compress(content), encoding
+    if encoding in ZLIB_FORMATS:
+        content, headers["Content-Encoding"] = zlib.compress(content, 1, ZLIB_FORMATS[encoding]), encoding
     return Response(content, headers=headers, media_type="application/octet-stream" if binary else "application/json")

@@ -12,7 +12,7 @@ from patient.record import EXAMPLE, FIELDS
 from service.api import health
 from service.api.predict import json_body
 from service.api.state import AppState
-from service.api.v2.inference import Inference, parse_headers
+from service.api.v2.inference import Inference
 from service.api.v2.messages import DATATYPE, MODEL_NAME
 from service.http.body import read_body
 from service.http.connection import SLOW_CLIENT_EXEMPT
@@ -28,34 +28,24 @@ ANY_VERSION = ANY_MODEL + "/versions/{version}"
 
 
 class OpenInferenceError(BaseModel):
-    """An error, in one string."""
-
     error: str
 
 
 class ServerMetadata(BaseModel):
-    """The server and the protocol's extensions that it supports."""
-
     name: str = "heart"
     version: str
     extensions: list[str] = ["binary_tensor_data"]
 
 
 class ServerLive(BaseModel):
-    """The process runs."""
-
     live: bool = True
 
 
 class ServerReady(BaseModel):
-    """The service can score records."""
-
     ready: bool = True
 
 
 class ModelReady(ServerReady):
-    """The model can score records."""
-
     name: str = MODEL_NAME
 
 
@@ -68,8 +58,6 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """The model and its tensors."""
-
     name: str = MODEL_NAME
     versions: list[str] = Field(description="the version that serves", examples=[["1"]])
     platform: str = "onnxruntime_onnx"
@@ -78,8 +66,6 @@ class ModelMetadata(BaseModel):
 
 
 class RepositoryIndex(BaseModel):
-    """A model version and its state."""
-
     name: str = MODEL_NAME
     version: str
     state: str = "READY"
@@ -93,8 +79,6 @@ class ResponseOutput(TensorMetadata):
 
 
 class InferenceResponse(BaseModel):
-    """$inference_response."""
-
     model_config = ConfigDict(protected_namespaces=())
 
     model_name: str = MODEL_NAME
@@ -103,21 +87,13 @@ class InferenceResponse(BaseModel):
     outputs: list[ResponseOutput]
 
 
-def error_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for a route that can fail with these statuses."""
-    return {int(status): {"description": status.phrase, "model": OpenInferenceError} for status in statuses}
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": HTTPStatus(status).phrase, "model": OpenInferenceError} for status in statuses}
 
 
-NOT_READY = error_responses(HTTPStatus.SERVICE_UNAVAILABLE)
-NOT_FOUND = error_responses(HTTPStatus.NOT_FOUND) | NOT_READY
-FAILURES = NOT_FOUND | error_responses(
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-)
-BINARY_RESPONSE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
+NOT_READY = error_responses(503)
+NOT_FOUND = error_responses(404, 503)
+FAILURES = error_responses(400, 404, 408, 413, 415, 500, 503)
 EXAMPLE_REQUEST = {
     "inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [1, len(FIELDS)], "data": [[*EXAMPLE.values()]]}],
 }
@@ -137,7 +113,6 @@ TENSOR = {
 INPUTS = {"type": "array", "items": TENSOR, "minItems": 1}
 REQUEST_BODY = json_body({"type": "object", "required": ["inputs"], "properties": {"inputs": INPUTS}}, EXAMPLE_REQUEST)
 router = APIRouter(tags=["Open Inference Protocol v2"])
-unlisted = APIRouter(include_in_schema=False)
 
 
 @router.get(OPEN_INFERENCE)
@@ -165,9 +140,9 @@ async def repository_index(request: Request) -> list[RepositoryIndex]:
     return [RepositoryIndex(version=AppState.of(request).ready_model().version)]
 
 
-@router.get(MODEL, responses=NOT_FOUND)
-@unlisted.get(ANY_MODEL)
-@unlisted.get(ANY_VERSION)
+@router.get(ANY_VERSION, include_in_schema=False)
+@router.get(ANY_MODEL, include_in_schema=False)
+@router.get(MODEL, responses=NOT_FOUND)  # registered before the others, and so matched first
 async def model_metadata(request: Request) -> ModelMetadata:
     """The model's version and tensors. Instead of `patient`, 13 tensors named after the fields are accepted too.
 
@@ -176,9 +151,9 @@ async def model_metadata(request: Request) -> ModelMetadata:
     return ModelMetadata(versions=[_model(request).version])
 
 
+@router.get(ANY_VERSION + "/ready", include_in_schema=False)
+@router.get(ANY_MODEL + "/ready", include_in_schema=False)
 @router.get(MODEL + "/ready", responses=NOT_FOUND)
-@unlisted.get(ANY_MODEL + "/ready")
-@unlisted.get(ANY_VERSION + "/ready")
 async def model_ready(request: Request) -> ModelReady:
     """Whether the model can score records."""
     _model(request)
@@ -186,14 +161,14 @@ async def model_ready(request: Request) -> ModelReady:
     return ModelReady()
 
 
+@router.post(ANY_VERSION + "/infer", include_in_schema=False)
+@router.post(ANY_MODEL + "/infer", include_in_schema=False)
 @router.post(
     MODEL + "/infer",
     response_model=InferenceResponse,
-    responses=FAILURES | BINARY_RESPONSE,
+    responses=FAILURES | {200: {"content": {"application/octet-stream": {}}}},
     openapi_extra=REQUEST_BODY,
 )
-@unlisted.post(ANY_MODEL + "/infer")
-@unlisted.post(ANY_VERSION + "/infer")
 async def infer(request: Request) -> Response:
     """The probabilities of heart disease for N patients: input `patient` FP32 [N,13], output `probability` FP32 [N,1].
 
@@ -202,8 +177,8 @@ async def infer(request: Request) -> Response:
     """
     state = AppState.of(request)
     _model(request)
-    inference = Inference(parse_headers(request.headers), state)
-    if inference.headers.need_thread(state.settings):
+    inference = Inference(request.headers, state)
+    if inference.needs_thread():
         response = await _infer_in_thread(request, inference, state)
     else:
         body = await read_body(request.scope, request.receive, state.settings.max_body)
@@ -223,7 +198,7 @@ async def _infer_in_thread(request: Request, inference: Inference, state: AppSta
     except ClientDisconnected:
         raise ClientDisconnect from None
     except (Problem, RecordError):
-        if not (stream and stream.request.is_complete):
+        if not (stream and stream.is_body_complete):
             await discard_body(request.receive)
         raise
     assert inference.response
@@ -239,6 +214,3 @@ def _model(request: Request) -> Predictor:
     if wanted.get("version", model.version) != model.version:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is no such version; version {model.version} serves.")
     return model
-
-
-router.include_router(unlisted)

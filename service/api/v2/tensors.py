@@ -11,10 +11,9 @@ from service.api.v2.messages import DATATYPE, FP32, Data, Tensor, bad_request, t
 from service.settings import Settings
 
 Rows = NDArray[np.float32 | np.float64]  # [N,13] in the record's order, NaN = missing
-Binary = bytes | bytearray | memoryview
 
 
-def rows_of(inputs: Sequence[Tensor], binary: Binary, settings: Settings) -> Rows:
+def rows_of(inputs: Sequence[Tensor], binary: memoryview, settings: Settings) -> Rows:
     """Return unchecked values, float[N,13]; `binary` holds the bytes of the binary tensors one after the other.
 
     Values of JSON tensors are float64, as they were written; those of binary ones float32, a view that may be
@@ -44,7 +43,7 @@ def rows_of(inputs: Sequence[Tensor], binary: Binary, settings: Settings) -> Row
     return rows
 
 
-def _columns(inputs: Sequence[Tensor], count: int, width: int, binary: Binary) -> dict[str, Rows]:
+def _columns(inputs: Sequence[Tensor], count: int, width: int, binary: memoryview) -> dict[str, Rows]:
     """float[count,width] of each input."""
     columns: dict[str, Rows] = {}
     start, size = 0, FP32.itemsize * count * width

@@ -41,7 +41,7 @@ def test_a_worker_that_is_not_ready_makes_the_service_unready(predictor: Predict
     with TestClient(create_app(Settings(), predictor, metrics)) as client:
         assert client.get("/health/ready").json()["workers"] == 1
         code = "import sys; from pathlib import Path; from service.observe.metrics import Metrics\n"
-        code += "metrics = Metrics(Path(sys.argv[1])); metrics.set_ready(False); print('told', flush=True)\n"
+        code += "metrics = Metrics(Path(sys.argv[1])); metrics.set_gauge('ready', 0); print('told', flush=True)\n"
         code += "sys.stdin.read()"
         with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=PIPE, stdout=PIPE) as other:
             assert other.stdout

@@ -70,7 +70,7 @@ def by_pydantic(content: bytes) -> list[PatientRecord]:
 def outcome(content: bytes, predictor: Predictor) -> Any:
     """The result, or what the error says as HTTP reports it."""
     state = AppState(Settings(), Metrics())
-    state.model = predictor
+    state.serve(predictor)
     try:
         return json.loads(asyncio.run(predict_array(state, content)))
     except (RecordError, Problem) as error:
@@ -164,7 +164,7 @@ def test_the_event_loop_runs_between_the_parts_of_an_array(predictor: Predictor)
     records = [EXAMPLE] * 5000
     for content, min_yields in ((json.dumps(records), 5), (json.dumps([*records, 0]), 50)):
         state = AppState(Settings(), Metrics())
-        state.model = predictor
+        state.serve(predictor)
 
         async def work(content: bytes = content.encode(), state: AppState = state) -> int:
             batch = asyncio.ensure_future(predict_array(state, content))
@@ -181,7 +181,7 @@ def test_the_event_loop_runs_between_the_parts_of_an_array(predictor: Predictor)
 def test_one_batch_runs_at_a_time_and_beyond_the_queue_batches_get_503(predictor: Predictor) -> None:
     """One runs, `max_batches` wait, the next gets Retry-After; a cancelled batch frees its place in the queue."""
     state = AppState(Settings(max_batches=2), Metrics())
-    state.model = predictor
+    state.serve(predictor)
     content = json.dumps([EXAMPLE] * 3000).encode()
 
     async def work() -> None:

@@ -194,7 +194,7 @@ def test_an_unexpected_exception_is_a_500_without_details(monkeypatch: pytest.Mo
 def test_a_client_that_disconnects_midway_is_not_logged_as_an_error(predictor: Predictor, caplog: Any) -> None:
     """A connection that ends before its body is the client's failure."""
     app = create_app(Settings(), predictor)
-    app.state.heart.model = predictor
+    app.state.heart.serve(predictor)
     scope = {
         "type": "http",
         "method": "POST",

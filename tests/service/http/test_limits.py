@@ -5,7 +5,7 @@ from typing import Any
 
 from service.api.health import PROBES
 from service.http.body import read_json
-from service.http.concurrency import ConcurrencyLimitMiddleware
+from service.http.limits import ConcurrencyLimitMiddleware
 from service.http.problems import Problem
 from service.observe.metrics import OVERLOADS, Metrics
 
