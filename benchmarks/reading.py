@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from trainer.dataset import read
-from trainer.generate import generate
+from trainer.cli.generate import generate
 from trainer.readers import BLOCK_ROWS, COLUMNS
 from trainer.table_source import TableSource
 

@@ -30,7 +30,7 @@ from service.cli.local import Local
 from service.cli.plan import Executor, make_plan
 from service.model.device import GpuOptions
 from trainer.dataset import read
-from trainer.generate import generate
+from trainer.cli.generate import generate
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- make bench-score writes from here -->", "<!-- make bench-score writes to here -->"

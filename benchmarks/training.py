@@ -29,7 +29,7 @@ with suppress_stderr():
     from trainer.cross_validation import stratified_folds
     from trainer.dataset import Dataset, read
     from trainer.fit import fit, fit_chunks
-    from trainer.generate import generate
+    from trainer.cli.generate import generate
     from trainer.recipe import Recipe
     from trainer.table_source import TableSource
     from trainer.vectorized_cv import fit_folds

@@ -6,14 +6,10 @@ from typing import Any
 
 import click
 
-from patient.command_line import HELP, LazyGroup, SettingsError, options
+from patient.command_line import HELP, LazyCommand, OrderedGroup, SettingsError, options
 from service.settings import Settings, read_settings, refuse_exposure
 
 log = logging.getLogger("service")
-
-ABOUT = """Serve predictions of heart disease over HTTP.
-
-Each option is also an environment variable: --max-body is HEART_MAX_BODY. An option takes precedence."""
 
 
 def _serve(**words: Any) -> None:
@@ -47,29 +43,33 @@ def _serve(**words: Any) -> None:
 
 
 @click.group(
-    cls=LazyGroup,
-    lazy={
-        "score": ("Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"),
-        "key": ("Make an API key.", "service.__main__:key"),
-    },
+    cls=OrderedGroup,
+    commands=[
+        LazyCommand(
+            "score", "Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"
+        )
+    ],
     params=options(Settings),
     invoke_without_command=True,
     context_settings=HELP,
-    help=ABOUT,
 )
 @click.pass_context
 def main(ctx: click.Context, /, **words: Any) -> None:
+    """Serve predictions of heart disease over HTTP.
+
+    Each option is also an environment variable: --max-body is HEART_MAX_BODY. An option takes precedence.
+    """
     if not ctx.invoked_subcommand:
         _serve(**words)
     elif any(word not in (None, ()) for word in words.values()):
         raise click.UsageError(f"Options must come after the subcommand {ctx.invoked_subcommand}.")
 
 
-@click.command(context_settings=HELP)
+@main.command(context_settings=HELP, short_help="Make an API key.")
 @click.argument("name")
 @click.argument("scope", type=click.Choice(["all", "metrics"]), default="all")
 def key(name: str, scope: str) -> None:
-    """Make an API key: its line for the file of keys on stdout, the key itself, this once, on stderr.
+    """Make an API key: print its line for the file of keys on stdout, and the key, only this once, on stderr.
 
     \b
     python -m service key ward-7 >> keys
