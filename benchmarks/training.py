@@ -26,10 +26,10 @@ with suppress_stderr():
 
     from patient.encoding import Floats, encode, statistics
     from trainer import train_test
+    from trainer.cli.generate import generate
     from trainer.cross_validation import stratified_folds
     from trainer.dataset import Dataset, read
     from trainer.fit import fit, fit_chunks
-    from trainer.cli.generate import generate
     from trainer.recipe import Recipe
     from trainer.table_source import TableSource
     from trainer.vectorized_cv import fit_folds

@@ -15,8 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
-
 import patient
 import service
 from patient.artefact import FILE
@@ -34,9 +32,12 @@ from service.settings import Provider
 
 OBJECT_STORE_BYTES = 80 * 2**20  # of a cluster started here; no rows go through the object store
 CONNECT_SECONDS = 10.0
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
-for _name, _value in QUIET.items():
+for _name, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}.items():
     os.environ.setdefault(_name, _value)  # Ray reads them at import
 try:
     import ray
@@ -53,7 +54,8 @@ class Scorer:
         model: tuple[str, bytes],
         provider: tuple[Provider, GpuOptions],
         job: Job,
-        systems: list[fs.FileSystem],
+        plan: Plan,
+        parts: list[Part],
         folder: str,
     ) -> None:
         version, content = model
@@ -61,18 +63,16 @@ class Scorer:
             Path(models, version).mkdir()
             Path(models, version, FILE).write_bytes(content)
             self.engine = Local(load(Path(models), *provider), content, job)
-        self.job, self.systems, self.folder = job, systems, folder
+        self.plan, self.parts, self.folder = plan, parts, folder
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Map parts to their outcomes, both as JSON."""
-        source, target = self.systems
-        parts = [Part(**json.loads(text)) for text in batch["part"]]
-        made = [attempt(self.engine, self.job, part, source, target, self.folder, _ignore) for part in parts]
-        return {"outcome": [json.dumps(asdict(outcome)) for outcome in made]}
-
-
-def _ignore(_read: int, _rows: int) -> None:
-    """The progress bar is in the driver's process."""
+        """Map indexes of parts to outcomes as JSON. No progress is shown: the bar is in the driver's process."""
+        plan = self.plan
+        outcomes = [
+            attempt(self.engine, self.parts[i], plan.source, plan.target, self.folder, lambda _read, _rows: None)
+            for i in batch["id"]
+        ]
+        return {"outcome": [json.dumps(asdict(outcome)) for outcome in outcomes]}
 
 
 @contextlib.contextmanager
@@ -125,12 +125,11 @@ class ClusterExecutor:
         engine = self.engine
         model = (engine.predictor.version, engine.content)
         provider = ("cuda", self.gpu) if self.gpu else ("cpu", GpuOptions())
-        items = [{"part": json.dumps(asdict(part))} for part in parts]
-        outcomes = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        outcomes = ray.data.range(len(parts), override_num_blocks=len(parts)).map_batches(
             Scorer,
-            fn_constructor_args=(model, provider, engine.job, [plan.source, plan.target], folder),
+            fn_constructor_args=(model, provider, engine.job, plan, parts, folder),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(items)), max_tasks_in_flight_per_actor=1),
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(parts)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=int(bool(self.gpu)),
         )

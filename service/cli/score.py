@@ -12,11 +12,12 @@ from pydantic import BaseModel, Field
 from patient.artefact import ArtefactError
 from patient.command_line import HELP, SettingsError, options, parse
 from service.cli import progress, store
-from service.cli.attempt import SequentialExecutor, describe
-from service.cli.job import KINDS, Job, Kind, Outcome, Usage
+from service.cli.attempt import SequentialExecutor
+from service.cli.job import KINDS, Job, Kind, Outcome
 from service.cli.local import Local
 from service.cli.plan import Executor, Plan, make_plan
 from service.cli.remote import Remote
+from service.client.sender import describe_error
 from service.model.device import DeviceLost, GpuOptions, ProviderError
 from service.records.errors import ColumnsError, RecordError
 from service.settings import Provider, read_settings
@@ -71,7 +72,7 @@ class ScoreOptions(BaseModel):
 def _score(paths: tuple[str, ...], quiet: bool, **words: Any) -> None:
     try:
         status = _run([*paths], parse(ScoreOptions, words), quiet)
-    except (Usage, ColumnsError, SettingsError) as error:
+    except (click.UsageError, ColumnsError, SettingsError) as error:
         progress.say(str(error))
         status = USAGE
     except (ArtefactError, DeviceLost, ProviderError, RecordError) as error:
@@ -81,7 +82,7 @@ def _score(paths: tuple[str, ...], quiet: bool, **words: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     except OSError as error:
-        progress.say(f"{f'{error.filename}: ' if error.filename else ''}{describe(error)}")
+        progress.say(f"{f'{error.filename}: ' if error.filename else ''}{describe_error(error)}")
         status = FAILED
     except KeyboardInterrupt:
         progress.say("interrupted; finished parts are kept")
@@ -107,11 +108,11 @@ def _run(paths: list[str], given: ScoreOptions, quiet: bool) -> int:
     """Score all tables, print the summary and return the exit status."""
     is_ray = given.engine == "ray"
     if len(paths) < 2:
-        raise Usage("both IN and OUT are required")
+        raise click.UsageError("both IN and OUT are required")
     if given.url and (is_ray or given.models or given.provider):
-        raise Usage("--url excludes --models, --provider and --engine ray: the service has its own model")
+        raise click.UsageError("--url excludes --models, --provider and --engine ray: the service has its own model")
     if not is_ray and (given.ray_address or given.workers):
-        raise Usage("--ray-address and --workers require --engine ray")
+        raise click.UsageError("--ray-address and --workers require --engine ray")
     job = Job(columns.parse_keep(given.keep), given.on_error == "report")
     source_kind = Kind.named("--format", given.format) if given.format else None
     target_kind = Kind.named("--to", given.to) if given.to else None
@@ -131,15 +132,12 @@ def _run(paths: list[str], given: ScoreOptions, quiet: bool) -> int:
 
 def _executor(given: ScoreOptions, job: Job) -> AbstractContextManager[Executor]:
     if given.url:
-        return nullcontext(SequentialExecutor(Remote(given.url, job), job))
+        return nullcontext(SequentialExecutor(Remote(given.url, job)))
     settings = read_settings()
-    models, provider, gpu = (
-        given.models or settings.models,
-        given.provider or settings.provider,
-        GpuOptions.of(settings),
-    )
+    models, provider = given.models or settings.models, given.provider or settings.provider
+    gpu = GpuOptions.of(settings)
     if given.engine == "local":
-        return nullcontext(SequentialExecutor(Local.load(models, provider, gpu, job), job))
+        return nullcontext(SequentialExecutor(Local.load(models, provider, gpu, job)))
     from service.cli.cluster import joined  # Ray is an optional dependency
 
     return joined(Local.load(models, "cpu", gpu, job), provider, gpu, given.ray_address, given.workers)
@@ -151,7 +149,7 @@ def _score_one(plan: Plan, executor: Executor, quiet: bool) -> Outcome:
     folder = part.target.rpartition("/")[0]
     if folder:
         store.sweep(plan.target, folder, store.ABANDONED_SECONDS)
-    with progress.bar(part.size, quiet) as bar:
+    with progress.Bar(part.size, quiet) as bar:
         [outcome] = executor.attempts(plan, [part], folder, bar.tick)
     if outcome.hidden:
         store.commit(plan.target, outcome.hidden, part.target)
@@ -164,7 +162,7 @@ def _score_parts(plan: Plan, path: str, executor: Executor, job: Job, quiet: boo
         outcomes = {part.name: folder.finished(part) for part in plan.parts}
         left = {part.name: part for part in plan.parts if outcomes[part.name] is None}
         before = len(outcomes) - len(left)
-        with progress.bar(sum(part.size or 0 for part in left.values()), quiet) as bar:
+        with progress.Bar(sum(part.size or 0 for part in left.values()), quiet) as bar:
             for outcome in executor.attempts(plan, list(left.values()), folder.notes, bar.tick):
                 part = left[outcome.name]
                 if outcome.hidden:

@@ -14,8 +14,8 @@ from patient.encoding import layout
 from patient.record import FIELDS
 from tests.conftest import CLEVELAND, ROOT
 from trainer.__main__ import main
-from trainer.dataset import Dataset, DatasetError, read
 from trainer.cli.generate import generate
+from trainer.dataset import Dataset, DatasetError, read
 
 
 @pytest.fixture(scope="module")
