@@ -7,6 +7,7 @@ peak memory when a table is streamed from its file. All on one machine, in one r
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.suppress_stderr import suppress_stderr
+from patient.suppress_stderr import suppress_stderr
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with suppress_stderr():
     import keras
 

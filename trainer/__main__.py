@@ -1,5 +1,6 @@
 """`python -m trainer`: the commands fit, evaluate and generate. TensorFlow is imported when a command runs."""
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -10,8 +11,8 @@ from pydantic import BaseModel
 
 from patient.artefact import ArtefactError
 from patient.command_line import HELP, OrderedGroup, SettingsError, options, parse
+from patient.suppress_stderr import suppress_stderr
 from trainer.cli.options import EvaluateOptions, FitOptions, GenerateOptions
-from trainer.suppress_stderr import suppress_stderr
 
 
 def _command(name: str, about: str, model: type[BaseModel]) -> click.Command:
@@ -22,7 +23,8 @@ def _command(name: str, about: str, model: type[BaseModel]) -> click.Command:
 
         try:
             values = parse(model, words)
-            with suppress_stderr():  # TensorFlow writes a dozen lines when it is imported
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow writes some lines before it reads this
+            with suppress_stderr():
                 module = import_module(f"trainer.cli.{name}")
             module.run(values)
         except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from typing import Any
 import patient
 import service
 from patient.artefact import FILE
+from patient.suppress_stderr import suppress_stderr
 from service.cli.attempt import attempt
 from service.cli.job import Job, Outcome, Part, Tick
 from service.cli.local import Local
@@ -88,7 +89,7 @@ def joined(
     with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull):  # noqa: PTH123  # Ray prints there
         try:
             _reach(address)
-            with _silent():
+            with suppress_stderr():  # Ray's C++ core writes there
                 ray.init(
                     address=address or "local",
                     runtime_env={"py_modules": packages},
@@ -161,20 +162,6 @@ def _reach(address: str | None) -> None:
 
 def _nodes() -> int:
     return sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Drop what Ray's C++ core writes to file descriptor 2."""
-    saved = os.dup(2)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(devnull, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(devnull)
 
 
 def _last_line(error: BaseException) -> str:

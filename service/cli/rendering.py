@@ -1,13 +1,11 @@
 """Print predictions and explanations in a terminal: measurements, bars, and the note that this is no medical device."""
 
-from collections.abc import Iterator
-
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from patient.record import Measurement, PatientRecord, measurements
-from service.records.schema import Answer, Contribution, Explanation, Prediction
+from service.records.schema import Contribution, Explanation, Prediction
 
 BAR_WIDTH = 60  # cells of the bar of a probability
 SIDE_WIDTH = 10  # cells on either side of the bar of a contribution
@@ -21,13 +19,13 @@ def print_prediction(console: Console, record: PatientRecord, answer: Prediction
     for field, value in zip(measurements(), record.__dict__.values(), strict=True):
         _print(console, Text.assemble(f"{field.title:{width}}  ", _value(field, value)))
     console.print()
-    _probability(console, answer, answer.threshold)
+    _probability(console, answer)
     _end(console, answer.model_version)
 
 
 def print_explanation(console: Console, answer: Explanation) -> None:
     """Print the probability, the contribution of each measurement, and what would change the result."""
-    _probability(console, answer, answer.threshold)
+    _probability(console, answer)
     console.print()
     _print(console, Text("What raises (+) and lowers (-) the probability, in log-odds", "bold"))
     largest = max(abs(one.contribution) for one in answer.contributions) or 1.0
@@ -39,8 +37,12 @@ def print_explanation(console: Console, answer: Explanation) -> None:
     _print(console, Text(f"Together they lead from {base}, the mean of the background patients, to {end}.", "dim"))
     console.print()
     _print(console, Text("What would change the result", "bold"))
-    for line in _changes(answer):
-        _print(console, Text(line))
+    changes = [change for change in answer.changes if change.to is not None]
+    for change in changes:
+        probability = "" if change.probability is None else f" ({_percent(change.probability)})"
+        _print(console, Text(change.label.partition(". ")[0] + probability))
+    if not changes:
+        _print(console, Text("No plausible change of a single measurement does."))
     _print(console, Text(answer.note, "dim"))
     _end(console, answer.model_version)
 
@@ -49,16 +51,8 @@ def _print(console: Console, text: Text) -> None:
     console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
-def _changes(answer: Explanation) -> Iterator[str]:
-    found = [change for change in answer.changes if change.to is not None]
-    for change in found:
-        probability = "" if change.probability is None else f" ({_percent(change.probability)})"
-        yield change.label.partition(". ")[0] + probability
-    if not found:
-        yield "No plausible change of a single measurement does."
-
-
-def _probability(console: Console, answer: Answer | Explanation, threshold: float) -> None:
+def _probability(console: Console, answer: Prediction | Explanation) -> None:
+    threshold = answer.threshold
     verdict = "heart disease" if answer.heart_disease else "no heart disease"
     style = FOR if answer.heart_disease else AGAINST
     percent = (_percent(answer.probability), f"bold {style}")
