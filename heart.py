@@ -1,6 +1,7 @@
 """The command `heart`: everything that the service and the trainer do. Each subcommand is imported when it runs."""
 
 import importlib.metadata
+import sys
 
 import click
 from click.shell_completion import get_completion_class
@@ -19,27 +20,14 @@ STATUS = """Exit status: 0 success, 1 a failure or refusal, 2 a wrong command li
 `heart COMMAND --help` explains a command."""
 
 
-class Heart(OrderedGroup):
-    def invoke(self, ctx: click.Context) -> None:
-        try:
-            super().invoke(ctx)
-        except ModuleNotFoundError as error:
-            raise click.ClickException(f"{error.name} is not installed; `make install` installs it.") from None
+try:
+    VERSION = importlib.metadata.version("heart")
+except importlib.metadata.PackageNotFoundError:
+    VERSION = "(not installed)"
 
 
-def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        try:
-            click.echo(f"heart {importlib.metadata.version('heart')}")
-        except importlib.metadata.PackageNotFoundError:
-            click.echo("heart, not installed")
-        ctx.exit()
-
-
-@click.group(cls=Heart, commands=COMMANDS, context_settings=HELP, epilog=STATUS)
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
-)
+@click.group(cls=OrderedGroup, commands=COMMANDS, context_settings=HELP, epilog=STATUS)
+@click.version_option(VERSION, message="heart %(version)s", help="Show the version.")
 def heart() -> None:
     """The probability of heart disease from 13 measurements. Not a medical device."""
 
@@ -58,7 +46,10 @@ def completion(shell: str) -> None:
 
 
 def main() -> None:
-    heart(prog_name="heart")
+    try:
+        heart(prog_name="heart")
+    except ModuleNotFoundError as error:
+        sys.exit(f"Error: {error.name} is not installed; `make install` installs it.")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def _serve(**words: Any) -> None:
         sys.exit(f"service: will not start: {error}")
     finally:
         logs.flush()  # before the error, which is the last line
-    log.info("the page: http://%s:%d/   for programs: http://%s:%d/docs", *(settings.host, settings.port) * 2)
+    log.info("web page: http://%s:%d/   API documentation: http://%s:%d/docs", *(settings.host, settings.port) * 2)
     server.serve(settings, registry, metrics)
 
 

@@ -1,6 +1,7 @@
 """Every setting of the service: name, default, help. The only reader of the environment."""
 
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic_settings
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from patient.command_line import SettingsError, parse
@@ -71,12 +72,6 @@ class Settings(BaseSettings, env_prefix="HEART_"):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level to log.")
 
 
-class ClientSettings(BaseSettings, env_prefix="HEART_"):
-    """What `--url` takes from the environment only: other users can read a process's command line."""
-
-    key: SecretStr | None = None
-
-
 def read_settings(options: Mapping[str, Any] | None = None) -> Settings:
     """Read the settings: options of the command line before environment before defaults. Raises SettingsError."""
     try:
@@ -86,11 +81,14 @@ def read_settings(options: Mapping[str, Any] | None = None) -> Settings:
 
 
 def read_client_key() -> str | None:
-    """Read HEART_KEY, the API key that a client sends. Raises SettingsError, which does not repeat the key."""
-    key = ClientSettings().key
-    if key and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+    """Read HEART_KEY, the API key that a client sends. No option takes it: other users can read a command line.
+
+    Raises SettingsError, which does not repeat the key.
+    """
+    key = os.environ.get("HEART_KEY") or None
+    if key and not re.fullmatch(r"[!-~]+", key):
         raise SettingsError("HEART_KEY contains characters that are not allowed in an API key")
-    return key.get_secret_value() if key else None
+    return key
 
 
 def refuse_exposure(settings: Settings) -> None:

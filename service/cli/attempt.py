@@ -47,19 +47,17 @@ class SequentialExecutor:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.identity = engine, engine.identity
 
-    def attempts(self, plan: Plan, parts: list[Part], folder: str, tick: Tick) -> Iterator[Outcome]:
-        for part in parts:
-            yield attempt(self.engine, part, plan.source, plan.target, folder, tick)
+    def attempts(self, plan: Plan, folder: str, tick: Tick) -> Iterator[Outcome]:
+        for part in plan.parts:
+            yield attempt(self.engine, part, plan, folder, tick)
 
 
-def attempt(
-    engine: Engine, part: Part, source: fs.FileSystem, target: fs.FileSystem, folder: str, tick: Tick
-) -> Outcome:
+def attempt(engine: Engine, part: Part, plan: Plan, folder: str, tick: Tick) -> Outcome:
     """Score a part into a hidden file of `folder`, or to stdout. Failures are in the outcome."""
     tally, failure, path = Tally(), None, None
     try:
-        with _open(part, source) as file:
-            pieces = compress(engine.score(file, part, tally), part.target_kind.packing)
+        with _open(part, plan.source) as file:
+            pieces = compress(engine.score(file, part, tally), part.target_kind.compression)
             if part.target == PIPE:
                 # If an invalid row refuses the table, stdout must stay empty: hold the output until it is complete.
                 for piece in pieces if engine.job.report else buffer_until_complete(pieces, sys.maxsize):
@@ -67,7 +65,7 @@ def attempt(
                     sys.stdout.buffer.flush()
                     tick(file.count, tally.rows)
             else:
-                with hidden_file(target, folder) as (path, stream):
+                with hidden_file(plan.target, folder) as (path, stream):
                     for piece in pieces:
                         stream.write(piece)
                         tick(file.count, tally.rows)
@@ -83,18 +81,18 @@ def attempt(
     return Outcome(part.name, tally.rows, tally.bad, tally.total, tally.faults, failure, hidden)
 
 
-def compress(pieces: Iterator[Buffer], packing: str | None) -> Iterator[Buffer]:
-    """Compress bytes; `packing` is gzip, zstd or None."""
-    if not packing:
+def compress(pieces: Iterator[Buffer], compression: str | None) -> Iterator[Buffer]:
+    """Compress bytes; `compression` is gzip, zstd or None."""
+    if not compression:
         yield from pieces
         return
-    if packing == "gzip":
+    if compression == "gzip":
         compressor = zlib.compressobj(GZIP_LEVEL, wbits=31)
         yield from map(compressor.compress, pieces)
         yield compressor.flush()
         return
     sink = OutputBuffer()
-    with pa.CompressedOutputStream(pa.PythonFile(sink, "w"), packing) as stream:
+    with pa.CompressedOutputStream(pa.PythonFile(sink, "w"), compression) as stream:
         for piece in pieces:
             stream.write(piece)
             yield sink.take()

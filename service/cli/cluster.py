@@ -20,8 +20,8 @@ import service
 from patient.artefact import FILE
 from patient.suppress_stderr import suppress_stderr
 from service.cli.attempt import attempt
-from service.cli.job import Job, Outcome, Part, Tick
-from service.cli.local import Local
+from service.cli.job import Job, Outcome, Tick
+from service.cli.local import LocalEngine
 from service.cli.plan import Plan
 from service.cli.progress import say
 from service.cli.store import remove
@@ -32,7 +32,6 @@ from service.records.errors import TableError
 from service.settings import Provider
 
 OBJECT_STORE_BYTES = 80 * 2**20  # of a cluster started here; no rows go through the object store
-CONNECT_SECONDS = 10.0
 
 for _name, _value in {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -51,34 +50,25 @@ class Scorer:
     """An actor with a model, which attempts parts."""
 
     def __init__(
-        self,
-        model: tuple[str, bytes],
-        provider: tuple[Provider, GpuOptions],
-        job: Job,
-        plan: Plan,
-        parts: list[Part],
-        folder: str,
+        self, model: tuple[str, bytes], provider: tuple[Provider, GpuOptions], job: Job, plan: Plan, folder: str
     ) -> None:
         version, content = model
         with tempfile.TemporaryDirectory() as models:  # the same model as the driver's, on any machine
             Path(models, version).mkdir()
             Path(models, version, FILE).write_bytes(content)
-            self.engine = Local(load(Path(models), *provider), content, job)
-        self.plan, self.parts, self.folder = plan, parts, folder
+            self.engine = LocalEngine(load(Path(models), *provider), content, job)
+        self.plan, self.folder = plan, folder
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Map indexes of parts to outcomes as JSON. No progress is shown: the bar is in the driver's process."""
-        plan = self.plan
-        outcomes = [
-            attempt(self.engine, self.parts[i], plan.source, plan.target, self.folder, lambda _read, _rows: None)
-            for i in batch["id"]
-        ]
+        parts = [self.plan.parts[i] for i in batch["item"]]
+        outcomes = [attempt(self.engine, part, self.plan, self.folder, lambda _read, _rows: None) for part in parts]
         return {"outcome": [json.dumps(asdict(outcome)) for outcome in outcomes]}
 
 
 @contextlib.contextmanager
-def joined(
-    engine: Local, provider: Provider, gpu: GpuOptions, address: str | None, workers: int | None
+def join_cluster(
+    engine: LocalEngine, provider: Provider, gpu: GpuOptions, address: str | None, workers: int | None
 ) -> Iterator["ClusterExecutor"]:
     """Join a cluster, or start one here and stop it at the end.
 
@@ -112,13 +102,14 @@ def joined(
 class ClusterExecutor:
     """An Executor with `workers` models, each on its own GPU or on a CPU."""
 
-    def __init__(self, engine: Local, gpu: GpuOptions | None, workers: int) -> None:
+    def __init__(self, engine: LocalEngine, gpu: GpuOptions | None, workers: int) -> None:
         self.engine, self.gpu, self.workers = engine, gpu, workers
         self.identity = engine.identity_on(CUDA if gpu else CPU)
 
-    def attempts(self, plan: Plan, parts: list[Part], folder: str, _tick: Tick) -> Iterator[Outcome]:
+    def attempts(self, plan: Plan, folder: str, _tick: Tick) -> Iterator[Outcome]:
         """Raises TableError if the cluster fails."""
-        if not parts:
+        count = len(plan.parts)
+        if not count:
             return
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -126,15 +117,15 @@ class ClusterExecutor:
         engine = self.engine
         model = (engine.predictor.version, engine.content)
         provider = ("cuda", self.gpu) if self.gpu else ("cpu", GpuOptions())
-        outcomes = ray.data.range(len(parts), override_num_blocks=len(parts)).map_batches(
+        outcomes = ray.data.from_items([*range(count)], override_num_blocks=count).map_batches(
             Scorer,
-            fn_constructor_args=(model, provider, engine.job, plan, parts, folder),
+            fn_constructor_args=(model, provider, engine.job, plan, folder),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(parts)), max_tasks_in_flight_per_actor=1),
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, count), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=int(bool(self.gpu)),
         )
-        left, nodes = {part.name for part in parts}, _nodes()
+        left, nodes = {part.name for part in plan.parts}, _nodes()
         try:
             for row in outcomes.iter_rows():
                 outcome = Outcome.from_dict(json.loads(row["outcome"]))
@@ -144,9 +135,8 @@ class ClusterExecutor:
                 elif outcome.hidden:  # a second attempt
                     remove(plan.target, outcome.hidden)
         except ray.exceptions.RayError as error:
-            raise TableError(
-                f"The cluster failed: {_last_line(error)}; finished parts are kept, run it again."
-            ) from None
+            cause = _last_line(error)
+            raise TableError(f"The cluster failed: {cause}; finished parts are kept, run it again.") from None
         if (lost := nodes - _nodes()) > 0:
             say(f"{lost} of the cluster's {nodes} nodes were lost; other nodes made their parts")
         for name in sorted(left):
@@ -157,7 +147,7 @@ def _reach(address: str | None) -> None:
     """Raise OSError if nothing listens at an address: Ray itself would try for minutes."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _nodes() -> int:

@@ -28,11 +28,11 @@ Tick = Callable[[int, int], None]  # called with the bytes read and the rows sco
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A format and compression by file suffix, such as `csv` or `ndjson.gz`. packing: gzip, zstd or None."""
+    """A format and compression by file suffix, such as `csv` or `ndjson.gz`. compression: gzip, zstd or None."""
 
     name: str
     format: Format
-    packing: str | None
+    compression: str | None
 
     @classmethod
     def of(cls, file: str) -> "Kind | None":
@@ -55,7 +55,7 @@ class Kind:
     @property
     def is_read_in_place(self) -> bool:
         """Whether the reader seeks in the file."""
-        return self.format is PARQUET and not self.packing
+        return self.format is PARQUET and not self.compression
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Part:
     def read(self, source: Source, keep: Keep) -> Table:
         """Read the table from its bytes. Raises RecordError."""
         kind = self.source_kind
-        source = source if kind.is_read_in_place else open_source(source, kind.packing, LIMITS)
+        source = source if kind.is_read_in_place else open_source(source, kind.compression, LIMITS)
         return kind.format.read(source, keep, LIMITS)
 
     def encode(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[Buffer]:
@@ -106,7 +106,7 @@ class Job:
 
 @dataclass(slots=True)
 class Outcome:
-    """The result of a part. failure: why it has no output; hidden: the file that holds its output."""
+    """The result of a part. total: faults; failure: why it has no output; hidden: the file that holds its output."""
 
     name: str
     rows: int = 0
@@ -123,7 +123,7 @@ class Outcome:
 
 
 class Engine(Protocol):
-    """Scores tables, one at a time. identity: of the model; parts by another model are made again."""
+    """Scores tables, one at a time. identity: of the model, as in Executor."""
 
     identity: str
     job: Job

@@ -15,7 +15,7 @@ from service.tables import scoring
 from service.tables.source import Source
 
 
-class Local:
+class LocalEngine:
     """An Engine. content: the model file that the predictor was loaded from."""
 
     def __init__(self, predictor: Predictor, content: bytes, job: Job) -> None:
@@ -27,7 +27,7 @@ class Local:
         return f"version {self.predictor.version}, {hashlib.sha256(self.content).hexdigest()}, {provider}"
 
     @classmethod
-    def load(cls, models: Path, provider: Provider, gpu: GpuOptions, job: Job) -> "Local":
+    def load(cls, models: Path, provider: Provider, gpu: GpuOptions, job: Job) -> "LocalEngine":
         """Load the highest version. Raises ArtefactError and ProviderError."""
         folder = model_folder(models)
         predictor = load(folder, provider, gpu)

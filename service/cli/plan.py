@@ -31,16 +31,16 @@ class Plan:
 
 
 class Executor(Protocol):
-    """Makes parts. identity: of the model; parts by another model are made again."""
+    """Scores parts. identity: of the model; parts that another model scored are scored again."""
 
     identity: str
 
-    def attempts(self, plan: Plan, parts: list[Part], folder: str, tick: Tick, /) -> Iterator[Outcome]:
+    def attempts(self, plan: Plan, folder: str, tick: Tick, /) -> Iterator[Outcome]:
         """Yield the outcome of each part as it finishes, in any order; the outputs are hidden files in `folder`."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Input:
     """An input file and its name relative to its folder or glob."""
 
     info: fs.FileInfo
@@ -56,7 +56,7 @@ def make_plan(
     One file gives one file; a folder, a glob or several files give a folder, with a part for each under its own name.
     """
     target, out = locate(output)
-    source, found, several = _found(inputs)
+    source, found, several = _find_inputs(inputs)
     here = fs.FileType.NotFound if out == PIPE else target.get_file_info(out).type
     parts |= several or output.endswith("/") or here == fs.FileType.Directory
     if parts and PIPE in (*inputs, output):
@@ -98,7 +98,7 @@ def locate(text: str) -> tuple[fs.FileSystem, str]:
     return system, path.rstrip("/")
 
 
-def _part(file: _Found, source_kind: Kind, out: str, target_kind: Kind, parts: bool) -> Part:
+def _part(file: _Input, source_kind: Kind, out: str, target_kind: Kind, parts: bool) -> Part:
     name, target = file.name, out
     if parts:
         own = Kind.of(name)
@@ -108,10 +108,10 @@ def _part(file: _Found, source_kind: Kind, out: str, target_kind: Kind, parts: b
     return Part(name, file.info.path, size, file.info.mtime_ns or 0, source_kind, target, target_kind)
 
 
-def _found(inputs: Sequence[str]) -> tuple[fs.FileSystem, list[_Found], bool]:
+def _find_inputs(inputs: Sequence[str]) -> tuple[fs.FileSystem, list[_Input], bool]:
     """Return the file system and the files, in order, and whether there may be several."""
     system: fs.FileSystem | None = None
-    found: list[_Found] = []
+    found: list[_Input] = []
     several = len(inputs) > 1
     for text in inputs:
         here, path = locate(text)
@@ -125,9 +125,9 @@ def _found(inputs: Sequence[str]) -> tuple[fs.FileSystem, list[_Found], bool]:
             for info in sorted(below, key=attrgetter("path")):
                 name = info.path[len(path.rstrip("/")) + 1 :]
                 if info.is_file and not any(word.startswith((".", "_")) for word in name.split("/")):
-                    found.append(_Found(info, name, False))
+                    found.append(_Input(info, name, False))
         elif info.type != fs.FileType.NotFound:
-            found.append(_Found(info, "stdin" if path == PIPE else info.base_name, True))
+            found.append(_Input(info, "stdin" if path == PIPE else info.base_name, True))
         elif WILDCARDS & set(path):
             several = True
             words = PurePosixPath(path).parts
@@ -135,7 +135,7 @@ def _found(inputs: Sequence[str]) -> tuple[fs.FileSystem, list[_Found], bool]:
             root = str(PurePosixPath(*words[:first]))
             matched = {match.path: match for match in _glob(here, root, words[first:])}
             start = len(root.rstrip("/")) + 1
-            found += [_Found(matched[path], path[start:], True) for path in sorted(matched)]
+            found += [_Input(matched[path], path[start:], True) for path in sorted(matched)]
         else:
             raise click.UsageError(f"{text}: no such file or folder")
     assert system

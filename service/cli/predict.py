@@ -33,16 +33,6 @@ the FILE. A code is a number, its label, or an unambiguous beginning of the labe
   heart {name} --age 63 --sex male --cp asymptomatic --thal reversible
   heart {name} patient.json --chol null"""
 
-OPTIONS = [
-    click.Option(["--json", "as_json"], is_flag=True, help="Print the JSON that the service returns, on one line."),
-    click.Option(
-        ["--models"],
-        type=click.Path(path_type=Path),
-        metavar="FOLDER",
-        help="Folder of the model's versions; default: HEART_MODELS, or models/heart_disease.",
-    ),
-    click.Option(["--url"], help="Use this service, such as http://127.0.0.1:8000; HEART_KEY is its API key."),
-]
 DEADLINE_SECONDS = 5.0  # as long as a person waits at a terminal
 
 
@@ -112,7 +102,16 @@ def _command(name: str, about: str) -> RecordCommand:
         else:
             rendering.print_explanation(console, result)
 
-    params = [*record_options.parameters(), *OPTIONS]
+    params = [
+        *record_options.parameters(),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the JSON that the service returns, on one line."),
+        click.Option(
+            ["--models"],
+            type=click.Path(path_type=Path),
+            help="Folder of the model's versions; default: HEART_MODELS, or models/heart_disease.",
+        ),
+        click.Option(["--url"], help="Use this service, such as http://127.0.0.1:8000; HEART_KEY is its API key."),
+    ]
     return RecordCommand(name, HELP, run, params, help=f"{about}\n\n{PATIENT.format(name=name)}", epilog=STATUS)
 
 

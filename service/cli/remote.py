@@ -28,7 +28,7 @@ INVALID_ROWS = re.compile(r"(\d+) of (\d+) rows failed validation\.")
 INCOMPLETE = "The service's response is incomplete."
 
 
-class Remote:
+class RemoteEngine:
     """An Engine.
 
     Raises click.UsageError for an invalid URL, SettingsError for an invalid key, and TableError if no service responds.

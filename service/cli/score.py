@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +15,9 @@ from patient.command_line import HELP, SettingsError, options, parse
 from service.cli import progress, store
 from service.cli.attempt import SequentialExecutor
 from service.cli.job import KINDS, Job, Kind, Outcome
-from service.cli.local import Local
+from service.cli.local import LocalEngine
 from service.cli.plan import Executor, Plan, make_plan
-from service.cli.remote import Remote
+from service.cli.remote import RemoteEngine
 from service.client.sender import describe_error
 from service.model.device import DeviceLost, GpuOptions, ProviderError
 from service.records.errors import ColumnsError, RecordError
@@ -132,15 +133,15 @@ def _run(paths: list[str], given: ScoreOptions, quiet: bool) -> int:
 
 def _executor(given: ScoreOptions, job: Job) -> AbstractContextManager[Executor]:
     if given.url:
-        return nullcontext(SequentialExecutor(Remote(given.url, job)))
+        return nullcontext(SequentialExecutor(RemoteEngine(given.url, job)))
     settings = read_settings()
     models, provider = given.models or settings.models, given.provider or settings.provider
     gpu = GpuOptions.of(settings)
     if given.engine == "local":
-        return nullcontext(SequentialExecutor(Local.load(models, provider, gpu, job)))
-    from service.cli.cluster import joined  # Ray is an optional dependency
+        return nullcontext(SequentialExecutor(LocalEngine.load(models, provider, gpu, job)))
+    from service.cli.cluster import join_cluster  # Ray is an optional dependency
 
-    return joined(Local.load(models, "cpu", gpu, job), provider, gpu, given.ray_address, given.workers)
+    return join_cluster(LocalEngine.load(models, "cpu", gpu, job), provider, gpu, given.ray_address, given.workers)
 
 
 def _score_one(plan: Plan, executor: Executor, quiet: bool) -> Outcome:
@@ -150,7 +151,7 @@ def _score_one(plan: Plan, executor: Executor, quiet: bool) -> Outcome:
     if folder:
         store.sweep(plan.target, folder, store.ABANDONED_SECONDS)
     with progress.Bar(part.size, quiet) as bar:
-        [outcome] = executor.attempts(plan, [part], folder, bar.tick)
+        [outcome] = executor.attempts(plan, folder, bar.tick)
     if outcome.hidden:
         store.commit(plan.target, outcome.hidden, part.target)
     return outcome
@@ -163,7 +164,7 @@ def _score_parts(plan: Plan, path: str, executor: Executor, job: Job, quiet: boo
         left = {part.name: part for part in plan.parts if outcomes[part.name] is None}
         before = len(outcomes) - len(left)
         with progress.Bar(sum(part.size or 0 for part in left.values()), quiet) as bar:
-            for outcome in executor.attempts(plan, list(left.values()), folder.notes, bar.tick):
+            for outcome in executor.attempts(replace(plan, parts=[*left.values()]), folder.notes, bar.tick):
                 part = left[outcome.name]
                 if outcome.hidden:
                     folder.commit(part, outcome)
