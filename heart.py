@@ -14,11 +14,9 @@ COMMANDS = [
     LazyCommand("score", "Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"),
     LazyCommand("serve", "Serve predictions over HTTP.", "service.__main__:main"),
     LazyCommand("train", "Train and evaluate the network, and make it the next version.", "trainer.__main__:train"),
-    LazyCommand("completion", "Print the code for completion in bash, zsh or fish.", "heart:completion"),
 ]
 STATUS = """Exit status: 0 success, 1 a failure or refusal, 2 a wrong command line, 3 invalid patient records.
 `heart COMMAND --help` explains a command."""
-
 
 try:
     VERSION = importlib.metadata.version("heart")
@@ -32,7 +30,7 @@ def heart() -> None:
     """The probability of heart disease from 13 measurements. Not a medical device."""
 
 
-@click.command()
+@heart.command(short_help="Print the code for completion in bash, zsh or fish.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the code that teaches a shell to complete commands, options and codes.

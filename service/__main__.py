@@ -12,8 +12,23 @@ from service.settings import Settings, read_settings, refuse_exposure
 log = logging.getLogger("service")
 
 
-def _serve(**words: Any) -> None:
-    """Serve until a signal; exit with one line if the service cannot start."""
+@click.group(
+    cls=OrderedGroup,
+    commands=[LazyCommand("score", "Score tables of patients: files, folders, pipes.", "service.cli.score:score")],
+    params=options(Settings),
+    invoke_without_command=True,
+    context_settings=HELP,
+)
+@click.pass_context
+def main(ctx: click.Context, /, **words: Any) -> None:
+    """Serve predictions of heart disease over HTTP.
+
+    Each option is also an environment variable: --max-body is HEART_MAX_BODY. An option takes precedence.
+    """
+    if ctx.invoked_subcommand:
+        if any(word not in (None, ()) for word in words.values()):
+            raise click.UsageError(f"Options must come after the subcommand {ctx.invoked_subcommand}.")
+        return
     from patient.artefact import ArtefactError
     from service import server
     from service.http.api_keys import ApiKeys, ApiKeysError
@@ -40,29 +55,6 @@ def _serve(**words: Any) -> None:
         logs.flush()  # before the error, which is the last line
     log.info("web page: http://%s:%d/   API documentation: http://%s:%d/docs", *(settings.host, settings.port) * 2)
     server.serve(settings, registry, metrics)
-
-
-@click.group(
-    cls=OrderedGroup,
-    commands=[
-        LazyCommand(
-            "score", "Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"
-        )
-    ],
-    params=options(Settings),
-    invoke_without_command=True,
-    context_settings=HELP,
-)
-@click.pass_context
-def main(ctx: click.Context, /, **words: Any) -> None:
-    """Serve predictions of heart disease over HTTP.
-
-    Each option is also an environment variable: --max-body is HEART_MAX_BODY. An option takes precedence.
-    """
-    if not ctx.invoked_subcommand:
-        _serve(**words)
-    elif any(word not in (None, ()) for word in words.values()):
-        raise click.UsageError(f"Options must come after the subcommand {ctx.invoked_subcommand}.")
 
 
 @main.command(context_settings=HELP, short_help="Make an API key.")
