@@ -78,7 +78,7 @@ def join_cluster(
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": workers, "include_dashboard": False}
     with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull):  # noqa: PTH123  # Ray prints there
         try:
-            _reach(address)
+            _check_reachable(address)
             with suppress_stderr():  # Ray's C++ core writes there
                 ray.init(
                     address=address or "local",
@@ -143,7 +143,7 @@ class ClusterExecutor:
             yield Outcome(name, failure="The cluster lost this part: run it again.")
 
 
-def _reach(address: str | None) -> None:
+def _check_reachable(address: str | None) -> None:
     """Raise OSError if nothing listens at an address: Ray itself would try for minutes."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():

@@ -123,7 +123,7 @@ class Outcome:
 
 
 class Engine(Protocol):
-    """Scores tables, one at a time. identity: of the model, as in Executor."""
+    """Scores tables, one at a time. identity: of the model; a part that another model scored is scored again."""
 
     identity: str
     job: Job

@@ -31,7 +31,7 @@ class Plan:
 
 
 class Executor(Protocol):
-    """Scores parts. identity: of the model; parts that another model scored are scored again."""
+    """Scores parts by one or more engines. identity: that of the engines."""
 
     identity: str
 

@@ -83,7 +83,7 @@ def _command(name: str, about: str) -> RecordCommand:
             raise click.UsageError("--url and --models exclude each other: the service has its own model.")
         try:
             record = record_options.read_record(file, measured)
-            with _model(models, url) as model:
+            with _open_model(models, url) as model:
                 result = model.predict(record) if name == "predict" else model.explain(record)
         except InvalidRecord as error:
             raise InvalidPatient(str(error)) from None
@@ -115,7 +115,7 @@ def _command(name: str, about: str) -> RecordCommand:
     return RecordCommand(name, HELP, run, params, help=f"{about}\n\n{PATIENT.format(name=name)}", epilog=STATUS)
 
 
-def _model(models: Path | None, url: str | None) -> AbstractContextManager[Client | LocalModel]:
+def _open_model(models: Path | None, url: str | None) -> AbstractContextManager[Client | LocalModel]:
     """Raises SettingsError and ArtefactError."""
     if not url:
         return nullcontext(LocalModel(models or read_settings().models))

@@ -55,18 +55,14 @@ class ScoreOptions(BaseModel):
     models: Path | None = Field(
         None, description="Folder of the model's versions; default: HEART_MODELS, or models/heart_disease."
     )
-    provider: Provider | None = Field(
-        None, description="Where the model runs, as for the service; default: HEART_PROVIDER, or auto."
-    )
-    url: str | None = Field(
-        None, description="Score through this service, such as http://127.0.0.1:8000; HEART_KEY is its API key."
-    )
+    provider: Provider | None = Field(None, description="Where the model runs; default: HEART_PROVIDER, or auto.")
+    url: str | None = Field(None, description="Score through the service at this URL; HEART_KEY is its API key.")
     engine: Literal["local", "ray"] = Field(
         "local", description="ray: score on a Ray cluster, one table per worker; OUT is a folder."
     )
     ray_address: str | None = Field(None, description="Address of the cluster; by default one is started here.")
     workers: int | None = Field(
-        None, ge=1, description="Number of models on the cluster; default: one per GPU, or else one per CPU."
+        None, ge=1, description="Models on the cluster; default: one per GPU, else one per CPU."
     )
 
 
@@ -149,7 +145,7 @@ def _score_one(plan: Plan, executor: Executor, quiet: bool) -> Outcome:
     [part] = plan.parts
     folder = part.target.rpartition("/")[0]
     if folder:
-        store.sweep(plan.target, folder, store.ABANDONED_SECONDS)
+        store.remove_hidden(plan.target, folder, store.ABANDONED_SECONDS)
     with progress.Bar(part.size, quiet) as bar:
         [outcome] = executor.attempts(plan, folder, bar.tick)
     if outcome.hidden:

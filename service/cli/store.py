@@ -58,7 +58,7 @@ def remove(system: fs.FileSystem, path: str) -> None:
         system.delete_file(path)
 
 
-def sweep(system: fs.FileSystem, folder: str, age: float = 0) -> None:
+def remove_hidden(system: fs.FileSystem, folder: str, age: float = 0) -> None:
     """Remove hidden files that are older than `age` seconds."""
     for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
         if info.base_name.startswith(HIDDEN) and time.time() - (info.mtime_ns or 0) / 1e9 >= age:
@@ -83,11 +83,11 @@ class Folder:
             except BlockingIOError:
                 self.lock.close()
                 raise click.UsageError(f"{self.path}: another run is writing there") from None
-        sweep(self.system, self.notes)
+        remove_hidden(self.system, self.notes)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sweep(self.system, self.notes)
+        remove_hidden(self.system, self.notes)
         self.lock.close()
 
     def finished(self, part: Part) -> Outcome | None:
