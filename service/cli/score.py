@@ -61,9 +61,7 @@ class ScoreOptions(BaseModel):
         "local", description="ray: score on a Ray cluster, one table per worker; OUT is a folder."
     )
     ray_address: str | None = Field(None, description="Address of the cluster; by default one is started here.")
-    workers: int | None = Field(
-        None, ge=1, description="Models on the cluster; default: one per GPU, else one per CPU."
-    )
+    workers: int | None = Field(None, ge=1, description="Models on the cluster; default: one per GPU, or one per CPU.")
 
 
 def _score(paths: tuple[str, ...], quiet: bool, **words: Any) -> None:
