@@ -46,7 +46,7 @@ def run(options: FitOptions) -> None:
     model = to_onnx(fitted)
     rows, target = sample(table.train())
     difference = parity(model, fitted, rows)
-    validation, comparison = _judge(options, table, fitted)
+    validation, comparison = _evaluate(options, table, fitted)
     test_rows, test_target = sample(table.test())
     majority = np.full(len(test_target), target.mean())
     parts = {"train": (target, fitted.predict(rows))}
@@ -111,7 +111,7 @@ def _train(options: FitOptions, table: TrainTestTable, strategy: tf.distribute.S
         return fit_chunks(table.train, options, tick, strategy), bool(interrupted)
 
 
-def _judge(
+def _evaluate(
     options: FitOptions, table: TrainTestTable, fitted: Fitted
 ) -> tuple[CrossValidation | None, Comparison | None]:
     """Evaluate the candidate, and compare it with the current version, by cross-validation or on the test rows."""
