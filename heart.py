@@ -1,63 +1,53 @@
 """The command `heart`: everything that the service and the trainer do. Each subcommand is imported when it runs."""
 
 import importlib.metadata
+import sys
 
 import click
-from click.shell_completion import BashComplete, FishComplete, ZshComplete
+from click.shell_completion import get_completion_class
 
-from patient.command_line import HELP, LazyGroup
+from patient.command_line import HELP, LazyCommand, OrderedGroup
 
-SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
-COMMANDS = {
-    "predict": ("Predict the probability that a patient has heart disease.", "service.cli.predict:predict"),
-    "explain": ("Show what each measurement adds to the probability.", "service.cli.predict:explain"),
-    "score": ("Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"),
-    "serve": ("Serve predictions over HTTP.", "service.__main__:main"),
-    "train": ("Train and evaluate the network, and make it the next version.", "trainer.__main__:train"),
-    "completion": ("Print the code for completion in bash, zsh or fish.", "heart:completion"),
-}
+COMMANDS = [
+    LazyCommand("predict", "Predict the probability that a patient has heart disease.", "service.cli.predict:predict"),
+    LazyCommand("explain", "Show what each measurement adds to the probability.", "service.cli.predict:explain"),
+    LazyCommand("score", "Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"),
+    LazyCommand("serve", "Serve predictions over HTTP.", "service.__main__:main"),
+    LazyCommand("train", "Train and evaluate the network, and make it the next version.", "trainer.__main__:train"),
+]
 STATUS = """Exit status: 0 success, 1 a failure or refusal, 2 a wrong command line, 3 invalid patient records.
 `heart COMMAND --help` explains a command."""
 
-
-class Heart(LazyGroup):
-    def invoke(self, ctx: click.Context) -> None:
-        try:
-            super().invoke(ctx)
-        except ModuleNotFoundError as error:
-            raise click.ClickException(f"{error.name} is not installed; `make install` installs it.") from None
+try:
+    VERSION = importlib.metadata.version("heart")
+except importlib.metadata.PackageNotFoundError:
+    VERSION = "(not installed)"
 
 
-def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        try:
-            click.echo(f"heart {importlib.metadata.version('heart')}")
-        except importlib.metadata.PackageNotFoundError:
-            click.echo("heart, not installed")
-        ctx.exit()
-
-
-@click.group(cls=Heart, lazy=COMMANDS, context_settings=HELP, epilog=STATUS)
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
-)
+@click.group(cls=OrderedGroup, commands=COMMANDS, context_settings=HELP, epilog=STATUS)
+@click.version_option(VERSION, message="heart %(version)s", help="Show the version.")
 def heart() -> None:
     """The probability of heart disease from 13 measurements. Not a medical device."""
 
 
-@click.command()
-@click.argument("shell", type=click.Choice([*SHELLS]))
+@heart.command(short_help="Print the code for completion in bash, zsh or fish.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the code that teaches a shell to complete commands, options and codes.
 
     \b
     In ~/.bashrc:  eval "$(heart completion bash)"
     """
-    click.echo(SHELLS[shell](heart, {}, "heart", "_HEART_COMPLETE").source())
+    shell_complete = get_completion_class(shell)
+    assert shell_complete
+    click.echo(shell_complete(heart, {}, "heart", "_HEART_COMPLETE").source())
 
 
 def main() -> None:
-    heart(prog_name="heart")
+    try:
+        heart(prog_name="heart")
+    except ModuleNotFoundError as error:
+        sys.exit(f"Error: {error.name} is not installed; `make install` installs it.")
 
 
 if __name__ == "__main__":

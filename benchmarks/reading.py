@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from trainer.cli.generate import generate
 from trainer.dataset import read
-from trainer.generate import generate
 from trainer.readers import BLOCK_ROWS, COLUMNS
 from trainer.table_source import TableSource
 

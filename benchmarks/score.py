@@ -24,13 +24,13 @@ import pyarrow.parquet
 from benchmarks.results import put
 from service.cli import score
 from service.cli.attempt import SequentialExecutor
-from service.cli.cluster import joined
+from service.cli.cluster import join_cluster
 from service.cli.job import Job, Kind
-from service.cli.local import Local
+from service.cli.local import LocalEngine
 from service.cli.plan import Executor, make_plan
 from service.model.device import GpuOptions
+from trainer.cli.generate import generate
 from trainer.dataset import read
-from trainer.generate import generate
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- make bench-score writes from here -->", "<!-- make bench-score writes to here -->"
@@ -47,7 +47,7 @@ def tables(folder: Path, rows: int) -> Iterator[Path]:
     table = pa.parquet.read_table(made).drop(["target"]).replace_schema_metadata(None)
     for kind in KINDS:
         path = folder / f"in.{kind}"
-        with pa.output_stream(path, compression=Kind(kind).packing) as out:
+        with pa.output_stream(path, compression=Kind.named("kind", kind).compression) as out:
             if kind == "parquet":
                 pa.parquet.write_table(table, out)
             elif kind == "arrows":
@@ -94,10 +94,10 @@ def by_format(folder: Path, rows: int) -> str:
 def parts(folder: Path, out: Path, begin: Begin) -> dict[str, float]:
     """Score a folder: seconds until the first part exists, and rows per second after that."""
     begun, rows, first = time.perf_counter(), 0, 0.0
-    found = make_plan([str(folder)], str(out), None, Kind("parquet"), parts=True)
+    found = make_plan([str(folder)], str(out), None, Kind.of("x.parquet"), parts=True)
     out.mkdir()
     with begin() as executor:
-        for outcome in executor.attempts(found, found.parts, str(out), lambda _read, _rows: None):
+        for outcome in executor.attempts(found, str(out), lambda _read, _rows: None):
             assert not outcome.failure, outcome.failure
             if first:
                 rows += outcome.rows
@@ -114,11 +114,11 @@ def on_ray(folder: Path, rows: int) -> str:
     for i in range(TABLES):
         pa.csv.write_csv(table.slice(i % 2 * rows // 2, rows // 2), many / f"{i:02}.csv")
     job = Job((), False)
-    engine = Local.load(MODELS, "cpu", GpuOptions(), job)
+    engine = LocalEngine.load(MODELS, "cpu", GpuOptions(), job)
     ways: dict[str, Begin] = {
-        "one process": lambda: contextlib.nullcontext(SequentialExecutor(engine, job)),
-        "Ray, 1 worker": lambda: joined(engine, "cpu", GpuOptions(), None, 1),
-        "Ray, 2 workers": lambda: joined(engine, "cpu", GpuOptions(), None, 2),
+        "one process": lambda: contextlib.nullcontext(SequentialExecutor(engine)),
+        "Ray, 1 worker": lambda: join_cluster(engine, "cpu", GpuOptions(), None, 1),
+        "Ray, 2 workers": lambda: join_cluster(engine, "cpu", GpuOptions(), None, 2),
     }
     rounds = [
         {way: parts(many, folder / f"parts-{way}-{i}", begin) for way, begin in ways.items()} for i in range(ROUNDS)

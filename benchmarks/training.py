@@ -7,6 +7,7 @@ peak memory when a table is streamed from its file. All on one machine, in one r
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -19,17 +20,18 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.suppress_stderr import suppress_stderr
+from patient.suppress_stderr import suppress_stderr
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with suppress_stderr():
     import keras
 
     from patient.encoding import Floats, encode, statistics
     from trainer import train_test
+    from trainer.cli.generate import generate
     from trainer.cross_validation import stratified_folds
     from trainer.dataset import Dataset, read
     from trainer.fit import fit, fit_chunks
-    from trainer.generate import generate
     from trainer.recipe import Recipe
     from trainer.table_source import TableSource
     from trainer.vectorized_cv import fit_folds

@@ -1,17 +1,16 @@
-"""Click commands whose options are the fields of a Pydantic model, and groups that import their commands lazily.
+"""Click commands whose options are the fields of a Pydantic model, and commands that are imported when they run.
 
 Click parses words, Pydantic validates them: a command line and a variable of the environment get the same message.
 """
 
-import importlib
 import json
-from collections.abc import Mapping, Sequence
+import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
-from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:  # `heart --help` needs no Pydantic
     from click.types import OptionHelpExtra
@@ -21,31 +20,28 @@ if TYPE_CHECKING:  # `heart --help` needs no Pydantic
 M = TypeVar("M", bound="BaseModel")
 
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}  # context settings
-METAVARS = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
 
 class SettingsError(Exception):
     """A setting with an invalid value. The message is one line and names the setting."""
 
 
-class FieldType(click.ParamType[str]):
-    """Any word; choices and paths are completed."""
+class UncheckedChoice(click.Choice[str]):
+    """Choices for help and completion; Pydantic checks the value."""
 
-    def __init__(self, annotation: Any) -> None:
-        """annotation: of the field; of `T | None`, T counts."""
-        if get_origin(annotation) in (Union, UnionType):
-            [annotation] = [kind for kind in get_args(annotation) if kind is not NoneType]
-        self.choices = get_args(annotation) if get_origin(annotation) is Literal else ()
-        self.is_path = annotation is Path
-        self.name = f"[{'|'.join(self.choices)}]" if self.choices else METAVARS.get(annotation, "TEXT")
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+        return value
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:  # noqa: ARG002
-        return self.name
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        if self.is_path:
-            return [CompletionItem(incomplete, type="file")]
-        return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]
+def _type(annotation: Any) -> dict[str, Any]:
+    """Return click's type and metavar of a field; of `T | None`, T counts."""
+    if get_origin(annotation) in (Union, UnionType):
+        [annotation] = [kind for kind in get_args(annotation) if kind is not NoneType]
+    if get_origin(annotation) is Literal:
+        return {"type": UncheckedChoice(get_args(annotation))}
+    if annotation is Path:
+        return {"type": click.Path(readable=False)}
+    return {"metavar": {int: "INTEGER", float: "NUMBER"}.get(annotation, "TEXT")}
 
 
 class FieldOption(click.Option):
@@ -57,7 +53,7 @@ class FieldOption(click.Option):
             super().__init__([f"{flag}/--no-{flag[2:]}"], default=None, help=field.description)
         else:
             is_list = isinstance(field.default, list)
-            super().__init__([flag], type=FieldType(field.annotation), multiple=is_list, help=field.description)
+            super().__init__([flag], multiple=is_list, help=field.description, **_type(field.annotation))
         self.field = field
 
     def get_help_extra(self, ctx: click.Context) -> "OptionHelpExtra":
@@ -70,9 +66,9 @@ class FieldOption(click.Option):
 
 
 def options(model: "type[BaseModel]") -> list[click.Parameter]:
-    """One option for each field of a model; a required field is an argument."""
+    """Return an option for each field of a model; for a required field, an argument."""
     return [
-        click.Argument([name], type=FieldType(field.annotation), metavar=name.upper())
+        click.Argument([name], **_type(field.annotation) | {"metavar": name.upper()})
         if field.is_required()
         else FieldOption(name, field)
         for name, field in model.model_fields.items()
@@ -88,63 +84,46 @@ def parse(model: type[M], words: Mapping[str, Any]) -> M:
 
     values: dict[str, Any] = {}
     for name, word in words.items():
+        if word in (None, ()):
+            continue  # the option is not given
         if isinstance(word, tuple):
-            values |= {name: _items(word)} if word else {}
-        elif word == "null" and model.model_fields[name].default is None:
-            values[name] = None
-        elif word is not None:
-            values[name] = word
+            values[name] = [item for text in word for item in _split(text)]
+        else:
+            values[name] = None if word == "null" and model.model_fields[name].default is None else word
     try:
         return model(**values)
     except ValidationError as error:
         prefix = str(model.model_config.get("env_prefix", ""))
-        faults = (f"{_spelling(str(e['loc'][0]), prefix)}: {e['msg']}" for e in error.errors(include_url=False))
+        faults = []
+        for fault in error.errors(include_url=False):
+            name = str(fault["loc"][0])
+            variable = f" or {prefix}{name.upper()}" if prefix else ""  # the error does not know which one was used
+            faults.append(f"--{name.replace('_', '-')}{variable}: {fault['msg']}")
         raise SettingsError("; ".join(faults)) from None
 
 
-def _items(words: Sequence[str]) -> list[Any]:
-    found: list[Any] = []
-    for word in words:
-        try:
-            parsed = json.loads(word)
-        except ValueError:
-            parsed = None
-        found += parsed if isinstance(parsed, list) else word.split(",")
-    return found
+def _split(text: str) -> list[Any]:
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        return text.split(",")
+    return parsed if isinstance(parsed, list) else [text]
 
 
-def _spelling(name: str, prefix: str) -> str:
-    """Return the option of a field, and its variable, if it has one: the error does not know which one was used."""
-    option = f"--{name.replace('_', '-')}"
-    return f"{option} or {prefix}{name.upper()}" if prefix else option
-
-
-class LazyGroup(click.Group):
-    """A group that imports a command when it runs, or shows help or completions of it, and not before.
-
-    lazy: by name of the command, a sentence about it and where it is, as `module:attribute`
-    """
-
-    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lazy = lazy
+class OrderedGroup(click.Group):
+    """A group that lists its commands in the given order, not by name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [*self.lazy]
+        return [*self.commands]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in self.lazy:
-            return None
-        module, _, attribute = self.lazy[cmd_name][1].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (about, _) in self.lazy.items()])
+class LazyCommand(click.Command):
+    """A stand-in for the command at `where` (`module:attribute`), which is imported when it runs or is completed."""
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        found = [CompletionItem(name, help=about) for name, (about, _) in self.lazy.items()]
-        return [item for item in found if item.value.startswith(incomplete)] + click.Command.shell_complete(
-            self, ctx, incomplete
-        )
+    def __init__(self, name: str, about: str, where: str) -> None:
+        super().__init__(name, short_help=about)
+        self.where = where
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        command: click.Command = pkgutil.resolve_name(self.where)
+        return command.make_context(*args, **kwargs)

@@ -6,18 +6,29 @@ from typing import Any
 
 import click
 
-from patient.command_line import HELP, LazyGroup, SettingsError, options
+from patient.command_line import HELP, LazyCommand, OrderedGroup, SettingsError, options
 from service.settings import Settings, read_settings, refuse_exposure
 
 log = logging.getLogger("service")
 
-ABOUT = """Serve predictions of heart disease over HTTP.
 
-Each option is also an environment variable: --max-body is HEART_MAX_BODY. An option takes precedence."""
+@click.group(
+    cls=OrderedGroup,
+    commands=[LazyCommand("score", "Score tables of patients: files, folders, pipes.", "service.cli.score:score")],
+    params=options(Settings),
+    invoke_without_command=True,
+    context_settings=HELP,
+)
+@click.pass_context
+def main(ctx: click.Context, /, **words: Any) -> None:
+    """Serve predictions of heart disease over HTTP.
 
-
-def _serve(**words: Any) -> None:
-    """Serve until a signal; exit with one line if the service cannot start."""
+    Each option is also an environment variable: --max-body is HEART_MAX_BODY. An option takes precedence.
+    """
+    if ctx.invoked_subcommand:
+        if any(word not in (None, ()) for word in words.values()):
+            raise click.UsageError(f"Options must come after the subcommand {ctx.invoked_subcommand}.")
+        return
     from patient.artefact import ArtefactError
     from service import server
     from service.http.api_keys import ApiKeys, ApiKeysError
@@ -42,34 +53,15 @@ def _serve(**words: Any) -> None:
         sys.exit(f"service: will not start: {error}")
     finally:
         logs.flush()  # before the error, which is the last line
-    log.info("the page: http://%s:%d/   for programs: http://%s:%d/docs", *(settings.host, settings.port) * 2)
+    log.info("web page: http://%s:%d/   API documentation: http://%s:%d/docs", *(settings.host, settings.port) * 2)
     server.serve(settings, registry, metrics)
 
 
-@click.group(
-    cls=LazyGroup,
-    lazy={
-        "score": ("Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"),
-        "key": ("Make an API key.", "service.__main__:key"),
-    },
-    params=options(Settings),
-    invoke_without_command=True,
-    context_settings=HELP,
-    help=ABOUT,
-)
-@click.pass_context
-def main(ctx: click.Context, /, **words: Any) -> None:
-    if not ctx.invoked_subcommand:
-        _serve(**words)
-    elif any(word not in (None, ()) for word in words.values()):
-        raise click.UsageError(f"Options must come after the subcommand {ctx.invoked_subcommand}.")
-
-
-@click.command(context_settings=HELP)
+@main.command(context_settings=HELP, short_help="Make an API key.")
 @click.argument("name")
 @click.argument("scope", type=click.Choice(["all", "metrics"]), default="all")
 def key(name: str, scope: str) -> None:
-    """Make an API key: its line for the file of keys on stdout, the key itself, this once, on stderr.
+    """Make an API key: print its line for the file of keys on stdout, and the key, only this once, on stderr.
 
     \b
     python -m service key ward-7 >> keys

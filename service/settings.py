@@ -1,6 +1,7 @@
 """Every setting of the service: name, default, help. The only reader of the environment."""
 
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic_settings
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from patient.command_line import SettingsError, parse
@@ -23,9 +24,7 @@ class Settings(BaseSettings, env_prefix="HEART_"):
 
     models: Path = Field(Path("models/heart_disease"), description="Folder of the model's versions.")
     version: int | None = Field(
-        None,
-        ge=1,
-        description="Version to serve. If not set: the version that the file `serve` names, or else the highest.",
+        None, ge=1, description="Version to serve. If not set: the one in the file `serve`, or else the highest."
     )
     watch: float = Field(2, ge=0, description="Seconds between two checks for a new version; 0 checks on SIGHUP only.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -38,48 +37,32 @@ class Settings(BaseSettings, env_prefix="HEART_"):
     provider: Provider = Field(
         "auto", description="cuda: require a GPU; cpu: use none; auto: use a GPU if there is one, and log the choice."
     )
-    gpu_mode: GpuMode = Field(
-        "iobinding", description="How rows reach the GPU: plain copies, or iobinding with fixed buffers."
-    )
-    gpu_memory: int = Field(
-        256, ge=64, description="MiB of GPU memory for runs of the model; CUDA itself takes some hundred more."
-    )
+    gpu_mode: GpuMode = Field("iobinding", description="Copy rows to the GPU: plain, or by iobinding (fixed buffers).")
+    gpu_memory: int = Field(256, ge=64, description="MiB of GPU memory for the model; CUDA takes some hundred more.")
     crossover: int | None = Field(
         None, ge=0, description="With auto, least rows that go to the GPU; 0: all. If not set, it is measured."
     )
-    max_body: int = Field(
-        4 * 2**20, ge=1, description="Largest request body in bytes, except tables; a larger one gets 413."
-    )
+    max_body: int = Field(4 * 2**20, ge=1, description="Largest body in bytes, except tables; a larger one gets 413.")
     max_rows: int = Field(10_000, ge=1, description="Most records in one JSON batch; more get 413.")
     max_table: int = Field(2**36, ge=1, description="Largest table in bytes as sent; a larger one gets 413.")
     max_table_rows: int = Field(10**9, ge=1, description="Most rows of a table; more get 413.")
     max_unpacked: int = Field(2**36, ge=1, description="Most bytes of a table once decompressed; more get 413.")
     max_ratio: int = Field(200, ge=1, description="Highest compression ratio of a table; a higher one gets 413.")
-    max_part: int = Field(
-        2**28, ge=1, description="Largest Arrow batch, or binary tensors of a request, in bytes; a larger one gets 413."
-    )
-    max_spool: int = Field(
-        2**32, ge=1, description="Largest temporary file for a table or its answers, in bytes; a larger one gets 413."
-    )
+    max_part: int = Field(2**28, ge=1, description="Most bytes in an Arrow batch or in binary tensors; more get 413.")
+    max_spool: int = Field(2**32, ge=1, description="Most bytes in the temporary file of a table; more get 413.")
     max_streams: int = Field(8, ge=1, description="Most tables that are scored at once; more get 503.")
-    max_stall: float = Field(
-        60, gt=0, description="Most seconds that a table waits for its client to send or read; then 408."
-    )
+    max_stall: float = Field(60, gt=0, description="Most seconds without a byte to or from a table's client; then 408.")
     max_seconds: float = Field(3600, gt=0, description="Most seconds that a table may take; then 408.")
     max_waiting: int = Field(4096, ge=1, description="Most single records in the queue for the model; more get 503.")
     max_batches: int = Field(64, ge=1, description="Most JSON batches in the queue; more get 503.")
     max_explanations: int = Field(16, ge=1, description="Most explanations in the queue; more get 503.")
-    max_requests: int = Field(
-        2048, ge=1, description="Most concurrent requests other than plain JSON predictions; more get 503."
-    )
+    max_requests: int = Field(2048, ge=1, description="Most requests at once, except plain predictions; more get 503.")
     max_connections: int = Field(16_384, ge=1, description="Most open connections per worker; more get 503.")
     max_head: int = Field(2**15, ge=1024, description="Largest request head in bytes; a larger one gets 431.")
     max_arrival: float = Field(
-        20, gt=0, description="Most seconds for a request head to arrive, and again for a JSON body; then 408."
+        20, gt=0, description="Most seconds until a head, or a JSON body, has arrived; then 408."
     )
-    drain: float = Field(
-        3, ge=0, description="Seconds after SIGTERM in which the service still takes requests, but is not ready."
-    )
+    drain: float = Field(3, ge=0, description="Seconds after SIGTERM in which it takes requests, but is not ready.")
     grace: int = Field(20, ge=1, description="Seconds that running requests then have to finish.")
     workers: int = Field(1, ge=1, le=256, description="Number of worker processes; one that dies is replaced.")
     access_log: bool = Field(True, description="Log a line for each request, at level info.")
@@ -87,12 +70,6 @@ class Settings(BaseSettings, env_prefix="HEART_"):
         "auto", description="Format of the log; auto: text on a terminal, else JSON lines."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level to log.")
-
-
-class ClientSettings(BaseSettings, env_prefix="HEART_"):
-    """What `--url` takes from the environment only: other users can read a process's command line."""
-
-    key: SecretStr | None = None
 
 
 def read_settings(options: Mapping[str, Any] | None = None) -> Settings:
@@ -104,27 +81,27 @@ def read_settings(options: Mapping[str, Any] | None = None) -> Settings:
 
 
 def read_client_key() -> str | None:
-    """Read HEART_KEY, the API key that a client sends. Raises SettingsError, which does not repeat the key."""
-    key = ClientSettings().key
-    if key and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+    """Read HEART_KEY, the API key that a client sends. No option takes it: other users can read a command line.
+
+    Raises SettingsError, which does not repeat the key.
+    """
+    key = os.environ.get("HEART_KEY") or None
+    if key and not re.fullmatch(r"[!-~]+", key):
         raise SettingsError("HEART_KEY contains characters that are not allowed in an API key")
-    return key.get_secret_value() if key else None
+    return key
 
 
 def refuse_exposure(settings: Settings) -> None:
     """Raise SettingsError if other machines could send requests without a key and no setting allows that."""
-    if settings.keys or settings.open_to_network or _is_loopback(settings.host):
+    if settings.keys or settings.open_to_network:
         return
-    raise SettingsError(
-        f"--host {settings.host} is open to the network and no API keys are set: give a file of keys (--keys or "
-        "HEART_KEYS), or allow requests without keys (--open-to-network or HEART_OPEN_TO_NETWORK=true)"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether all addresses of a host are loopback addresses. An empty host listens on every address."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+    try:  # an empty host listens on every address
+        found = socket.getaddrinfo(settings.host, None, type=socket.SOCK_STREAM) if settings.host else []
     except OSError:
-        return False
-    return bool(found) and all(ipaddress.ip_address(str(where[0]).partition("%")[0]).is_loopback for *_, where in found)
+        found = []
+    addresses = [ipaddress.ip_address(str(where[0]).partition("%")[0]) for *_, where in found]
+    if not addresses or not all(address.is_loopback for address in addresses):
+        raise SettingsError(
+            f"--host {settings.host} is open to the network and no API keys are set: give a file of keys (--keys or "
+            "HEART_KEYS), or allow requests without keys (--open-to-network or HEART_OPEN_TO_NETWORK=true)"
+        )

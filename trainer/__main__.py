@@ -1,5 +1,6 @@
 """`python -m trainer`: the commands fit, evaluate and generate. TensorFlow is imported when a command runs."""
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -9,46 +10,34 @@ from click.shell_completion import CompletionItem
 from pydantic import BaseModel
 
 from patient.artefact import ArtefactError
-from patient.command_line import HELP, SettingsError, options, parse
+from patient.command_line import HELP, OrderedGroup, SettingsError, options, parse
+from patient.suppress_stderr import suppress_stderr
 from trainer.cli.options import EvaluateOptions, FitOptions, GenerateOptions
-from trainer.suppress_stderr import suppress_stderr
 
 
 def _command(name: str, about: str, model: type[BaseModel]) -> click.Command:
     """Return the command whose options are the fields of `model`; `run` in the module of its name does the work."""
 
     def execute(**words: Any) -> None:
+        from trainer.readers import DatasetError  # pyarrow, which help and completion do not need
+
         try:
             values = parse(model, words)
-            with suppress_stderr():  # TensorFlow writes a dozen lines when it is imported
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow writes some lines before it reads this
+            with suppress_stderr():
                 module = import_module(f"trainer.cli.{name}")
             module.run(values)
         except KeyboardInterrupt:
             sys.exit("trainer: interrupted, nothing written")
-        except (ArtefactError, SettingsError) as error:
+        except (ArtefactError, DatasetError, SettingsError) as error:
             sys.exit(f"trainer: {error}")
         except OSError as error:
             sys.exit(f"trainer: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
-        except _failures() as error:
-            sys.exit(f"trainer: {error}")
 
     return click.Command(name, HELP, execute, options(model), help=model.__doc__, short_help=about)
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    from trainer.cli.fit import NotPromoted
-    from trainer.dataset import DatasetError
-    from trainer.export import ExportError
-
-    return DatasetError, ExportError, NotPromoted
-
-
-class Trainer(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [*self.commands]  # unsorted
-
-
-class FitByDefault(Trainer):
+class FitByDefault(OrderedGroup):
     """A group that runs `fit` if the command line names no command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -69,7 +58,7 @@ COMMANDS = [
     _command("generate", "Write synthetic patients.", GenerateOptions),
 ]
 ABOUT = "Train and evaluate the network."
-main = Trainer("trainer", COMMANDS, context_settings=HELP, help=ABOUT)
+main = OrderedGroup("trainer", COMMANDS, context_settings=HELP, help=ABOUT)
 train = FitByDefault("train", COMMANDS, context_settings=HELP, help=f"{ABOUT} Without a command: fit.")
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import tensorflow as tf
 import tf2onnx
 
-from patient.artefact import CARD, FILE, INPUT, OUTPUT, Metadata, versions
+from patient.artefact import CARD, FILE, INPUT, OUTPUT, ArtefactError, Metadata, versions
 from patient.encoding import Floats
 from patient.record import FIELDS
 from trainer import triton
@@ -26,7 +26,7 @@ ABANDONED_SECONDS = 3600  # after this time such a folder is the rest of a kille
 MAX_DIFFERENCE = 1e-6  # between Keras and ONNX Runtime; float32 rounding stays below it
 
 
-class ExportError(Exception):
+class ExportError(ArtefactError):
     """The exported graph and the Keras model disagree."""
 
 

@@ -15,14 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
-
 import patient
 import service
 from patient.artefact import FILE
+from patient.suppress_stderr import suppress_stderr
 from service.cli.attempt import attempt
-from service.cli.job import Job, Outcome, Part, Tick
-from service.cli.local import Local
+from service.cli.job import Job, Outcome, Tick
+from service.cli.local import LocalEngine
 from service.cli.plan import Plan
 from service.cli.progress import say
 from service.cli.store import remove
@@ -33,10 +32,12 @@ from service.records.errors import TableError
 from service.settings import Provider
 
 OBJECT_STORE_BYTES = 80 * 2**20  # of a cluster started here; no rows go through the object store
-CONNECT_SECONDS = 10.0
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
-for _name, _value in QUIET.items():
+for _name, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}.items():
     os.environ.setdefault(_name, _value)  # Ray reads them at import
 try:
     import ray
@@ -49,35 +50,25 @@ class Scorer:
     """An actor with a model, which attempts parts."""
 
     def __init__(
-        self,
-        model: tuple[str, bytes],
-        provider: tuple[Provider, GpuOptions],
-        job: Job,
-        systems: list[fs.FileSystem],
-        folder: str,
+        self, model: tuple[str, bytes], provider: tuple[Provider, GpuOptions], job: Job, plan: Plan, folder: str
     ) -> None:
         version, content = model
         with tempfile.TemporaryDirectory() as models:  # the same model as the driver's, on any machine
             Path(models, version).mkdir()
             Path(models, version, FILE).write_bytes(content)
-            self.engine = Local(load(Path(models), *provider), content, job)
-        self.job, self.systems, self.folder = job, systems, folder
+            self.engine = LocalEngine(load(Path(models), *provider), content, job)
+        self.plan, self.folder = plan, folder
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Map parts to their outcomes, both as JSON."""
-        source, target = self.systems
-        parts = [Part(**json.loads(text)) for text in batch["part"]]
-        made = [attempt(self.engine, self.job, part, source, target, self.folder, _ignore) for part in parts]
-        return {"outcome": [json.dumps(asdict(outcome)) for outcome in made]}
-
-
-def _ignore(_read: int, _rows: int) -> None:
-    """The progress bar is in the driver's process."""
+        """Map indexes of parts to outcomes as JSON. No progress is shown: the bar is in the driver's process."""
+        parts = [self.plan.parts[i] for i in batch["item"]]
+        outcomes = [attempt(self.engine, part, self.plan, self.folder, lambda _read, _rows: None) for part in parts]
+        return {"outcome": [json.dumps(asdict(outcome)) for outcome in outcomes]}
 
 
 @contextlib.contextmanager
-def joined(
-    engine: Local, provider: Provider, gpu: GpuOptions, address: str | None, workers: int | None
+def join_cluster(
+    engine: LocalEngine, provider: Provider, gpu: GpuOptions, address: str | None, workers: int | None
 ) -> Iterator["ClusterExecutor"]:
     """Join a cluster, or start one here and stop it at the end.
 
@@ -87,8 +78,8 @@ def joined(
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": workers, "include_dashboard": False}
     with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull):  # noqa: PTH123  # Ray prints there
         try:
-            _reach(address)
-            with _silent():
+            _check_reachable(address)
+            with suppress_stderr():  # Ray's C++ core writes there
                 ray.init(
                     address=address or "local",
                     runtime_env={"py_modules": packages},
@@ -111,13 +102,14 @@ def joined(
 class ClusterExecutor:
     """An Executor with `workers` models, each on its own GPU or on a CPU."""
 
-    def __init__(self, engine: Local, gpu: GpuOptions | None, workers: int) -> None:
+    def __init__(self, engine: LocalEngine, gpu: GpuOptions | None, workers: int) -> None:
         self.engine, self.gpu, self.workers = engine, gpu, workers
         self.identity = engine.identity_on(CUDA if gpu else CPU)
 
-    def attempts(self, plan: Plan, parts: list[Part], folder: str, _tick: Tick) -> Iterator[Outcome]:
+    def attempts(self, plan: Plan, folder: str, _tick: Tick) -> Iterator[Outcome]:
         """Raises TableError if the cluster fails."""
-        if not parts:
+        count = len(plan.parts)
+        if not count:
             return
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -125,16 +117,15 @@ class ClusterExecutor:
         engine = self.engine
         model = (engine.predictor.version, engine.content)
         provider = ("cuda", self.gpu) if self.gpu else ("cpu", GpuOptions())
-        items = [{"part": json.dumps(asdict(part))} for part in parts]
-        outcomes = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        outcomes = ray.data.from_items([*range(count)], override_num_blocks=count).map_batches(
             Scorer,
-            fn_constructor_args=(model, provider, engine.job, [plan.source, plan.target], folder),
+            fn_constructor_args=(model, provider, engine.job, plan, folder),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(items)), max_tasks_in_flight_per_actor=1),
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, count), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=int(bool(self.gpu)),
         )
-        left, nodes = {part.name for part in parts}, _nodes()
+        left, nodes = {part.name for part in plan.parts}, _nodes()
         try:
             for row in outcomes.iter_rows():
                 outcome = Outcome.from_dict(json.loads(row["outcome"]))
@@ -144,38 +135,23 @@ class ClusterExecutor:
                 elif outcome.hidden:  # a second attempt
                     remove(plan.target, outcome.hidden)
         except ray.exceptions.RayError as error:
-            raise TableError(
-                f"The cluster failed: {_last_line(error)}; finished parts are kept, run it again."
-            ) from None
+            cause = _last_line(error)
+            raise TableError(f"The cluster failed: {cause}; finished parts are kept, run it again.") from None
         if (lost := nodes - _nodes()) > 0:
             say(f"{lost} of the cluster's {nodes} nodes were lost; other nodes made their parts")
         for name in sorted(left):
             yield Outcome(name, failure="The cluster lost this part: run it again.")
 
 
-def _reach(address: str | None) -> None:
+def _check_reachable(address: str | None) -> None:
     """Raise OSError if nothing listens at an address: Ray itself would try for minutes."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _nodes() -> int:
     return sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Drop what Ray's C++ core writes to file descriptor 2."""
-    saved = os.dup(2)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(devnull, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(devnull)
 
 
 def _last_line(error: BaseException) -> str:

@@ -5,34 +5,34 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import click
 import pyarrow as pa
 
 from service.records.errors import RowFault, Tally
 from service.tables import ndjson
 from service.tables.buffers import OutputBuffer
+from service.tables.chunk import Table
 from service.tables.columns import Keep
-from service.tables.formats import COMPRESSIONS, FORMATS, Format, format_of_file
-from service.tables.source import Limits, Source
+from service.tables.formats import COMPRESSIONS, FORMATS, PARQUET, Format, format_of_file
+from service.tables.source import Limits, Source, open_source
 
 # Users need no protection from the size of their own files; only what must be in memory as a whole has a limit.
 LIMITS = Limits(sys.maxsize, sys.maxsize, sys.maxsize, part=2**31, spool=sys.maxsize, ratio=2**40)
 
 KINDS = [suffix[1:] for format_ in FORMATS for suffix in format_.suffixes]
-ARROW_FILES = ("arrow", "feather")  # Arrow's file format; `arrows` is the stream
+PIPE = "-"  # stdin or stdout, in place of a path
 
 Buffer = Any  # bytes or pyarrow's Buffer, which has no type to check
 Tick = Callable[[int, int], None]  # called with the bytes read and the rows scored so far
 
 
-class Usage(Exception):
-    """The command line is wrong. The message is one line."""
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A format and compression by file suffix, such as `csv` or `ndjson.gz`."""
+    """A format and compression by file suffix, such as `csv` or `ndjson.gz`. compression: gzip, zstd or None."""
 
     name: str
+    format: Format
+    compression: str | None
 
     @classmethod
     def of(cls, file: str) -> "Kind | None":
@@ -41,36 +41,50 @@ class Kind:
         if not found:
             return None
         words = file.lower().rsplit(".", 2)
-        return cls(".".join(words[-2:] if found[1] else words[-1:]))
+        return cls(".".join(words[-2:] if found[1] else words[-1:]), *found)
 
     @classmethod
     def named(cls, option: str, name: str) -> "Kind":
-        """Return the kind that an option names. Raises Usage."""
+        """Return the kind that an option names. Raises click.UsageError."""
         found = cls.of(f"x.{name.removeprefix('.')}")
         if not found or found.name != name.lower().removeprefix("."):
-            raise Usage(f"{option} must be one of {', '.join(KINDS)}, also with {' or '.join(COMPRESSIONS)}")
+            kinds, compressions = ", ".join(KINDS), " or ".join(COMPRESSIONS)
+            raise click.UsageError(f"{option} must be one of {kinds}, also with {compressions}")
         return found
 
     @property
-    def format(self) -> Format:
-        return self._found[0]
+    def is_read_in_place(self) -> bool:
+        """Whether the reader seeks in the file."""
+        return self.format is PARQUET and not self.compression
 
-    @property
-    def packing(self) -> str | None:
-        """The compression: gzip, zstd or None."""
-        return self._found[1]
 
-    @property
-    def _found(self) -> tuple[Format, str | None]:
-        found = format_of_file(f"x.{self.name}")
-        assert found
-        return found
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One table and where its output goes, both as paths on their file systems, or PIPE.
 
-    def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], pipe: bool = False) -> Iterator[Buffer]:
-        """Encode batches, uncompressed. To a pipe, Arrow is written as a stream."""
-        if self.name.split(".")[0] in ARROW_FILES and not pipe:
+    name: of the part within a folder of parts, and in messages
+    size, changed: of the input, in bytes and ns; None and 0 if it is not a file
+    """
+
+    name: str
+    path: str
+    size: int | None
+    changed: int
+    source_kind: Kind
+    target: str
+    target_kind: Kind
+
+    def read(self, source: Source, keep: Keep) -> Table:
+        """Read the table from its bytes. Raises RecordError."""
+        kind = self.source_kind
+        source = source if kind.is_read_in_place else open_source(source, kind.compression, LIMITS)
+        return kind.format.read(source, keep, LIMITS)
+
+    def encode(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[Buffer]:
+        """Encode the output, uncompressed. To a pipe, Arrow is written as a stream."""
+        if self.target_kind.name.split(".")[0] in ("arrow", "feather") and self.target != PIPE:
             return _arrow_file(*ndjson.json_to_text(schema, batches))
-        return self.format.write(schema, batches)
+        return self.target_kind.format.write(schema, batches)
 
 
 def _arrow_file(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
@@ -83,24 +97,6 @@ def _arrow_file(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterato
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One table and where its output goes, both as paths on their file systems; `-` is stdin or stdout.
-
-    name: of the part within a folder of parts, and in messages
-    size, changed: of the input, in bytes and ns; None and 0 if it is not a file
-    source_kind, target_kind: formats by suffix, such as csv.gz
-    """
-
-    name: str
-    path: str
-    size: int | None
-    changed: int
-    source_kind: str
-    target: str
-    target_kind: str
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """Options of all tables: columns to pass through, and whether invalid rows are reported or refuse a table."""
 
@@ -110,7 +106,7 @@ class Job:
 
 @dataclass(slots=True)
 class Outcome:
-    """The result of a part. failure: why it has no output; hidden: the file that holds its output."""
+    """The result of a part. total: faults; failure: why it has no output; hidden: the file that holds its output."""
 
     name: str
     rows: int = 0
@@ -121,20 +117,16 @@ class Outcome:
     hidden: str | None = None
 
     @classmethod
-    def of(cls, part: Part, tally: Tally) -> "Outcome":
-        """Return an outcome with the counts of a tally."""
-        return cls(part.name, tally.rows, tally.bad, tally.total, tally.faults)
-
-    @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
-        """Return the outcome of which `values` are the fields, from JSON."""
+        """Return the outcome whose fields `values` are, from JSON."""
         return cls(**{**values, "faults": [RowFault(*fault) for fault in values["faults"]]})
 
 
 class Engine(Protocol):
-    """Scores tables, one at a time. identity: of the model; parts by another model are made again."""
+    """Scores tables, one at a time. identity: of the model; a part that another model scored is scored again."""
 
     identity: str
+    job: Job
 
     def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         """Yield the output of a table, and count its rows in `tally`. Raises RecordError."""

@@ -5,18 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.cli import progress
-from service.cli.job import LIMITS, Buffer, Job, Kind, Part
+from service.cli.job import Buffer, Job, Part
 from service.model.device import GpuOptions
 from service.model.model_file import bundled_notice, model_folder
 from service.model.predictor import Predictor, load
 from service.records.errors import Tally
 from service.settings import Provider
 from service.tables import scoring
-from service.tables.formats import PARQUET
-from service.tables.source import Source, open_source
+from service.tables.source import Source
 
 
-class Local:
+class LocalEngine:
     """An Engine. content: the model file that the predictor was loaded from."""
 
     def __init__(self, predictor: Predictor, content: bytes, job: Job) -> None:
@@ -28,7 +27,7 @@ class Local:
         return f"version {self.predictor.version}, {hashlib.sha256(self.content).hexdigest()}, {provider}"
 
     @classmethod
-    def load(cls, models: Path, provider: Provider, gpu: GpuOptions, job: Job) -> "Local":
+    def load(cls, models: Path, provider: Provider, gpu: GpuOptions, job: Job) -> "LocalEngine":
         """Load the highest version. Raises ArtefactError and ProviderError."""
         folder = model_folder(models)
         predictor = load(folder, provider, gpu)
@@ -37,10 +36,6 @@ class Local:
         return cls(predictor, predictor.file.read_bytes(), job)
 
     def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
-        source_kind, job = Kind(part.source_kind), self.job
-        if source_kind.format is not PARQUET or source_kind.packing:  # uncompressed Parquet is read in place
-            source = open_source(source, source_kind.packing, LIMITS)
-        table = source_kind.format.read(source, job.keep, LIMITS)
-        out = scoring.result_schema(table.kept, self.predictor, job.report)
-        batches = scoring.score(table.chunks, self.predictor, table.kept, report=job.report, tally=tally)
-        return Kind(part.target_kind).write(out, batches, pipe=part.target == "-")
+        table, report = part.read(source, self.job.keep), self.job.report
+        schema = scoring.result_schema(table.kept, self.predictor, report)
+        return part.encode(schema, scoring.score(table.chunks, self.predictor, table.kept, report=report, tally=tally))

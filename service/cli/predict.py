@@ -33,16 +33,6 @@ the FILE. A code is a number, its label, or an unambiguous beginning of the labe
   heart {name} --age 63 --sex male --cp asymptomatic --thal reversible
   heart {name} patient.json --chol null"""
 
-OPTIONS = [
-    click.Option(["--json", "as_json"], is_flag=True, help="Print the JSON that the service returns, on one line."),
-    click.Option(
-        ["--models"],
-        type=click.Path(path_type=Path),
-        metavar="FOLDER",
-        help="Folder of the model's versions; default: HEART_MODELS, or models/heart_disease.",
-    ),
-    click.Option(["--url"], help="Use this service, such as http://127.0.0.1:8000; HEART_KEY is its API key."),
-]
 DEADLINE_SECONDS = 5.0  # as long as a person waits at a terminal
 
 
@@ -93,7 +83,7 @@ def _command(name: str, about: str) -> RecordCommand:
             raise click.UsageError("--url and --models exclude each other: the service has its own model.")
         try:
             record = record_options.read_record(file, measured)
-            with _model(models, url) as model:
+            with _open_model(models, url) as model:
                 result = model.predict(record) if name == "predict" else model.explain(record)
         except InvalidRecord as error:
             raise InvalidPatient(str(error)) from None
@@ -112,11 +102,20 @@ def _command(name: str, about: str) -> RecordCommand:
         else:
             rendering.print_explanation(console, result)
 
-    params = [*record_options.parameters(), *OPTIONS]
+    params = [
+        *record_options.parameters(),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the JSON that the service returns, on one line."),
+        click.Option(
+            ["--models"],
+            type=click.Path(path_type=Path),
+            help="Folder of the model's versions; default: HEART_MODELS, or models/heart_disease.",
+        ),
+        click.Option(["--url"], help="Use this service, such as http://127.0.0.1:8000; HEART_KEY is its API key."),
+    ]
     return RecordCommand(name, HELP, run, params, help=f"{about}\n\n{PATIENT.format(name=name)}", epilog=STATUS)
 
 
-def _model(models: Path | None, url: str | None) -> AbstractContextManager[Client | LocalModel]:
+def _open_model(models: Path | None, url: str | None) -> AbstractContextManager[Client | LocalModel]:
     """Raises SettingsError and ArtefactError."""
     if not url:
         return nullcontext(LocalModel(models or read_settings().models))

@@ -1,9 +1,7 @@
 """Progress and summary on stderr: a bar, then invalid rows and counts. No message repeats a value."""
 
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,41 +14,33 @@ def say(line: str) -> None:
     sys.stderr.write(f"score: {line}\n")
 
 
-class Bar:
-    """A progress bar over all parts: rows, rows per second, time left. It is shown on a terminal only."""
+class Bar(Progress):
+    """A bar over all parts: rows, rows per second, time left. It is shown on a terminal only.
 
-    def __init__(self, progress: Progress, total: int | None) -> None:
-        self.progress, self.started = progress, time.monotonic()
-        self.task = progress.add_task("rows", total=total, rows="0 rows", speed="")
+    size: bytes of input; None if unknown
+    """
+
+    def __init__(self, size: int | None, quiet: bool) -> None:
+        console = Console(stderr=True)
+        rows, speed = TextColumn("{task.fields[rows]:,} rows"), TextColumn("{task.fields[speed]:,.0f} rows/s")
+        hidden = quiet or not console.is_terminal
+        super().__init__(
+            rows, BarColumn(), speed, TimeRemainingColumn(), console=console, disable=hidden, transient=True
+        )
+        self.add_task("rows", total=size, rows=0, speed=0)
         self.bytes = self.rows = 0
 
     def tick(self, read: int, rows: int) -> None:
         """Show the bytes and rows so far of the running part."""
         rows += self.rows
-        speed = rows / max(time.monotonic() - self.started, 1e-9)
-        self.progress.update(
-            self.task, completed=self.bytes + read, rows=f"{rows:,} rows", speed=f"{speed:,.0f} rows/s"
-        )
+        [task] = self.tasks
+        self.update(task.id, completed=self.bytes + read, rows=rows, speed=rows / (task.elapsed or 1))
 
     def done(self, size: int | None, rows: int) -> None:
         """Add a finished part."""
         self.bytes += size or 0
         self.rows += rows
         self.tick(0, 0)
-
-
-@contextmanager
-def bar(total: int | None, quiet: bool) -> Iterator[Bar]:
-    """Show a bar over `total` bytes of input; None if the size is unknown."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.fields[rows]}"),
-        BarColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
-        yield Bar(progress, total)
 
 
 def summary(outcomes: Sequence[Outcome], before: int, quiet: bool) -> None:

@@ -1,8 +1,8 @@
 """The record of one patient from a command line: an option for each field of PatientRecord, and a file."""
 
 import json
+import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -28,26 +28,30 @@ class MeasurementType(click.ParamType[Any]):
 
     def __init__(self, field: Measurement) -> None:
         self.field, self.name = field, field.name
-        self.labels = {_normalized(label): code for code, label in field.codes.items()}
+        self.labels = {_words(label): code for code, label in field.codes.items()}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        text = _normalized(str(value))
-        if self.field.nullable and text in NULL:
+        text = str(value).strip()
+        if self.field.nullable and _words(text) in NULL:
             return NOT_TAKEN
         found = self._code(text) if self.field.codes else self._number(text)
         return self.fail(f"{self.field.expected}.", param, ctx) if found is None else found
 
     def _number(self, text: str) -> float | None:
-        number = _float(text)
-        return number if number is not None and self.field.low <= number <= self.field.high else None  # no NaN
+        try:
+            number = float(text)
+        except ValueError:
+            return None
+        return number if self.field.low <= number <= self.field.high else None  # no NaN
 
     def _code(self, text: str) -> int | None:
         """Return a code by its number, its label, or a beginning that no other label has."""
         if text.isascii() and text.isdecimal():
             return int(text) if int(text) in self.field.codes else None
-        if text in self.labels:
-            return self.labels[text]
-        found = [code for label, code in self.labels.items() if text and label.startswith(text)]
+        words = _words(text)
+        if words in self.labels:
+            return self.labels[words]
+        found = [code for label, code in self.labels.items() if words and label.startswith(words)]
         return found[0] if len(found) == 1 else None
 
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -55,29 +59,18 @@ class MeasurementType(click.ParamType[Any]):
         return [CompletionItem(label) for label in labels if label.startswith(incomplete.lower())]
 
 
-def _normalized(text: str) -> str:
-    """Return `Non-anginal_Pain` as `non anginal pain`; a number stays, with its sign."""
-    if _float(text) is not None:
-        return text.strip()
-    return " ".join(text.lower().replace("-", " ").replace("_", " ").split())
-
-
-def _float(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _words(text: str) -> str:
+    """Return `Non-anginal_Pain` as `non anginal pain`."""
+    return re.sub(r"[-_\s]+", " ", text).strip().lower()
 
 
 class RecordOption(click.Option):
     """The option of a field of the record."""
 
     def __init__(self, field: Measurement) -> None:
-        if field.codes:
-            codes = ", ".join(f"{code} {label}" for code, label in field.codes.items())
-            text, metavar = f"{field.title}: {codes}", "CODE"
-        else:
-            text, metavar = f"{field.title}: {field.low:g} to {field.high:g} {field.unit}", "NUMBER"
+        codes = ", ".join(f"{code} {label}" for code, label in field.codes.items())
+        text = f"{field.title}: {codes or f'{field.low:g} to {field.high:g} {field.unit}'}"
+        metavar = "CODE" if codes else "NUMBER"
         super().__init__([f"--{field.name}"], type=MeasurementType(field), help=text, metavar=metavar)
 
 
@@ -98,7 +91,7 @@ def read_record(file: str | None, options: Mapping[str, Any]) -> PatientRecord:
         if lacking := [f"--{name}" for name in required if name not in given]:
             raise click.UsageError(f"Give {' and '.join(lacking)}, or a FILE.")
         return PatientRecord.model_validate(dict.fromkeys(FIELDS) | given)
-    with click.open_file(file, "rb") if file == "-" else Path(file).open("rb") as stream:
+    with click.open_file(file, "rb") as stream:
         content = stream.read(MAX_RECORD_BYTES + 1)
     if len(content) > MAX_RECORD_BYTES:
         raise InvalidPatient("The file is larger than one patient record; `heart score` takes tables.")

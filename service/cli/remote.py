@@ -6,32 +6,32 @@ model in this process scored it. From JSON to JSON it is NDJSON, which alone ret
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from io import BytesIO
 from typing import IO, cast
 
+import click
 import msgspec
 import pyarrow as pa
 
-from service.cli.job import LIMITS, Buffer, Job, Kind, Part, Usage
+from service.cli.job import Buffer, Job, Part
 from service.client import Client, InvalidRecord, NotThisService, Scored, ServiceError
-from service.records.errors import MAX_LISTED_ERRORS, InvalidRows, RecordError, RowFault, TableError, Tally
+from service.records.errors import EMPTY_BATCH, FieldFault, InvalidRows, RecordError, RowFault, TableError, Tally
 from service.records.results import BATCH_END, batch_start
 from service.settings import read_client_key
 from service.tables.formats import NDJSON
 from service.tables.scoring import result_schema
-from service.tables.source import READ_BYTES, Source, open_source
+from service.tables.source import READ_BYTES, Source
 
-TIMEOUT_SECONDS = 10.0
-EMPTY_BATCH = "The batch is empty"  # beginning of the service's error
 INVALID_ROWS = re.compile(r"(\d+) of (\d+) rows failed validation\.")
-BAD_REQUEST = 400
+INCOMPLETE = "The service's response is incomplete."
 
 
-class Remote:
+class RemoteEngine:
     """An Engine.
 
-    Raises Usage for an invalid URL, SettingsError for an invalid key, and TableError if no service responds.
+    Raises click.UsageError for an invalid URL, SettingsError for an invalid key, and TableError if no service responds.
     """
 
     def __init__(self, url: str, job: Job) -> None:
@@ -51,32 +51,28 @@ class Remote:
             yield from self._score(copy, part, tally)
         except ServiceError as error:
             failure = _as_record_error(error, tally)
-            if not str(failure).startswith(EMPTY_BATCH):
+            if str(failure) != EMPTY_BATCH.detail:
                 raise failure from None
             # The service refuses a table without rows, but a folder may hold one.
-            source_kind = Kind(part.source_kind)
-            table = source_kind.format.read(
-                open_source(BytesIO(copy.first), source_kind.packing, LIMITS), self.job.keep, LIMITS
-            )
+            table = part.read(BytesIO(copy.first), self.job.keep)
             list(table.chunks)  # there are none, but reading to the end closes temporary files
-            out = result_schema(table.kept, self, self.job.report)  # type: ignore[arg-type]  # needs version and metadata only
-            yield from Kind(part.target_kind).write(out, [], pipe=part.target == "-")
+            schema = result_schema(table.kept, self, self.job.report)  # type: ignore[arg-type]  # needs version and metadata only
+            yield from part.encode(schema, [])
 
     def _client(self) -> Client:
         """Return a client for one request: a connection that the service has closed meanwhile could lose a table."""
         try:
-            return Client(self.url, key=self.key, timeout=TIMEOUT_SECONDS, deadline=TIMEOUT_SECONDS, retry=False)
+            return Client(self.url, key=self.key, retry=False)
         except ValueError as error:
-            raise Usage(f"--url: {error}") from None
+            raise click.UsageError(f"--url: {error}") from None
 
     def _score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
-        source_kind, target_kind = Kind(part.source_kind), Kind(part.target_kind)
-        is_json = source_kind.format.is_json and target_kind.format.is_json
+        is_json = part.source_kind.format.is_json and part.target_kind.format.is_json
         with (
             self._client() as client,
             client.score(
                 cast(IO[bytes], source),  # of a file, the client needs `read` only
-                kind=source_kind.name,
+                kind=part.source_kind.name,
                 to="ndjson" if is_json else "arrows",
                 keep=self.job.keep,
                 on_error="report" if self.job.report else "refuse",
@@ -85,11 +81,10 @@ class Remote:
             if response.model_version != self.version:
                 raise TableError("The service's model has changed since this run began: run it again.")
             if not is_json:
-                schema, batches = _read_batches(response, tally)
-                yield from target_kind.write(schema, batches, pipe=part.target == "-")
+                yield from part.encode(*_read_batches(response, tally))
                 return
             lines = _read_lines(response, tally)
-            if target_kind.format is NDJSON:
+            if part.target_kind.format is NDJSON:
                 yield from lines
                 return
             yield batch_start(self.version, response.threshold)
@@ -121,18 +116,14 @@ def _read_batches(response: Scored, tally: Tally) -> tuple[pa.Schema, Iterator[p
         raise TableError("The service's response is not an Arrow stream.") from None
 
     def batches() -> Iterator[pa.RecordBatch]:
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                break
-            except (pa.ArrowException, OSError):
-                raise TableError("The service's response is incomplete.") from None
-            if "error" in batch.schema.names and batch["error"].null_count < len(batch):
-                for row, error in enumerate(batch["error"].to_pylist()):
-                    _count(tally, row, error)
-            tally.rows += len(batch)
-            yield batch
+        try:
+            for batch in reader:
+                if "error" in batch.schema.names and batch["error"].null_count < len(batch):
+                    _count_errors(tally, batch["error"].to_pylist())
+                tally.rows += len(batch)
+                yield batch
+        except (pa.ArrowException, OSError):
+            raise TableError(INCOMPLETE) from None
         if response.read(1):
             raise TableError("The service's response continues after the end of its Arrow stream.")
 
@@ -143,58 +134,46 @@ def _read_lines(response: Scored, tally: Tally) -> Iterator[bytes]:
     """Read an NDJSON response in blocks of whole lines, without the summary at its end, and count rows and errors."""
     rest = b""
     while data := response.read(READ_BYTES):
-        whole, end, data = data.rpartition(b"\n")
-        if end:
-            yield from _read_block(rest + whole + end, tally)
-            rest = b""
-        rest += data
+        block, end, rest = (rest + data).rpartition(b"\n")
+        if not end:
+            continue
+        lines = block.split(b"\n")
+        if lines[-1].startswith(b'{"summary":'):
+            if cut := msgspec.json.decode(lines.pop())["summary"].get("cut"):
+                raise TableError(cut)
+            block = b"\n".join(lines)
+        if b'"error":"' in block:
+            valid = b'"error":null}'
+            errors = (None if line.endswith(valid) else msgspec.json.decode(line).get("error") for line in lines)
+            _count_errors(tally, errors)
+        tally.rows += len(lines)
+        if lines:
+            yield block + b"\n"
     if rest:
-        raise TableError("The service's response is incomplete.")
+        raise TableError(INCOMPLETE)
 
 
-def _read_block(block: bytes, tally: Tally) -> Iterator[bytes]:
-    body, _, last = block[:-1].rpartition(b"\n")
-    if last.startswith(b'{"summary":'):
-        if cut := msgspec.json.decode(last)["summary"].get("cut"):
-            raise TableError(cut)
-        if not body:
-            return
-        block = body + b"\n"
-    lines = block[:-1].split(b"\n")
-    if b'"error":"' in block:
-        for row, line in enumerate(lines):
-            if not line.endswith(b'"error":null}'):
-                _count(tally, row, msgspec.json.decode(line).get("error"))
-    tally.rows += len(lines)
-    yield block
-
-
-def _count(tally: Tally, row: int, error: str | None) -> None:
-    """Count the errors of a row, given as in the `error` column: `column: reason | ...`."""
-    if error is None:
-        return
-    tally.bad += 1
-    for fault in error.split(" | "):
-        column, _, reason = fault.rpartition(": ")
-        tally.total += 1
-        if len(tally.faults) < MAX_LISTED_ERRORS:
-            tally.faults.append(RowFault(tally.rows + row, column, reason))
+def _count_errors(tally: Tally, errors: Iterable[str | None]) -> None:
+    """Count the faults of rows, given the `error` of each: `column: reason | ...`, or None for a valid row."""
+    for row, error in enumerate(errors, tally.rows):
+        if error is not None:
+            faults = (fault.rpartition(": ") for fault in error.split(" | "))
+            tally.add(row, [FieldFault(column, reason) for column, _, reason in faults])
 
 
 def _as_record_error(error: ServiceError, tally: Tally) -> RecordError:
     """Return what a model in this process would have raised; invalid rows go into the tally."""
     if not isinstance(error, InvalidRecord):
-        is_response = error.status not in (None, BAD_REQUEST) and not isinstance(error, NotThisService)
+        is_response = error.status not in (None, HTTPStatus.BAD_REQUEST) and not isinstance(error, NotThisService)
         return TableError(f"The service responds with {error.status}: {error.detail}" if is_response else error.detail)
-    places = [([_unescaped(name) for name in fault.pointer.split("/")[1:]], fault.detail) for fault in error.errors]
+    # A pointer is /row/column or /column, with ~1 for / and ~0 for ~.
+    places = [
+        ([name.replace("~1", "/").replace("~0", "~") for name in fault.pointer.split("/")[1:]], fault.detail)
+        for fault in error.errors
+    ]
     if bad := INVALID_ROWS.match(error.detail):
         tally.bad, tally.rows, tally.total = int(bad[1]), int(bad[2]), error.total
         tally.faults = [RowFault(int(row), "".join(column), reason) for (row, *column), reason in places]
         return InvalidRows(tally)
     listed = "; ".join(": ".join(filter(None, (*place, reason))) for place, reason in places)
     return TableError(listed or error.detail)
-
-
-def _unescaped(name: str) -> str:
-    """Decode a part of a JSON pointer."""
-    return name.replace("~1", "/").replace("~0", "~")

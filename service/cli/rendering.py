@@ -1,13 +1,11 @@
 """Print predictions and explanations in a terminal: measurements, bars, and the note that this is no medical device."""
 
-from collections.abc import Iterator
-
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from patient.record import Measurement, PatientRecord, measurements
-from service.records.schema import Answer, Contribution, Explanation, Prediction
+from service.records.schema import Contribution, Explanation, Prediction
 
 BAR_WIDTH = 60  # cells of the bar of a probability
 SIDE_WIDTH = 10  # cells on either side of the bar of a contribution
@@ -19,67 +17,63 @@ def print_prediction(console: Console, record: PatientRecord, answer: Prediction
     """Print the measurements and the probability."""
     width = max(len(field.title) for field in measurements())
     for field, value in zip(measurements(), record.__dict__.values(), strict=True):
-        _print(console, Text.assemble(f"{field.title:{width}}  ", _value(field, value)))
+        _print(console, Text.assemble(f"{field.title:{width}}  ", _describe(field, value)))
     console.print()
-    _probability(console, answer, answer.threshold)
-    _end(console, answer.model_version)
+    _print_probability(console, answer)
+    _print_footer(console, answer.model_version)
 
 
 def print_explanation(console: Console, answer: Explanation) -> None:
     """Print the probability, the contribution of each measurement, and what would change the result."""
-    _probability(console, answer, answer.threshold)
+    _print_probability(console, answer)
     console.print()
     _print(console, Text("What raises (+) and lowers (-) the probability, in log-odds", "bold"))
     largest = max(abs(one.contribution) for one in answer.contributions) or 1.0
     width = max(len(one.label) for one in answer.contributions)
     for one in answer.contributions:
         label = Text(f"{one.label:{width}}  ", "dim" if one.value is None else "")
-        _print(console, Text.assemble(label, _side(console, one, largest), f"{one.contribution:+7.2f}"))
+        _print(console, Text.assemble(label, _contribution_bar(console, one, largest), f"{one.contribution:+7.2f}"))
     base, end = _percent(answer.base_probability), _percent(answer.probability)
     _print(console, Text(f"Together they lead from {base}, the mean of the background patients, to {end}.", "dim"))
     console.print()
     _print(console, Text("What would change the result", "bold"))
-    for line in _changes(answer):
-        _print(console, Text(line))
+    changes = [change for change in answer.changes if change.to is not None]
+    for change in changes:
+        probability = "" if change.probability is None else f" ({_percent(change.probability)})"
+        _print(console, Text(change.label.partition(". ")[0] + probability))
+    if not changes:
+        _print(console, Text("No plausible change of a single measurement does."))
     _print(console, Text(answer.note, "dim"))
-    _end(console, answer.model_version)
+    _print_footer(console, answer.model_version)
 
 
 def _print(console: Console, text: Text) -> None:
     console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
-def _changes(answer: Explanation) -> Iterator[str]:
-    found = [change for change in answer.changes if change.to is not None]
-    for change in found:
-        probability = "" if change.probability is None else f" ({_percent(change.probability)})"
-        yield change.label.partition(". ")[0] + probability
-    if not found:
-        yield "No plausible change of a single measurement does."
-
-
-def _probability(console: Console, answer: Answer | Explanation, threshold: float) -> None:
+def _print_probability(console: Console, answer: Prediction | Explanation) -> None:
+    threshold = answer.threshold
     verdict = "heart disease" if answer.heart_disease else "no heart disease"
     style = FOR if answer.heart_disease else AGAINST
     percent = (_percent(answer.probability), f"bold {style}")
     end = f"  {verdict} (threshold {_percent(threshold)})"
     _print(console, Text.assemble("Probability of heart disease  ", percent, end))
-    full, empty, mark = ("█", "░", "┃") if _blocks(console) else ("#", ".", "|")
+    full, empty, mark = ("█", "░", "┃") if _can_print_blocks(console) else ("#", ".", "|")
     width = min(BAR_WIDTH, max(console.width - 4, 10))
     filled, at = round(answer.probability * width), min(round(threshold * width), width - 1)
     bar = Text.assemble((full * filled, style), (empty * (width - filled), "dim"))
     _print(console, Text.assemble(bar[:at], (mark, "bold"), bar[at + 1 :]))
 
 
-def _side(console: Console, one: Contribution, largest: float) -> Text:
+def _contribution_bar(console: Console, one: Contribution, largest: float) -> Text:
     """Return a bar that grows to the right for heart disease, to the left against it."""
-    full, middle = ("█", "│") if _blocks(console) else ("#", "|")
+    full, middle = ("█", "│") if _can_print_blocks(console) else ("#", "|")
     cells = full * round(abs(one.contribution) / largest * SIDE_WIDTH)
     left, right = ("", cells) if one.contribution > 0 else (cells, "")
     return Text.assemble((left.rjust(SIDE_WIDTH), AGAINST), middle, (right.ljust(SIDE_WIDTH), FOR))
 
 
-def _value(field: Measurement, value: float | None) -> tuple[str, str]:
+def _describe(field: Measurement, value: float | None) -> tuple[str, str]:
     if value is None:
         return "not taken", "dim"
     return (field.codes[int(value)] if field.codes else f"{value:g} {field.unit}"), ""
@@ -90,10 +84,10 @@ def _percent(probability: float) -> str:
     return f"{min(max(100 * probability, 0.1), 99.9):.1f} %" if probability != 0.5 else "50 %"
 
 
-def _end(console: Console, version: str) -> None:
+def _print_footer(console: Console, version: str) -> None:
     console.print()
     _print(console, Text(f"Model version {version}. {CAVEAT}", "dim"))
 
 
-def _blocks(console: Console) -> bool:
+def _can_print_blocks(console: Console) -> bool:
     return console.encoding.lower().startswith("utf")

@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +13,12 @@ from pydantic import BaseModel, Field
 from patient.artefact import ArtefactError
 from patient.command_line import HELP, SettingsError, options, parse
 from service.cli import progress, store
-from service.cli.attempt import SequentialExecutor, describe
-from service.cli.job import KINDS, Job, Kind, Outcome, Usage
-from service.cli.local import Local
+from service.cli.attempt import SequentialExecutor
+from service.cli.job import KINDS, Job, Kind, Outcome
+from service.cli.local import LocalEngine
 from service.cli.plan import Executor, Plan, make_plan
-from service.cli.remote import Remote
+from service.cli.remote import RemoteEngine
+from service.client.sender import describe_error
 from service.model.device import DeviceLost, GpuOptions, ProviderError
 from service.records.errors import ColumnsError, RecordError
 from service.settings import Provider, read_settings
@@ -53,25 +55,19 @@ class ScoreOptions(BaseModel):
     models: Path | None = Field(
         None, description="Folder of the model's versions; default: HEART_MODELS, or models/heart_disease."
     )
-    provider: Provider | None = Field(
-        None, description="Where the model runs, as for the service; default: HEART_PROVIDER, or auto."
-    )
-    url: str | None = Field(
-        None, description="Score through this service, such as http://127.0.0.1:8000; HEART_KEY is its API key."
-    )
+    provider: Provider | None = Field(None, description="Where the model runs; default: HEART_PROVIDER, or auto.")
+    url: str | None = Field(None, description="Score through the service at this URL; HEART_KEY is its API key.")
     engine: Literal["local", "ray"] = Field(
         "local", description="ray: score on a Ray cluster, one table per worker; OUT is a folder."
     )
     ray_address: str | None = Field(None, description="Address of the cluster; by default one is started here.")
-    workers: int | None = Field(
-        None, ge=1, description="Number of models on the cluster; default: one per GPU, or else one per CPU."
-    )
+    workers: int | None = Field(None, ge=1, description="Models on the cluster; default: one per GPU, or one per CPU.")
 
 
 def _score(paths: tuple[str, ...], quiet: bool, **words: Any) -> None:
     try:
         status = _run([*paths], parse(ScoreOptions, words), quiet)
-    except (Usage, ColumnsError, SettingsError) as error:
+    except (click.UsageError, ColumnsError, SettingsError) as error:
         progress.say(str(error))
         status = USAGE
     except (ArtefactError, DeviceLost, ProviderError, RecordError) as error:
@@ -81,7 +77,7 @@ def _score(paths: tuple[str, ...], quiet: bool, **words: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     except OSError as error:
-        progress.say(f"{f'{error.filename}: ' if error.filename else ''}{describe(error)}")
+        progress.say(f"{f'{error.filename}: ' if error.filename else ''}{describe_error(error)}")
         status = FAILED
     except KeyboardInterrupt:
         progress.say("interrupted; finished parts are kept")
@@ -107,11 +103,11 @@ def _run(paths: list[str], given: ScoreOptions, quiet: bool) -> int:
     """Score all tables, print the summary and return the exit status."""
     is_ray = given.engine == "ray"
     if len(paths) < 2:
-        raise Usage("both IN and OUT are required")
+        raise click.UsageError("both IN and OUT are required")
     if given.url and (is_ray or given.models or given.provider):
-        raise Usage("--url excludes --models, --provider and --engine ray: the service has its own model")
+        raise click.UsageError("--url excludes --models, --provider and --engine ray: the service has its own model")
     if not is_ray and (given.ray_address or given.workers):
-        raise Usage("--ray-address and --workers require --engine ray")
+        raise click.UsageError("--ray-address and --workers require --engine ray")
     job = Job(columns.parse_keep(given.keep), given.on_error == "report")
     source_kind = Kind.named("--format", given.format) if given.format else None
     target_kind = Kind.named("--to", given.to) if given.to else None
@@ -131,18 +127,15 @@ def _run(paths: list[str], given: ScoreOptions, quiet: bool) -> int:
 
 def _executor(given: ScoreOptions, job: Job) -> AbstractContextManager[Executor]:
     if given.url:
-        return nullcontext(SequentialExecutor(Remote(given.url, job), job))
+        return nullcontext(SequentialExecutor(RemoteEngine(given.url, job)))
     settings = read_settings()
-    models, provider, gpu = (
-        given.models or settings.models,
-        given.provider or settings.provider,
-        GpuOptions.of(settings),
-    )
+    models, provider = given.models or settings.models, given.provider or settings.provider
+    gpu = GpuOptions.of(settings)
     if given.engine == "local":
-        return nullcontext(SequentialExecutor(Local.load(models, provider, gpu, job), job))
-    from service.cli.cluster import joined  # Ray is an optional dependency
+        return nullcontext(SequentialExecutor(LocalEngine.load(models, provider, gpu, job)))
+    from service.cli.cluster import join_cluster  # Ray is an optional dependency
 
-    return joined(Local.load(models, "cpu", gpu, job), provider, gpu, given.ray_address, given.workers)
+    return join_cluster(LocalEngine.load(models, "cpu", gpu, job), provider, gpu, given.ray_address, given.workers)
 
 
 def _score_one(plan: Plan, executor: Executor, quiet: bool) -> Outcome:
@@ -150,9 +143,9 @@ def _score_one(plan: Plan, executor: Executor, quiet: bool) -> Outcome:
     [part] = plan.parts
     folder = part.target.rpartition("/")[0]
     if folder:
-        store.sweep(plan.target, folder, store.ABANDONED_SECONDS)
-    with progress.bar(part.size, quiet) as bar:
-        [outcome] = executor.attempts(plan, [part], folder, bar.tick)
+        store.remove_hidden(plan.target, folder, store.ABANDONED_SECONDS)
+    with progress.Bar(part.size, quiet) as bar:
+        [outcome] = executor.attempts(plan, folder, bar.tick)
     if outcome.hidden:
         store.commit(plan.target, outcome.hidden, part.target)
     return outcome
@@ -164,8 +157,8 @@ def _score_parts(plan: Plan, path: str, executor: Executor, job: Job, quiet: boo
         outcomes = {part.name: folder.finished(part) for part in plan.parts}
         left = {part.name: part for part in plan.parts if outcomes[part.name] is None}
         before = len(outcomes) - len(left)
-        with progress.bar(sum(part.size or 0 for part in left.values()), quiet) as bar:
-            for outcome in executor.attempts(plan, list(left.values()), folder.notes, bar.tick):
+        with progress.Bar(sum(part.size or 0 for part in left.values()), quiet) as bar:
+            for outcome in executor.attempts(replace(plan, parts=[*left.values()]), folder.notes, bar.tick):
                 part = left[outcome.name]
                 if outcome.hidden:
                     folder.commit(part, outcome)

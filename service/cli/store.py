@@ -5,6 +5,7 @@ parts that are being written. Readers of folders skip names that begin with a do
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -15,15 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
 import pyarrow as pa
 from pyarrow import fs
 
-from service.cli.job import Job, Outcome, Part, Usage
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at once are not detected
-    fcntl = None  # type: ignore[assignment]
+from service.cli.job import Job, Outcome, Part
 
 FORMAT_VERSION = 1  # raise it when the same input and model give another output
 NOTES = ".parts"
@@ -61,7 +58,7 @@ def remove(system: fs.FileSystem, path: str) -> None:
         system.delete_file(path)
 
 
-def sweep(system: fs.FileSystem, folder: str, age: float = 0) -> None:
+def remove_hidden(system: fs.FileSystem, folder: str, age: float = 0) -> None:
     """Remove hidden files that are older than `age` seconds."""
     for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
         if info.base_name.startswith(HIDDEN) and time.time() - (info.mtime_ns or 0) / 1e9 >= age:
@@ -77,20 +74,20 @@ class Folder:
         self.lock = contextlib.ExitStack()
 
     def __enter__(self) -> "Folder":
-        """Raises Usage if another run is writing to the folder."""
+        """Raises click.UsageError if another run is writing to the folder."""
         self.system.create_dir(self.notes)
-        if fcntl and isinstance(self.system, fs.LocalFileSystem):
+        if isinstance(self.system, fs.LocalFileSystem):
             file = self.lock.enter_context(Path(self.notes, "lock").open("w"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 self.lock.close()
-                raise Usage(f"{self.path}: another run is writing there") from None
-        sweep(self.system, self.notes)
+                raise click.UsageError(f"{self.path}: another run is writing there") from None
+        remove_hidden(self.system, self.notes)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sweep(self.system, self.notes)
+        remove_hidden(self.system, self.notes)
         self.lock.close()
 
     def finished(self, part: Part) -> Outcome | None:
@@ -126,7 +123,7 @@ class Folder:
         return f"{self.notes}/{part.name}.json"
 
     def _made_of(self, part: Part) -> list[Any]:
-        job = [list(self.job.keep), self.job.report, part.source_kind, part.target_kind]
+        job = [list(self.job.keep), self.job.report, part.source_kind.name, part.target_kind.name]
         path = hashlib.sha256(part.path.encode(errors="surrogateescape")).hexdigest()
         return [FORMAT_VERSION, path, part.size, part.changed, job, self.identity]
 

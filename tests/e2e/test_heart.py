@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from heart import COMMANDS
+from heart import heart
 from patient.record import EXAMPLE
 from tests.conftest import ROOT
 from tests.e2e.serving import serving
@@ -37,14 +37,14 @@ def test_help_lists_every_command_and_the_statuses() -> None:
     done = run("--help")
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
-    for name, (about, _) in COMMANDS.items():
+    for name, command in heart.commands.items():
         assert f"  {name} " in done.stdout
-        assert about in done.stdout
+        assert str(command.short_help) in done.stdout
     assert run("nonsense").returncode == 2
     assert run("--version").stdout.startswith("heart")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", heart.commands)
 def test_every_command_has_help_and_refuses_unknown_options(name: str) -> None:
     done = run(name, "--help")
     assert (done.returncode, done.stdout.lower().startswith(f"usage: heart {name}")) == (0, True)
@@ -106,7 +106,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 def test_bash_completes_commands_flags_codes_and_choices(completed: Callable[[str], list[str]]) -> None:
     """They come from the record and the settings."""
-    assert completed("heart ") == [*COMMANDS]
+    assert completed("heart ") == [*heart.commands]
     assert completed("heart predict --cp a") == ["atypical-angina", "asymptomatic"]
     assert "--trestbps" in completed("heart explain --t")
     assert completed("heart score --on-error ") == ["refuse", "report"]

@@ -14,8 +14,8 @@ from patient.encoding import layout
 from patient.record import FIELDS
 from tests.conftest import CLEVELAND, ROOT
 from trainer.__main__ import main
+from trainer.cli.generate import generate
 from trainer.dataset import Dataset, DatasetError, read
-from trainer.generate import generate
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_process_killed_while_it_writes_leaves_the_old_table(tmp_path: Path) -
     code = f"""
 from pathlib import Path
 from trainer.dataset import read
-from trainer.generate import generate
+from trainer.cli.generate import generate
 generate(Path({str(out)!r}), 10**9, 0, read(Path({str(CLEVELAND)!r})))
 """
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS, measurements
 from tests.conftest import CLEVELAND
+from trainer.cli.generate import generate
 from trainer.dataset import Dataset, DatasetError, read
-from trainer.generate import generate
 from trainer.readers import BLOCK_ROWS, COLUMNS
 from trainer.table_source import TableSource, digest
 

@@ -7,9 +7,9 @@ import pytest
 
 from tests.conftest import CLEVELAND
 from trainer import readers, train_test
+from trainer.cli.generate import generate
 from trainer.dataset import Dataset, DatasetError
 from trainer.fit import fit, fit_chunks
-from trainer.generate import generate
 from trainer.recipe import Recipe
 from trainer.table_source import TableSource
 from trainer.train_test import TrainTestTable, sample

@@ -36,13 +36,12 @@ def run(options: EvaluateOptions) -> None:
     progress.markdown(tables.difference_table(validation))
     progress.say("Log loss if the held-out rows lack these measurements:\n")
     progress.markdown(tables.missing_table(validation))
-    found = {
-        name: spread(data.target, predicted, options.threshold) for name, predicted in validation.probability.items()
-    }
-    scores = {
-        model: {metric: {"mean": mean, "sd": sd if options.repeats > 1 else None} for metric, (mean, sd) in of.items()}
-        for model, of in found.items()
-    }
+    scores = {}
+    for name, predicted in validation.probability.items():
+        found = spread(data.target, predicted, options.threshold)
+        scores[name] = {
+            metric: {"mean": mean, "sd": sd if options.repeats > 1 else None} for metric, (mean, sd) in found.items()
+        }
     lines = [[model, metric, *of.values()] for model, metrics in scores.items() for metric, of in metrics.items()]
     lines += [
         [model, f"log_loss without {lacking}", loss, ""]

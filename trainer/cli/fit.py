@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from patient.artefact import Metadata, fingerprint, schema, versions
+from patient.artefact import ArtefactError, Metadata, fingerprint, schema, versions
 from patient.encoding import Floats
 from trainer import progress, training_summary
 from trainer.cli.options import MAX_FOLDED_ROWS, FitOptions
@@ -29,11 +29,8 @@ from trainer.train_test import TrainTestTable, sample
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 
 
-class NotPromoted(Exception):
-    """The candidate did not become a version. The message says why, and where the candidate is."""
-
-
 def run(options: FitOptions) -> None:
+    """Raises ArtefactError if the candidate does not become a version."""
     if options.if_none and (known := versions(options.models)):
         progress.say(f"{options.models} already holds version {known[-1]}: nothing to do")
         return
@@ -49,7 +46,7 @@ def run(options: FitOptions) -> None:
     model = to_onnx(fitted)
     rows, target = sample(table.train())
     difference = parity(model, fitted, rows)
-    validation, comparison = _judge(options, table, fitted)
+    validation, comparison = _evaluate(options, table, fitted)
     test_rows, test_target = sample(table.test())
     majority = np.full(len(test_target), target.mean())
     parts = {"train": (target, fitted.predict(rows))}
@@ -91,7 +88,7 @@ def run(options: FitOptions) -> None:
     folder = save(model, metadata, text, plots, options.models, aside=refusal is not None)
     progress.summary(folder, metadata, len(fitted.losses), difference)
     if refusal:
-        raise NotPromoted(f"not promoted: {refusal}; the candidate is in {folder}")
+        raise ArtefactError(f"not promoted: {refusal}; the candidate is in {folder}")
 
 
 def _train(options: FitOptions, table: TrainTestTable, strategy: tf.distribute.Strategy | None) -> tuple[Fitted, bool]:
@@ -114,7 +111,7 @@ def _train(options: FitOptions, table: TrainTestTable, strategy: tf.distribute.S
         return fit_chunks(table.train, options, tick, strategy), bool(interrupted)
 
 
-def _judge(
+def _evaluate(
     options: FitOptions, table: TrainTestTable, fitted: Fitted
 ) -> tuple[CrossValidation | None, Comparison | None]:
     """Evaluate the candidate, and compare it with the current version, by cross-validation or on the test rows."""

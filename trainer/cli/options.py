@@ -17,15 +17,9 @@ class FitOptions(Recipe):
     max_bad_share: float = Field(0.0, ge=0, lt=1, description="Largest share of invalid rows to leave out.")
     rejects: Path = Field(Path("rejects.csv"), description="File for the list of invalid rows, if any may be left out.")
     models: Path = Field(Path("models/heart_disease"), description="Folder of the model's versions.")
-    threshold: float = Field(
-        0.5, gt=0, lt=1, description="Least probability that the service reports as heart disease."
-    )
+    threshold: float = Field(0.5, gt=0, lt=1, description="Least probability that is reported as heart disease.")
     test_share: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description=f"Share of rows to hold out. If not set: 0.2, or 0 up to {MAX_FOLDED_ROWS} rows, which are "
-        "cross-validated.",
+        None, ge=0, lt=1, description=f"Share of rows to hold out. If not set: 0.2, or 0 up to {MAX_FOLDED_ROWS} rows."
     )
     folds: int = Field(10, ge=2, description="Folds of the cross-validation of the recipe.")
     repeats: int = Field(10, ge=0, description="Repeats of the cross-validation, each with other folds; 0: none.")

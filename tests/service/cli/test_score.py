@@ -204,7 +204,7 @@ def test_the_model_is_that_of_the_flag_or_of_the_environment(
         (["in.csv", "other.csv", "taken.parquet"], "several inputs require a folder"),
         (["in.csv", "in.csv", "out"], "would both be written to in.csv"),
         (["in.csv", "/dev/null"], "neither a file nor a folder"),
-        (["-", "out.csv"], "stdin: give --format"),
+        (["-", "out.csv"], "stdin: unknown format, give --format"),
         (["-", "in.csv", "-", "--format", "csv"], "stdin and stdout take one table"),
         (["in.csv", "out.csv", "--keep", "age"], "age: A field of the patient record cannot be kept"),
         (["in.csv", "out.csv", "--workers", "2"], "require --engine ray"),

@@ -10,7 +10,6 @@ from pathlib import Path
 @contextmanager
 def suppress_stderr() -> Iterator[None]:
     """Discard what is written to file descriptor 2; exceptions pass."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's first lines come before it reads this
     sys.stderr.flush()
     kept = os.dup(2)
     with Path(os.devnull).open("wb") as sink:
