@@ -14,18 +14,16 @@ from service.model.execution import Run
 SIZES = (1, 32, 1024, 4096, 16_384)  # rows; about 8 ms of CPU time together
 REPEATS = 5
 
-Cost = Callable[[Run, Floats], float]
-
 
 def time_run(run: Run, rows: Floats) -> float:
-    """Return the seconds that one run takes."""
+    """Return the seconds of one run."""
     start = time.perf_counter()
     run(rows)
     return time.perf_counter() - start
 
 
-def measure_crossover(cpu: Run, gpu: Run, cost: Cost = time_run) -> int | None:
-    """Return the rows from which on the GPU is never slower; None if it is not faster at the largest size.
+def measure_crossover(cpu: Run, gpu: Run, cost: Callable[[Run, Floats], float] = time_run) -> int | None:
+    """Return the number of rows from which on the GPU is never slower; None if it is not faster at the largest size.
 
     Takes the median of several runs, alternating CPU and GPU. Between two sizes the CPU's cost is interpolated
     linearly; the GPU's is that of the larger size, to which its buffers are padded.

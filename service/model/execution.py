@@ -50,7 +50,7 @@ class HostBuffers:
 
 
 class HostBuffer:
-    """Buffers of one size. Rows left over from an earlier run are computed again and ignored."""
+    """Buffers of one size. Rows left from an earlier run are computed again and ignored."""
 
     def __init__(self, session: ort.InferenceSession, size: int) -> None:
         rows, probabilities = np.zeros((size, len(FIELDS)), np.float32), np.zeros((size, 1), np.float32)
@@ -68,7 +68,6 @@ class HostBuffer:
 
 
 def on_device(session: ort.InferenceSession, mode: GpuMode) -> Run:
-    """Return how a GPU session is run in this mode."""
     return DirectRun(session, DEVICE_ROWS[-1]) if mode == "plain" else DeviceBuffers(session, "cuda")
 
 

@@ -1,5 +1,6 @@
 """Load a model file and predict probabilities with it."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,8 +95,16 @@ class Predictor:
         except Exception as error:
             if self._is_gpu_alive():
                 raise  # too little memory for this run, or invalid rows: the next run may succeed
-            self._record_loss(reason(error))
-        assert self.cpu is not None
+            cause = reason(error)
+        if self.cpu is None:
+            if self.failure is None:
+                self.failure = f"The GPU was lost ({cause}); the service must be restarted."
+                log.error("%s", self.failure)
+            raise DeviceLost(self.failure)
+        if self.crossover is not None:
+            self.provider, self.crossover = CPU, None
+            self.fallback = f"the GPU was lost while it served: {cause}"
+            log.warning("provider=auto falls back to the CPU: %s", self.fallback)
         return self.cpu(rows)
 
     def _is_gpu_alive(self) -> bool:
@@ -110,28 +119,13 @@ class Predictor:
             return False
         return True
 
-    def _record_loss(self, cause: str) -> None:
-        """Use the CPU from now on, or raise DeviceLost where that is not allowed. Logged once."""
-        if self.cpu is None:
-            if self.failure is None:
-                self.failure = f"The GPU was lost ({cause}); the service must be restarted."
-                log.error("%s", self.failure)
-            raise DeviceLost(self.failure)
-        if self.crossover is not None:
-            self.provider, self.crossover = CPU, None
-            self.fallback = f"the GPU was lost while it served: {cause}"
-            log.warning("provider=auto falls back to the CPU: %s", self.fallback)
-
 
 EXAMPLES = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)], np.float32)
 
 
-def load(models: Path, provider: Provider, gpu: GpuOptions = GPU, version: int | None = None) -> Predictor:
-    """Load `version` from the folder, or else the pinned version, or else the highest.
-
-    Raises ArtefactError and ProviderError; see load_file.
-    """
-    return load_file(models / str(candidates(models, version or pinned(models))[0]) / FILE, provider, gpu)
+def load(models: Path, provider: Provider, gpu: GpuOptions = GPU) -> Predictor:
+    """Load the pinned version, or else the highest. Raises ArtefactError and ProviderError; see load_file."""
+    return load_file(models / str(candidates(models, pinned(models))[0]) / FILE, provider, gpu)
 
 
 def candidates(models: Path, pin: int | None) -> list[int]:
@@ -142,7 +136,7 @@ def candidates(models: Path, pin: int | None) -> list[int]:
     return found
 
 
-def load_file(file: Path, provider: Provider, gpu: GpuOptions = GPU) -> Predictor:
+def load_file(file: Path, provider: Provider, gpu: GpuOptions) -> Predictor:
     """Load one version and compare its output with its checks. Not to be called by two threads at once.
 
     Raises ArtefactError for a file that is missing, unreadable, not this project's, made for other fields, or whose
@@ -163,12 +157,11 @@ def load_file(file: Path, provider: Provider, gpu: GpuOptions = GPU) -> Predicto
     except ArtefactError as error:
         raise ArtefactError(f"{file}: {error}") from None
     model = _on_provider(metadata, content, cpu, provider, gpu)
-    model.file, model.digest = file, model_file.digest(content)
+    model.file, model.digest = file, hashlib.sha256(content).hexdigest()
     return model
 
 
 def _on_provider(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: GpuOptions) -> Predictor:
-    """Return the predictor for this provider; `cpu` has been checked. Raises ProviderError for provider=cuda."""
     if provider == "cpu":
         return Predictor(metadata, CPU, cpu)
     try:

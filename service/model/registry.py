@@ -56,7 +56,7 @@ class ModelRegistry:
         for version in candidates(self.models, self._pin()):
             stamp = self._stamp(version)
             try:
-                model = load_file(self._file(version), self.settings.provider, GpuOptions.of(self.settings))
+                model = self._load(version)
             except ArtefactError as error:
                 failed.append((version, stamp, error))
                 continue
@@ -95,13 +95,11 @@ class ModelRegistry:
         return None
 
     def _try(self, version: int, now: bool) -> Predictor | None:
-        """Load this version, unless it serves already, was refused, or fails."""
+        """Load a version, unless it serves already, was refused, or fails."""
         stamp = self._stamp(version)
         if self.serving == (version, stamp) or (version == self.serving[0] and self.is_gone):
             return None
-        if version in self.refused and self.refused[version] == stamp:
-            return None
-        if not self._is_settled(version, stamp, now):
+        if self._is_refused(version, stamp) or not self._is_settled(version, stamp, now):
             return None
         try:
             model = self._load(version)
@@ -124,11 +122,13 @@ class ModelRegistry:
 
     def _refuse(self, key: int | str, stamp: object, error: Exception) -> None:
         """Log and report a refusal, once."""
-        if key in self.refused and self.refused[key] == stamp:
-            return
-        self.refused[key] = stamp
-        self.on_reload("refused")
-        log.error("refused; version %d keeps serving: %s", self.serving[0], reason(error))
+        if not self._is_refused(key, stamp):
+            self.refused[key] = stamp
+            self.on_reload("refused")
+            log.error("refused; version %d keeps serving: %s", self.serving[0], reason(error))
+
+    def _is_refused(self, key: int | str, stamp: object) -> bool:
+        return key in self.refused and self.refused[key] == stamp
 
     def _check_file(self) -> None:
         """Warn, once, when the serving version's file is gone."""

@@ -1,6 +1,7 @@
 """A model file is data: it cannot make the service read other files, load libraries, wait or run out of memory."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import random
@@ -126,8 +127,7 @@ def test_the_digest_is_the_files_own(tmp_path: Path) -> None:
     """As sha256sum gives it; the same for a copy."""
     shutil.copytree(NEWEST.parent, tmp_path / NEWEST.parent.name)
     copied = load(tmp_path, "cpu")
-    assert copied.digest == load(MODELS, "cpu").digest == model_file.digest(NEWEST.read_bytes())
-    assert len(copied.digest) == 64
+    assert copied.digest == load(MODELS, "cpu").digest == hashlib.sha256(NEWEST.read_bytes()).hexdigest()
 
 
 def test_the_bundled_model_serves_where_the_default_folder_is_missing(
