@@ -1,14 +1,4 @@
-"""Exceptions of the client. No message repeats a value that was sent: these are patients.
-
-ServiceError           a call without a result
-├── Refused            the service refuses the request, or fails with status 500
-│   ├── InvalidRecord  a record, or a row of a table, is invalid (422)
-│   ├── Unauthorized   the key is missing or unknown (401)
-│   ├── Forbidden      the key does not allow this endpoint (403)
-│   └── TooLarge       the request exceeds a limit (413)
-├── Unavailable        no response in time, or 502, 503 or 504: retried until the client's deadline
-└── NotThisService     the response is not that of a service of this kind
-"""
+"""Exceptions of the client. No message repeats a value that was sent: these are patients."""
 
 import json
 from dataclasses import dataclass
@@ -25,7 +15,7 @@ class Fault:
 
 @dataclass(eq=False)
 class ServiceError(Exception):
-    """A call without a result. The message is a sentence.
+    """A call has no result. The message is a sentence.
 
     status: the HTTP status, if there was a response; request_id: the request's id in the service's log
     """
@@ -39,12 +29,12 @@ class ServiceError(Exception):
 
 
 class Refused(ServiceError):
-    """The service refuses the request, or fails (status 500)."""
+    """The service refuses the request, or fails with status 500."""
 
 
 @dataclass(eq=False)
 class InvalidRecord(Refused):
-    """An invalid record: `errors` lists what is wrong, up to 100 of `total`."""
+    """A record, or a row of a table, is invalid (422): `errors` lists what is wrong, up to 100 of `total`."""
 
     errors: tuple[Fault, ...] = ()
     total: int = 0
@@ -56,20 +46,20 @@ class InvalidRecord(Refused):
 
 
 class Unauthorized(Refused):
-    """The key is missing, invalid or revoked."""
+    """The key is missing, invalid or revoked (401)."""
 
 
 class Forbidden(Refused):
-    """The key does not allow this endpoint."""
+    """The key does not allow this endpoint (403)."""
 
 
 class TooLarge(Refused):
-    """The request exceeds a limit of the service; `score` takes tables of any size."""
+    """The request exceeds a limit of the service (413); `score` takes tables of any size."""
 
 
 @dataclass(eq=False)
 class Unavailable(ServiceError):
-    """No service responds, or not in time. The client has retried until its deadline, where that could help.
+    """No response in time, or status 502, 503 or 504. The client has retried until its deadline, where that could help.
 
     after: seconds after which a retry may succeed; None: a retry does not help
     """
@@ -78,7 +68,7 @@ class Unavailable(ServiceError):
 
 
 class NotThisService(ServiceError):
-    """Something responds that is not a service of this kind."""
+    """The response is not that of a service of this kind."""
 
 
 REFUSALS: dict[int, type[Refused]] = {401: Unauthorized, 403: Forbidden, 413: TooLarge}

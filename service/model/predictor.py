@@ -11,11 +11,19 @@ import onnxruntime as ort
 
 from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Checks, Metadata, pinned, versions
 from patient.encoding import Floats, from_bytes
-from patient.record import EXAMPLE, FIELDS
+from patient.record import FIELDS
 from service.model import model_file
-from service.model.crossover import measure_crossover
 from service.model.device import DeviceLost, GpuOptions, ProviderError, reason
-from service.model.execution import DEVICE_ROWS, MAX_HOST_ROWS, DirectRun, HostBuffers, Run, on_device
+from service.model.execution import (
+    DEVICE_ROWS,
+    EXAMPLES,
+    MAX_HOST_ROWS,
+    DirectRun,
+    HostBuffers,
+    Run,
+    measure_crossover,
+    on_device,
+)
 from service.model.session import CPU, CUDA, create_cpu_session, create_gpu_session
 from service.settings import Provider
 
@@ -118,9 +126,6 @@ class Predictor:
         except Exception:
             return False
         return True
-
-
-EXAMPLES = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)], np.float32)
 
 
 def load(models: Path, provider: Provider, gpu: GpuOptions = GPU) -> Predictor:

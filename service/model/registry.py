@@ -36,6 +36,7 @@ class ModelRegistry:
 
     on_reload: called with the outcome of each new version
     model: the one that serves; refused: failed versions and their stamps; seen: stamps at the last poll
+    is_gone: whether the serving version's file is
     """
 
     def __init__(self, settings: Settings, on_reload: Callable[[Outcome], None] = lambda _outcome: None) -> None:
@@ -81,7 +82,10 @@ class ModelRegistry:
             wanted = candidates(self.models, pin)
             self.refused.pop(PIN, None)
             self.seen.pop(PIN, None)
-            self._check_file()
+            is_gone = self._stamp(self.serving[0]) is None
+            if is_gone and not self.is_gone:
+                log.warning("%s is gone; the model keeps serving from memory", self._file(self.serving[0]))
+            self.is_gone = is_gone
             for version in wanted:
                 if version < self.serving[0] and pin is None:
                     break  # only a pin goes back to an older version
@@ -130,13 +134,6 @@ class ModelRegistry:
     def _is_refused(self, key: int | str, stamp: object) -> bool:
         return key in self.refused and self.refused[key] == stamp
 
-    def _check_file(self) -> None:
-        """Warn, once, when the serving version's file is gone."""
-        is_gone = self._stamp(self.serving[0]) is None
-        if is_gone and not self.is_gone:
-            log.warning("%s is gone; the model keeps serving from memory", self._file(self.serving[0]))
-        self.is_gone = is_gone
-
     def _pin(self) -> int | None:
         return self.settings.version or pinned(self.models)
 
@@ -154,29 +151,26 @@ class ModelRegistry:
 @contextlib.asynccontextmanager
 async def polling(registry: ModelRegistry, on_model: Callable[[Predictor], None]) -> AsyncIterator[None]:
     """Within the context, poll for new versions, at once on SIGHUP; pass each one loaded to `on_model`."""
-    hangup = asyncio.Event()
+    loop, hangup = asyncio.get_running_loop(), asyncio.Event()
     if threading.current_thread() is threading.main_thread():  # no other thread receives signals
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-    task = asyncio.create_task(_poll(registry, on_model, hangup))
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-async def _poll(registry: ModelRegistry, on_model: Callable[[Predictor], None], hangup: asyncio.Event) -> None:
+        loop.add_signal_handler(signal.SIGHUP, hangup.set)
     thread = ThreadPoolExecutor(1, "models", lower_thread_priority)  # one: sessions must not be created concurrently
-    try:
+
+    async def poll() -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(registry.settings.watch or None):
                     await hangup.wait()
             now = hangup.is_set()
             hangup.clear()
-            model = await asyncio.get_running_loop().run_in_executor(thread, registry.poll, now)
-            if model:
+            if model := await loop.run_in_executor(thread, registry.poll, now):
                 on_model(model)
+
+    task = asyncio.create_task(poll())
+    try:
+        yield
     finally:
+        task.cancel()
         thread.shutdown(wait=False)
 
 

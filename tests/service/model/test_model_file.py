@@ -107,8 +107,8 @@ def test_a_truncated_or_garbled_file_is_refused_or_left_to_onnx_runtime() -> Non
             model_file.check(bytes(garbled))
 
 
-def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
-    """It may be larger than memory. This one is sparse."""
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    """It may be larger than memory, so no more than the limit is read. This one is sparse."""
     file = tmp_path / FILE
     file.touch()
     os.truncate(file, 2**40)
