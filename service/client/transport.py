@@ -60,7 +60,7 @@ class Address:
 
 
 class Connection:
-    """A connection, kept alive between requests."""
+    """A connection, kept alive between requests. used: whether a response has arrived over it"""
 
     def __init__(self, address: Address, seconds: float) -> None:
         self.used = False

@@ -44,7 +44,6 @@ def model_folder(models: Path) -> Path:
 
 
 def bundled_notice(models: Path, version: str) -> str:
-    """Describe, for logs and terminals, that BUNDLED is used in place of `models`."""
     return f"no {models} here: using model version {version}, which is installed with the package"
 
 

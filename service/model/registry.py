@@ -26,8 +26,6 @@ from service.settings import Settings
 Stamp = tuple[int, ...] | None  # inode, size and times of a file; None without a file
 Outcome = Literal["loaded", "refused"]
 
-NICENESS = 5  # of threads with long work: on a busy core, single records have priority
-
 log = logging.getLogger(__name__)
 
 
@@ -57,16 +55,16 @@ class ModelRegistry:
         for version in candidates(self.models, self._pin()):
             stamp = self._stamp(version)
             try:
-                model = self._load(version)
+                self.model = self._load(version)
             except ArtefactError as error:
                 failed.append((version, stamp, error))
                 continue
-            self.model, self.serving = model, (version, stamp)
+            self.serving = version, stamp
             for failure in failed:
                 self._refuse(*failure)
             if self.models != self.settings.models:
-                log.info(model_file.bundled_notice(self.settings.models, model.version))
-            return model
+                log.info(model_file.bundled_notice(self.settings.models, self.model.version))
+            return self.model
         raise failed[0][2]
 
     def poll(self, now: bool = False) -> Predictor | None:
@@ -115,7 +113,7 @@ class ModelRegistry:
         return model
 
     def _is_settled(self, key: int | str, stamp: object, now: bool) -> bool:
-        """Whether a stamp was the same at the last poll. Always true for `now`."""
+        """Whether the stamp was the same at the last poll; always true for `now`."""
         before, self.seen[key] = self.seen.get(key), stamp
         return now or before == stamp
 
@@ -125,7 +123,7 @@ class ModelRegistry:
         return load_file(self._file(version), self.settings.provider, GpuOptions.of(self.settings))
 
     def _refuse(self, key: int | str, stamp: object, error: Exception) -> None:
-        """Log and report a refusal, once."""
+        """Log and report a refusal, once for each state of the file."""
         if not self._is_refused(key, stamp):
             self.refused[key] = stamp
             self.on_reload("refused")
@@ -175,6 +173,6 @@ async def polling(registry: ModelRegistry, on_model: Callable[[Predictor], None]
 
 
 def lower_thread_priority() -> None:
-    """Give the event loop's thread priority over this one."""
+    """Give the event loop's thread priority over this one: on a busy core, single records come first."""
     if sys.platform == "linux":  # where threads have their own priorities
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
