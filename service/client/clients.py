@@ -87,8 +87,8 @@ class Client:
         """Wait until the service is ready, up to the client's deadline; return its model version and provider."""
         return self._send("/health/ready", b"", Ready, request_id)
 
-    def _send(self, path: str, content: bytes, response: type[Model], request_id: str | None) -> Model:
-        return self._sender.send(path, content, response, request_id, Cancellation())
+    def _send(self, path: str, content: bytes, response_type: type[Model], request_id: str | None) -> Model:
+        return self._sender.send(path, content, response_type, request_id, Cancellation())
 
     def close(self) -> None:
         """Close the connections. The client cannot be used afterwards."""
@@ -159,9 +159,9 @@ class AsyncClient:
     async def ready(self, *, request_id: str | None = None) -> Ready:
         return await self._send("/health/ready", b"", Ready, request_id)
 
-    async def _send(self, path: str, content: bytes, response: type[Model], request_id: str | None) -> Model:
+    async def _send(self, path: str, content: bytes, response_type: type[Model], request_id: str | None) -> Model:
         cancellation = Cancellation()
-        work = partial(self._sender.send, path, content, response, request_id, cancellation)
+        work = partial(self._sender.send, path, content, response_type, request_id, cancellation)
         return await self._run(work, cancellation)
 
     async def _run(self, work: Callable[[], T], cancellation: Cancellation) -> T:

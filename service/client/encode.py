@@ -12,7 +12,7 @@ Record = PatientRecord | Mapping[str, float | None]
 
 
 def encode_record(record: Record, pointer: str = "") -> bytes:
-    """Encode the record that `pointer` names. Raises InvalidRecord for NaN and infinity, which JSON does not have."""
+    """Encode the record at this JSON pointer. Raises InvalidRecord for NaN and infinity, which JSON does not have."""
     if isinstance(record, PatientRecord):
         return record.model_dump_json().encode()
     try:

@@ -15,7 +15,7 @@ class Fault:
 
 @dataclass(eq=False)
 class ServiceError(Exception):
-    """A call has no result. The message is a sentence.
+    """A call failed. The message is a sentence.
 
     status: the HTTP status, if there was a response; request_id: the request's id in the service's log
     """

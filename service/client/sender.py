@@ -8,7 +8,6 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import TypeVar
 
@@ -18,7 +17,6 @@ from service.client.duplex import Body
 from service.client.errors import NotThisService, ServiceError, Unavailable, error_of_response
 from service.client.transport import Address, Cancellation, Connection, Pool, Response
 
-KEY = re.compile(r"[!-~]+")
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")  # what the service accepts
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0  # upper limits of the first pause and of all
 TABLE_IDLE_SECONDS = 3600.0  # without a byte in either direction: a service that buffers a table responds late
@@ -32,7 +30,7 @@ class Request:
     """A request with all its attempts.
 
     first: the head, and the content if it is sent as a whole
-    body: what follows; it is read while the response arrives, without regard to `until`
+    body: what follows; it is read while the response arrives, and may take longer than `until`
     until: the end of all attempts, on the monotonic clock
     """
 
@@ -55,7 +53,7 @@ class Sender:
         context: ssl.SSLContext | None,
         retries: bool = True,
     ) -> None:
-        if key is not None and not KEY.fullmatch(key):
+        if key is not None and not re.fullmatch(r"[!-~]+", key):
             raise ValueError("Invalid API key: it contains characters that are not allowed.")
         if not timeout > 0 or not deadline > 0:
             raise ValueError("timeout and deadline must be seconds, above 0")
@@ -91,7 +89,7 @@ class Sender:
         return Request(first, body, request_id, time.monotonic() + self.deadline, cancellation)
 
     def send(
-        self, path: str, content: bytes, kind: type[Model], request_id: str | None, cancellation: Cancellation
+        self, path: str, content: bytes, response_type: type[Model], request_id: str | None, cancellation: Cancellation
     ) -> Model:
         """Send a request and parse its response. Raises ServiceError."""
         headers = {"Content-Type": "application/json"} if content else {}
@@ -103,7 +101,7 @@ class Sender:
             cancellation.attach(None)
             self.pool.put(response)
             try:
-                return kind.model_validate_json(received)
+                return response_type.model_validate_json(received)
             except ValidationError:  # its message would repeat the response
                 message = f"The response from {self.pool.address.where} is not that of a service of this kind."
                 raise NotThisService(message, request.id) from None
@@ -125,7 +123,7 @@ class Sender:
             limit = min(limit * 2, MAX_PAUSE_SECONDS)
 
     def open(self, request: Request) -> Response:
-        """Send a request once and return its response, of status 200, when the head is there. Raises ServiceError."""
+        """Send a request once; return a response with status 200 when its head is there. Raises ServiceError."""
         try:
             connection = self.pool.get(self.timeout, request.until)
             try:
@@ -137,7 +135,7 @@ class Sender:
                 response = self._open(self.pool.get(self.timeout, request.until), request)
         except (OSError, HTTPException) as error:
             raise self.to_service_error(error, request.id) from None
-        if response.status == HTTPStatus.OK:
+        if response.status == 200:
             return response
         request_id = response.headers.get("X-Request-ID", request.id)
         problem = self._read(response, request_id)

@@ -1,4 +1,4 @@
-"""Explain a prediction: the contribution of each measurement, counterfactuals, and their texts."""
+"""Explain a prediction: the contribution of each measurement, and counterfactuals."""
 
 from functools import partial
 
