@@ -4,8 +4,8 @@ with Client("http://127.0.0.1:8000") as client:
     client.predict(record).probability
 """
 
-from service.client.aio import AsyncClient
-from service.client.calls import Record
+from service.client.clients import AsyncClient, Client
+from service.client.encode import Record
 from service.client.errors import (
     Fault,
     Forbidden,
@@ -17,7 +17,6 @@ from service.client.errors import (
     Unauthorized,
     Unavailable,
 )
-from service.client.sync import Client
 from service.client.tables import Scored
 
 __all__ = [

@@ -18,20 +18,19 @@ class Body(Protocol):
 
 
 class Duplex(RawIOBase):
-    """A connected socket to read from, which sends while there is nothing to read: `first`, then `body` in chunks.
+    """A connected socket to read from. It sends `first`, then `body` in chunks, while there is nothing to read.
 
-    idle_seconds: raises TimeoutError when nothing was received or sent for so long; until: and at this monotonic time
+    Reading raises OSError, and what reading the body raises. It raises TimeoutError when nothing was received or sent
+    for `idle_seconds`, and at the monotonic time `until`.
     """
 
-    def __init__(
-        self, sock: Any, body: Body | None, idle_seconds: float, until: float = float("inf"), first: bytes = b""
-    ) -> None:
+    def __init__(self, sock: Any, first: bytes, body: Body | None, idle_seconds: float, until: float) -> None:
         self.sock, self.body, self.idle_seconds, self.until = sock, body, idle_seconds, until
         self.rest = memoryview(first)
         sock.setblocking(False)
 
     def makefile(self, _mode: str) -> BufferedReader:
-        """For http.client, which calls it as of a socket."""
+        """Return a file, as a socket does: http.client calls this."""
         return BufferedReader(self, READ_BYTES)
 
     def readable(self) -> bool:
@@ -39,11 +38,9 @@ class Duplex(RawIOBase):
 
     @property
     def is_sent(self) -> bool:
-        """Whether the whole request is."""
         return not self.rest and not self.body
 
     def readinto(self, into: Any, /) -> int:
-        """Raises OSError, and what reading the body raises."""
         while True:
             try:
                 return int(self.sock.recv_into(into))
@@ -52,7 +49,11 @@ class Duplex(RawIOBase):
 
     def _wait(self) -> None:
         """Wait until there may be something to read, or send what the socket takes."""
-        self._fill()
+        if self.body and not self.rest:
+            data = self.body.read(READ_BYTES)
+            if not data:
+                self.body = None
+            self.rest = memoryview(b"%x\r\n%b\r\n" % (len(data), data))
         seconds = min(self.idle_seconds, self.until - time.monotonic())
         readable, writable = wait_for_socket(self.sock, bool(self.rest), seconds)
         if not readable and not writable:
@@ -64,14 +65,6 @@ class Duplex(RawIOBase):
                 pass
             except (BrokenPipeError, ConnectionResetError):  # the service stopped reading; its response may say why
                 self.body, self.rest = None, memoryview(b"")
-
-    def _fill(self) -> None:
-        if self.rest or not self.body:
-            return
-        data = self.body.read(READ_BYTES)
-        if not data:
-            self.body = None
-        self.rest = memoryview(b"%x\r\n%b\r\n" % (len(data), data))
 
 
 def wait_for_socket(sock: Any, sending: bool, seconds: float) -> tuple[bool, bool]:

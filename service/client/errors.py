@@ -1,19 +1,8 @@
-"""Exceptions of the client. No message repeats a value that was sent: these are patients.
-
-ServiceError           a call without a result
-├── Refused            the service refuses the request, or fails with status 500
-│   ├── InvalidRecord  a record, or a row of a table, is invalid (422)
-│   ├── Unauthorized   the key is missing or unknown (401)
-│   ├── Forbidden      the key does not allow this endpoint (403)
-│   └── TooLarge       the request exceeds a limit (413)
-├── Unavailable        no response in time, or 502, 503 or 504: retried until the client's deadline
-└── NotThisService     the response is not that of a service of this kind
-"""
+"""Exceptions of the client. No message repeats a value that was sent: these are patients."""
 
 import json
 from dataclasses import dataclass
 from email.message import Message
-from http import HTTPStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,38 +13,31 @@ class Fault:
     detail: str
 
 
+@dataclass(eq=False)
 class ServiceError(Exception):
-    """A call without a result. The message is a sentence.
+    """A call failed. The message is a sentence.
 
     status: the HTTP status, if there was a response; request_id: the request's id in the service's log
     """
 
-    def __init__(self, detail: str, request_id: str = "", status: int | None = None) -> None:
-        super().__init__(detail, request_id, status)
-        self.detail, self.request_id, self.status = detail, request_id, status
+    detail: str
+    request_id: str = ""
+    status: int | None = None
 
     def __str__(self) -> str:
         return f"{self.detail} (request {self.request_id})" if self.request_id else self.detail
 
 
 class Refused(ServiceError):
-    """The service refuses the request, or fails (status 500)."""
+    """The service refuses the request, or fails with status 500."""
 
 
+@dataclass(eq=False)
 class InvalidRecord(Refused):
-    """An invalid record: `errors` lists what is wrong, up to 100 of `total`."""
+    """A record, or a row of a table, is invalid (422): `errors` lists what is wrong, up to 100 of `total`."""
 
-    def __init__(
-        self,
-        detail: str,
-        request_id: str = "",
-        status: int | None = None,
-        errors: tuple[Fault, ...] = (),
-        total: int = 0,
-    ) -> None:
-        super().__init__(detail, request_id, status)
-        self.args = (detail, request_id, status, errors, total)  # for copying and pickling
-        self.errors, self.total = errors, total
+    errors: tuple[Fault, ...] = ()
+    total: int = 0
 
     def __str__(self) -> str:
         listed = "; ".join(f"{fault.pointer}: {fault.detail}".removeprefix(": ") for fault in self.errors[:3])
@@ -64,45 +46,39 @@ class InvalidRecord(Refused):
 
 
 class Unauthorized(Refused):
-    """The key is missing, invalid or revoked."""
+    """The key is missing, invalid or revoked (401)."""
 
 
 class Forbidden(Refused):
-    """The key does not allow this endpoint."""
+    """The key does not allow this endpoint (403)."""
 
 
 class TooLarge(Refused):
-    """The request exceeds a limit of the service; `score` takes tables of any size."""
+    """The request exceeds a limit of the service (413); `score` takes tables of any size."""
 
 
+@dataclass(eq=False)
 class Unavailable(ServiceError):
-    """No service responds, or not in time. The client has retried until its deadline, where that could help.
+    """No response in time, or status 502, 503 or 504. The client has retried until its deadline, where that could help.
 
     after: seconds after which a retry may succeed; None: a retry does not help
     """
 
-    def __init__(
-        self, detail: str, request_id: str = "", status: int | None = None, after: float | None = None
-    ) -> None:
-        super().__init__(detail, request_id, status)
-        self.args = (detail, request_id, status, after)
-        self.after = after
+    after: float | None = None
 
 
 class NotThisService(ServiceError):
-    """Something responds that is not a service of this kind."""
+    """The response is not that of a service of this kind."""
 
 
-KINDS: dict[int, type[Refused]] = {
-    HTTPStatus.UNAUTHORIZED: Unauthorized,
-    HTTPStatus.FORBIDDEN: Forbidden,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TooLarge,
-}
-UNAVAILABLE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+REFUSALS: dict[int, type[Refused]] = {401: Unauthorized, 403: Forbidden, 413: TooLarge}
+UNAVAILABLE = (502, 503, 504)
 
 
 def error_of_response(status: int, headers: Message, body: bytes, where: str, request_id: str) -> ServiceError:
-    """Return the exception for a response other than 200: a problem+json (RFC 9457), or another server's page."""
+    """Return the exception for a status other than 200. The body is problem+json (RFC 9457), or another server's."""
+    retry_after = headers.get("Retry-After", "")
+    after = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else None
     try:
         problem = json.loads(body)
         detail = str(problem["detail"])
@@ -113,14 +89,9 @@ def error_of_response(status: int, headers: Message, body: bytes, where: str, re
             message = f"{where} responds with status {status}, but not as a service of this kind."
             return NotThisService(message, request_id, status)
         message = f"A proxy in front of {where} responds with status {status}."
-        return Unavailable(message, request_id, status, _retry_after(headers) or 0)
-    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        return Unavailable(message, request_id, status, after or 0)
+    if status == 422:
         return InvalidRecord(detail, request_id, status, errors, total)
     if status in UNAVAILABLE:  # 503 without Retry-After: the service has lost its GPU
-        return Unavailable(detail, request_id, status, _retry_after(headers))
-    return KINDS.get(status, Refused)(detail, request_id, status)
-
-
-def _retry_after(headers: Message) -> float | None:
-    after = headers.get("Retry-After", "")
-    return float(after) if after.isascii() and after.isdecimal() else None
+        return Unavailable(detail, request_id, status, after)
+    return REFUSALS.get(status, Refused)(detail, request_id, status)

@@ -1,27 +1,27 @@
 """Send requests: retries, deadlines, and exceptions for failures. Thread-safe."""
 
-import http.client
 import random
 import re
 import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from service.client.calls import Call
 from service.client.duplex import Body
 from service.client.errors import NotThisService, ServiceError, Unavailable, error_of_response
-from service.client.transport import KEY, MAX_RESPONSE_BYTES, Address, Cancellation, Connection, Pool, Response
+from service.client.transport import Address, Cancellation, Connection, Pool, Response
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")  # what the service accepts
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0  # upper limits of the first pause and of all
 TABLE_IDLE_SECONDS = 3600.0  # without a byte in either direction: a service that buffers a table responds late
+MAX_RESPONSE_BYTES = 2**26  # of a response that is read as a whole
+Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
 
@@ -29,30 +29,16 @@ T = TypeVar("T")
 class Request:
     """A request with all its attempts.
 
-    content: the body as a whole; or body: read while the response arrives, without regard to `until`
+    first: the head, and the content if it is sent as a whole
+    body: what follows; it is read while the response arrives, and may take longer than `until`
     until: the end of all attempts, on the monotonic clock
     """
 
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    content: bytes | None
+    first: bytes
     body: Body | None
-    request_id: str
+    id: str
     until: float
     cancellation: Cancellation
-
-    def encode(self, address: Address, key: str | None) -> bytes:
-        """Encode the head, followed by `content`."""
-        lines = [f"{self.method} {address.path}{self.path} HTTP/1.1", f"Host: {address.netloc}"]
-        lines += [f"{name}: {value}" for name, value in {"X-Request-ID": self.request_id, **self.headers}.items()]
-        if key:
-            lines.append(f"Authorization: Bearer {key}")
-        if self.content is None:
-            lines.append("Transfer-Encoding: chunked")
-        elif self.method == "POST":
-            lines.append(f"Content-Length: {len(self.content)}")
-        return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (self.content or b"")
 
 
 class Sender:
@@ -67,51 +53,77 @@ class Sender:
         context: ssl.SSLContext | None,
         retries: bool = True,
     ) -> None:
-        if key is not None and not KEY.fullmatch(key):
+        if key is not None and not re.fullmatch(r"[!-~]+", key):
             raise ValueError("Invalid API key: it contains characters that are not allowed.")
         if not timeout > 0 or not deadline > 0:
-            raise ValueError("timeout and deadline are seconds, above 0")
-        self.pool = Pool(Address.of(url, context))
+            raise ValueError("timeout and deadline must be seconds, above 0")
+        self.pool = Pool(Address(url, context))
         self.key, self.timeout, self.deadline, self.retries = key, timeout, deadline, retries
 
-    def send(self, call: Call[T], request_id: str | None, cancellation: Cancellation) -> T:
-        """Send a call and parse its response. Raises ServiceError."""
-        headers = {"Content-Type": "application/json"} if call.content else {}
-        until = time.monotonic() + self.deadline
-        id_ = checked_id(request_id)
-        request = Request(call.method, call.path, headers, call.content, None, id_, until, cancellation)
+    def request(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        content: bytes,
+        body: Body | None,
+        request_id: str | None,
+        cancellation: Cancellation,
+    ) -> Request:
+        """Prepare a POST request, or a GET request without content and body.
 
-        def attempt() -> T:
+        Raises ValueError for a request id that the service would not accept.
+        """
+        if request_id is not None and not REQUEST_ID.fullmatch(request_id):
+            raise ValueError("a request id has up to 128 letters, digits and _.:-")
+        request_id = request_id or secrets.token_hex(8)
+        address, method = self.pool.address, "POST" if content or body else "GET"
+        lines = [f"{method} {address.path}{path} HTTP/1.1", f"Host: {address.netloc}", f"X-Request-ID: {request_id}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if self.key:
+            lines.append(f"Authorization: Bearer {self.key}")
+        if body:
+            lines.append("Transfer-Encoding: chunked")
+        elif content:
+            lines.append(f"Content-Length: {len(content)}")
+        first = "\r\n".join([*lines, "\r\n"]).encode("latin-1") + content
+        return Request(first, body, request_id, time.monotonic() + self.deadline, cancellation)
+
+    def send(
+        self, path: str, content: bytes, response_type: type[Model], request_id: str | None, cancellation: Cancellation
+    ) -> Model:
+        """Send a request and parse its response. Raises ServiceError."""
+        headers = {"Content-Type": "application/json"} if content else {}
+        request = self.request(path, headers, content, None, request_id, cancellation)
+
+        def attempt() -> Model:
             response = self.open(request)
-            content = self.read(response, id_)
+            received = self._read(response, request.id)
             cancellation.attach(None)
             self.pool.put(response)
             try:
-                return call.parse(content)
+                return response_type.model_validate_json(received)
             except ValidationError:  # its message would repeat the response
                 message = f"The response from {self.pool.address.where} is not that of a service of this kind."
-                raise NotThisService(message, id_) from None
+                raise NotThisService(message, request.id) from None
 
-        return self.retry(attempt, until, cancellation)
+        return self.retry(attempt, request)
 
-    def retry(self, attempt: Callable[[], T], until: float, cancellation: Cancellation) -> T:
+    def retry(self, attempt: Callable[[], T], request: Request) -> T:
         """Repeat `attempt` while it raises Unavailable and another may succeed in time. Raises ServiceError."""
-        for pause in pauses():
+        limit = FIRST_PAUSE_SECONDS
+        while True:
             try:
                 return attempt()
             except Unavailable as error:
-                wait = None if error.after is None else error.after + pause
-                if (
-                    not self.retries
-                    or wait is None
-                    or time.monotonic() + wait > until
-                    or cancellation.cancelled.wait(wait)
-                ):
+                if not self.retries or error.after is None:
                     raise
-        raise AssertionError  # pauses never end
+                pause = error.after + random.uniform(0, limit)  # noqa: S311  # no secret
+                if time.monotonic() + pause > request.until or request.cancellation.cancelled.wait(pause):
+                    raise
+            limit = min(limit * 2, MAX_PAUSE_SECONDS)
 
     def open(self, request: Request) -> Response:
-        """Send a request once and return its response, of status 200, when the head is there. Raises ServiceError."""
+        """Send a request once; return a response with status 200 when its head is there. Raises ServiceError."""
         try:
             connection = self.pool.get(self.timeout, request.until)
             try:
@@ -121,80 +133,56 @@ class Sender:
                     raise
                 self.pool.clear()  # the service has closed idle connections
                 response = self._open(self.pool.get(self.timeout, request.until), request)
-        except (OSError, http.client.HTTPException) as error:
-            raise self.to_service_error(error, request.request_id) from None
-        if response.status == HTTPStatus.OK:
+        except (OSError, HTTPException) as error:
+            raise self.to_service_error(error, request.id) from None
+        if response.status == 200:
             return response
-        request_id = response.headers.get("X-Request-ID", request.request_id)
-        problem = self.read(response, request_id)
+        request_id = response.headers.get("X-Request-ID", request.id)
+        problem = self._read(response, request_id)
         self.pool.put(response)
         raise error_of_response(response.status, response.headers, problem, self.pool.address.where, request_id)
 
     def _open(self, connection: Connection, request: Request) -> Response:
-        first = request.encode(self.pool.address, self.key)
         request.cancellation.attach(connection)
         try:
             if request.body:
-                return connection.send(request.method, first, request.body, TABLE_IDLE_SECONDS, float("inf"))
-            return connection.send(request.method, first, None, self.timeout, request.until)
+                return connection.send(request.first, request.body, TABLE_IDLE_SECONDS, float("inf"))
+            return connection.send(request.first, None, self.timeout, request.until)
         except BaseException:
             request.cancellation.attach(None)
             connection.close()
             raise
 
-    def read(self, response: Response, request_id: str) -> bytes:
+    def _read(self, response: Response, request_id: str) -> bytes:
         """Read a whole response. Raises ServiceError."""
         try:
-            if (response.http.length or 0) > MAX_RESPONSE_BYTES:
-                raise NotThisService(
-                    f"The response from {self.pool.address.where} is too large.", request_id, response.status
-                )
-            has_length = response.http.length is not None
-            # http.client notices a response that is shorter than announced only if it reads without a size.
-            content = response.http.read() if has_length else response.http.read(MAX_RESPONSE_BYTES)
-            if not content and not has_length and not response.http.chunked:
-                raise http.client.IncompleteRead(b"")  # the head was cut off
-        except (OSError, http.client.HTTPException) as error:
+            if (response.length or 0) > MAX_RESPONSE_BYTES:
+                message = f"The response from {self.pool.address.where} is too large."
+                raise NotThisService(message, request_id, response.status)
+            if response.length is not None:
+                return response.read()  # with a size, http.client would not notice that the response is cut off
+            content = response.read(MAX_RESPONSE_BYTES)
+            if not content and not response.chunked:
+                raise IncompleteRead(b"")  # the head was cut off
+            return content
+        except BaseException as error:
             response.connection.close()
-            raise self.to_service_error(error, request_id) from None
-        except BaseException:
-            response.connection.close()
+            if isinstance(error, (OSError, HTTPException)):
+                raise self.to_service_error(error, request_id) from None
             raise
-        return content
 
     def to_service_error(self, error: Exception, request_id: str) -> ServiceError:
         """Return the exception to raise for a failure of the network or of the server."""
-        where, text = self.pool.address.where, describe_error(error)
+        where = self.pool.address.where
         if isinstance(error, ssl.SSLCertVerificationError):
             return Unavailable(f"The certificate of {where} is not trusted: {error.verify_message}.", request_id)
         if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             return NotThisService(f"{where} does not speak TLS.", request_id)
-        if isinstance(error, socket.gaierror):
-            after = 0.0 if error.errno == socket.EAI_AGAIN else None
-            return Unavailable(f"No service answers at {where}: {text}.", request_id, after=after)
-        if isinstance(error, http.client.IncompleteRead):
+        if isinstance(error, IncompleteRead):
             return Unavailable(f"The response from {where} was cut off.", request_id, after=0.0)
-        if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.RemoteDisconnected):
+        if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
             return NotThisService(f"{where} does not speak HTTP.", request_id)
-        return Unavailable(f"No service answers at {where}: {text}.", request_id, after=0.0)
-
-
-def checked_id(request_id: str | None) -> str:
-    """Return the request's id, or a new one. Raises ValueError for one that the service would not accept."""
-    if request_id is not None and not REQUEST_ID.fullmatch(request_id):
-        raise ValueError("a request's id is up to 128 letters, digits and _.:-")
-    return request_id or secrets.token_hex(8)
-
-
-def pauses() -> Iterator[float]:
-    """Yield random pauses in seconds, with an upper limit that doubles each time."""
-    limit = FIRST_PAUSE_SECONDS
-    while True:
-        yield random.uniform(0, limit)  # noqa: S311  # no secret
-        limit = min(limit * 2, MAX_PAUSE_SECONDS)
-
-
-def describe_error(error: Exception) -> str:
-    """Return one line that describes an error of the operating system or of HTTP, without a full stop."""
-    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
+        text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+        is_final = isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
+        message = f"No service answers at {where}: {text.splitlines()[0].rstrip('.')}."
+        return Unavailable(message, request_id, after=None if is_final else 0.0)

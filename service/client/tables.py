@@ -1,7 +1,6 @@
 """Score tables of any size: send the table while the results arrive."""
 
 import os
-import time
 from collections.abc import Iterable
 from http.client import HTTPException, IncompleteRead
 from io import BufferedReader, BytesIO, RawIOBase
@@ -11,7 +10,7 @@ from urllib.parse import urlencode
 
 from service.client.duplex import READ_BYTES
 from service.client.errors import Unavailable
-from service.client.sender import Request, Sender, checked_id
+from service.client.sender import Sender
 from service.client.transport import Cancellation, Response
 
 TYPES = {
@@ -29,32 +28,6 @@ OnError = Literal["refuse", "report"]
 Table = str | os.PathLike[str] | bytes | IO[bytes] | Iterable[bytes]
 
 
-class TableCall:
-    """The request that scores a table. Raises ValueError for an unknown format.
-
-    kind: the table's format, such as csv or ndjson.gz; to: the format of the results, such as parquet
-    """
-
-    def __init__(
-        self, table: Table, kind: str | None, to: str | None, keep: Iterable[str], on_error: OnError | None
-    ) -> None:
-        if kind is None and isinstance(table, (str, os.PathLike)):
-            kind = _kind_of_file(Path(table).name)
-        if kind is None:
-            raise ValueError("`kind` must name the table's format, such as csv")
-        name, _, compression = kind.removeprefix(".").lower().partition(".")
-        if name not in TYPES or (compression and compression not in COMPRESSIONS):
-            raise ValueError(f"`kind` must be one of {', '.join(TYPES)}, also with .gz or .zst")
-        if to is not None and to not in TYPES:
-            raise ValueError(f"`to` must be one of {', '.join(TYPES)}")
-        self.table = table
-        self.headers = {"Content-Type": TYPES[name], "Accept": TYPES[to or name]}
-        if compression:
-            self.headers["Content-Encoding"] = COMPRESSIONS[compression]
-        query = {"keep": ",".join([keep] if isinstance(keep, str) else keep), "on_error": on_error or ""}
-        self.path = "/predict/batch?" + urlencode({name: value for name, value in query.items() if value})
-
-
 class Scored(BufferedReader):
     """The results of a table as a file; reading it sends the rest of the table. Close it, or use `with`.
 
@@ -69,31 +42,56 @@ class Scored(BufferedReader):
         self.request_id = response.headers.get("X-Request-ID", request_id)
 
 
-def score(sender: Sender, call: TableCall, request_id: str | None, cancellation: Cancellation) -> Scored:
-    """Return the results once they begin to arrive. Raises ServiceError, and what reading the table raises."""
-    id_ = checked_id(request_id)
-    body = _TableBody(call.table)
-    until = time.monotonic() + sender.deadline
-    request = Request("POST", call.path, call.headers, None, body, id_, until, cancellation)
+def score(
+    sender: Sender,
+    table: Table,
+    kind: str | None,
+    to: str | None,
+    keep: str | Iterable[str],
+    on_error: OnError | None,
+    request_id: str | None,
+    cancellation: Cancellation,
+) -> Scored:
+    """Return the results once they begin to arrive. See Client.score.
+
+    Raises ServiceError, ValueError for an unknown format, and what reading the table raises.
+    """
+    query = {"keep": ",".join([keep] if isinstance(keep, str) else keep), "on_error": on_error or ""}
+    path = "/predict/batch?" + urlencode({name: value for name, value in query.items() if value})
+    body = _TableBody(table)
+    request = sender.request(path, _headers(table, kind, to), b"", body, request_id, cancellation)
 
     def attempt() -> Scored:
         body.rewind()
         try:
-            response = sender.open(request)
+            return Scored(sender, sender.open(request), body, request.id)
         except Unavailable as error:
             if not body.can_rewind:
                 error.after = None
             raise
-        return Scored(sender, response, body, id_)
 
     try:
-        return sender.retry(attempt, until, cancellation)
-    except _TableReadError as error:
+        return sender.retry(attempt, request)
+    except BaseException as error:
         body.close()
-        raise error.cause from None
-    except BaseException:
-        body.close()
+        if isinstance(error, _TableReadError):
+            raise error.cause from None
         raise
+
+
+def _headers(table: Table, kind: str | None, to: str | None) -> dict[str, str]:
+    if kind is None and isinstance(table, (str, os.PathLike)):
+        parts = Path(table).name.lower().split(".")
+        kind = ".".join(parts[-2:] if parts[-1] in COMPRESSIONS else parts[-1:])
+    if kind is None:
+        raise ValueError("`kind` must name the table's format, such as csv")
+    name, _, compression = kind.removeprefix(".").lower().partition(".")
+    if name not in TYPES or (compression and compression not in COMPRESSIONS):
+        raise ValueError(f"`kind` must be one of {', '.join(TYPES)}, also with .gz or .zst")
+    if to is not None and to not in TYPES:
+        raise ValueError(f"`to` must be one of {', '.join(TYPES)}")
+    headers = {"Content-Type": TYPES[name], "Accept": TYPES[to or name]}
+    return headers | {"Content-Encoding": COMPRESSIONS[compression]} if compression else headers
 
 
 class _ResponseStream(RawIOBase):
@@ -104,10 +102,9 @@ class _ResponseStream(RawIOBase):
         return True
 
     def readinto(self, into: Any, /) -> int:
-        http = self.response.http
         try:
-            data = http.read1(len(into))
-            if not data and http.length:
+            data = self.response.read1(len(into))
+            if not data and self.response.length:
                 raise IncompleteRead(b"")
         except _TableReadError as error:
             raise error.cause from None
@@ -177,9 +174,3 @@ class _IterableFile:
 
     def read(self, _size: int, /) -> bytes:
         return next((piece for piece in self.pieces if piece), b"")
-
-
-def _kind_of_file(name: str) -> str:
-    """Return csv.gz for patients.csv.gz."""
-    parts = name.lower().split(".")
-    return ".".join(parts[-2:] if parts[-1] in COMPRESSIONS else parts[-1:])

@@ -5,17 +5,15 @@ import socket
 import ssl
 import time
 from collections import deque
-from dataclasses import dataclass
-from http.client import HTTPMessage, HTTPResponse
+from contextlib import suppress
+from http.client import HTTPResponse
 from threading import Event
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from service.client.duplex import Body, Duplex, wait_for_socket
 
-KEY = re.compile(r"[!-~]+")
 MAX_IDLE_CONNECTIONS = 16
-MAX_RESPONSE_BYTES = 2**26  # of a response that is read as a whole
 
 
 class Cancellation:
@@ -31,45 +29,38 @@ class Cancellation:
             self.connection.abort()
 
     def attach(self, connection: "Connection | None") -> None:
-        """Set the connection that `cancel` aborts."""
+        """Set the connection that `cancel` aborts, and abort it if `cancel` was called before."""
         self.connection = connection
         if connection and self.cancelled.is_set():
             connection.abort()
 
 
-@dataclass(frozen=True)
 class Address:
-    """The address of a service, possibly under a path of a proxy."""
+    """The address of a service, possibly under a path of a proxy. `where` is for messages.
 
-    host: str
-    port: int
-    netloc: str
-    path: str
-    context: ssl.SSLContext | None
+    Raises ValueError for an invalid URL, without repeating what may be a password.
+    """
 
-    @classmethod
-    def of(cls, url: str, context: ssl.SSLContext | None = None) -> "Address":
-        """Parse a URL. Raises ValueError, without repeating what may be a password."""
+    def __init__(self, url: str, context: ssl.SSLContext | None) -> None:
         parts = urlsplit(url)
-        is_wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
-        if is_wrong or parts.username or not re.fullmatch(r"[!-~]+", url):
-            raise ValueError("a service's address is a URL such as http://127.0.0.1:8000")
         is_secure = parts.scheme == "https"
-        if is_secure and context is None:
-            context = ssl.create_default_context()
-        assert parts.hostname
+        if (
+            not re.fullmatch(r"[!-~]+", url)
+            or parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.username
+            or parts.query
+            or parts.fragment
+        ):
+            raise ValueError("a service's address must be a URL such as http://127.0.0.1:8000")
         parts.hostname.encode("idna")  # raises UnicodeError, a ValueError
-        port = parts.port or (443 if is_secure else 80)
-        return cls(parts.hostname, port, parts.netloc, parts.path.rstrip("/"), context if is_secure else None)
-
-    @property
-    def where(self) -> str:
-        """Host and port, for messages."""
-        return f"{self.host}:{self.port}"
+        self.host, self.port = parts.hostname, parts.port or (443 if is_secure else 80)
+        self.netloc, self.path, self.where = parts.netloc, parts.path.rstrip("/"), f"{self.host}:{self.port}"
+        self.context = (context or ssl.create_default_context()) if is_secure else None
 
 
 class Connection:
-    """A connection, kept alive between requests."""
+    """A connection, kept alive between requests. used: whether a response has arrived over it"""
 
     def __init__(self, address: Address, seconds: float) -> None:
         self.used = False
@@ -82,17 +73,12 @@ class Connection:
             plain.close()
             raise
 
-    def send(self, method: str, first: bytes, body: Body | None, idle_seconds: float, until: float) -> "Response":
-        """Send `first`, then `body` while the response arrives; return when the response's head is there.
-
-        Raises OSError and http.client.HTTPException.
-        """
-        duplex = Duplex(self.sock, body, idle_seconds, until, first)
-        as_socket: Any = duplex  # it has all that http.client uses of a socket
-        response = HTTPResponse(as_socket, method=method)
+    def send(self, first: bytes, body: Body | None, idle_seconds: float, until: float) -> "Response":
+        """Send `first`, then `body`; return when the response's head is there. Raises OSError and HTTPException."""
+        response = Response(self, Duplex(self.sock, first, body, idle_seconds, until))
         response.begin()
         self.used = True
-        return Response(self, duplex, response)
+        return response
 
     def is_open(self) -> bool:
         """Whether an idle connection may be used again: something to read means that the service has closed it."""
@@ -100,35 +86,24 @@ class Connection:
 
     def abort(self) -> None:
         """Make pending operations in other threads fail."""
-        try:
+        with suppress(OSError):  # already closed
             self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # already closed
 
     def close(self) -> None:
         self.sock.close()
 
 
-@dataclass(frozen=True)
-class Response:
-    """A response whose head has arrived."""
+class Response(HTTPResponse):
+    """A response; reading it sends the rest of the request."""
 
-    connection: Connection
-    duplex: Duplex
-    http: HTTPResponse
-
-    @property
-    def status(self) -> int:
-        return self.http.status
-
-    @property
-    def headers(self) -> HTTPMessage:
-        return self.http.headers
+    def __init__(self, connection: Connection, duplex: Duplex) -> None:
+        super().__init__(cast(Any, duplex))  # which has all that HTTPResponse uses of a socket
+        self.connection, self.duplex = connection, duplex
 
     @property
     def is_complete(self) -> bool:
-        """Whether request and response are complete, so that the connection can take another request."""
-        return self.http.isclosed() and not self.http.will_close and self.duplex.is_sent
+        """Whether all is sent and read, so that the connection can take another request."""
+        return self.isclosed() and not self.will_close and self.duplex.is_sent
 
 
 class Pool:
@@ -143,14 +118,10 @@ class Pool:
         """Return an idle connection that is still open, or a new one. Raises OSError."""
         if self.closed:
             raise RuntimeError("the client is closed")
-        while self.idle:
-            try:
-                connection = self.idle.pop()
-            except IndexError:
-                break  # another thread took it
-            if connection.is_open():
-                return connection
-            connection.close()
+        with suppress(IndexError):  # there are no more
+            while not (connection := self.idle.pop()).is_open():
+                connection.close()
+            return connection
         return Connection(self.address, min(timeout, until - time.monotonic()))
 
     def put(self, response: Response) -> None:
@@ -161,12 +132,9 @@ class Pool:
             response.connection.close()
 
     def clear(self) -> None:
-        """Close all idle connections."""
-        while self.idle:
-            try:
+        with suppress(IndexError):
+            while True:
                 self.idle.pop().close()
-            except IndexError:
-                break
 
     def close(self) -> None:
         self.closed = True

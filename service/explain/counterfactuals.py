@@ -3,8 +3,6 @@
 They describe the model, not the patient: one value is replaced, all others stay, and the model predicts again.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,45 +11,24 @@ from patient.record import Measurement, measurements
 from service.model.execution import Run
 from service.records.decoding import Values
 from service.records.results import rounded
+from service.records.schema import OtherValue
 
 
-@dataclass(frozen=True, slots=True)
-class Counterfactual:
-    """With `new_value` in place of `value` the model predicts `probability`, on the other side of the threshold.
-
-    new_value, probability: None if no plausible value has the opposite result
-    low, high: the lowest and highest probability of all values tried
-    """
-
-    field: Measurement
-    value: float | None
-    new_value: float | None
-    probability: float | None
-    low: float
-    high: float
-
-
-def find_counterfactuals(model: Run, values: Values, heart_disease: bool, threshold: float) -> list[Counterfactual]:
+def find_counterfactuals(model: Run, values: Values, heart_disease: bool, threshold: float) -> list[OtherValue]:
     """Return one for each measurement that is modifiable or was not taken, in the record's order.
 
     All plausible values are tried in one call of `model`. The nearest value has the smallest distance from the
     patient's number; for codes and missing measurements, its probability is nearest to the threshold.
     """
-    tried = [
-        (i, np.array([other for other in field.plausible if other != value]))
-        for i, (field, value) in enumerate(zip(measurements(), values, strict=True))
-        if field.modifiable or value is None
-    ]
-    rows = as_array([values]).astype(np.float32).repeat(sum(len(others) for _, others in tried), axis=0)
-    start, parts = 0, []
-    for i, others in tried:
-        rows[start : start + len(others), i] = others
-        parts.append(slice(start, start := start + len(others)))
-    probabilities = rounded(model(rows))
-    crosses = (probabilities >= threshold) != heart_disease
+    fields = [i for i, field in enumerate(measurements()) if field.modifiable or values[i] is None]
+    others = [np.array([other for other in measurements()[i].plausible if other != values[i]]) for i in fields]
+    counts = [len(tried) for tried in others]
+    rows = as_array([values]).astype(np.float32).repeat(sum(counts), axis=0)
+    rows[np.arange(len(rows)), np.repeat(fields, counts)] = np.concatenate(others)
+    probabilities = np.split(rounded(model(rows)), np.cumsum(counts)[:-1])
     return [
-        _nearest(measurements()[i], values[i], others, probabilities[part], crosses[part], threshold)
-        for (i, others), part in zip(tried, parts, strict=True)
+        _nearest(measurements()[i], values[i], tried, found, heart_disease, threshold)
+        for i, tried, found in zip(fields, others, probabilities, strict=True)
     ]
 
 
@@ -60,12 +37,27 @@ def _nearest(
     value: float | None,
     others: NDArray[np.float64],
     probabilities: NDArray[np.float64],
-    crosses: NDArray[np.bool_],
+    heart_disease: bool,
     threshold: float,
-) -> Counterfactual:
-    low, high = probabilities.min().item(), probabilities.max().item()
-    if not crosses.any():
-        return Counterfactual(field, value, None, None, low, high)
-    distance = np.abs(probabilities - threshold if value is None or field.codes else others - value)
-    nearest = int(np.where(crosses, distance, np.inf).argmin())
-    return Counterfactual(field, value, others[nearest].item(), probabilities[nearest].item(), low, high)
+) -> OtherValue:
+    new_value = probability = None
+    crosses = (probabilities >= threshold) != heart_disease
+    if crosses.any():
+        distance = np.abs(probabilities - threshold if value is None or field.codes else others - value)
+        nearest = int(np.where(crosses, distance, np.inf).argmin())
+        new_value, probability = others[nearest].item(), probabilities[nearest].item()
+        result = "no heart disease" if heart_disease else "heart disease"
+        label = f"{field.describe(new_value)}. The model would answer {result}."
+    else:
+        low, *_, high = field.plausible
+        tried = "any other finding" if field.codes else f"{low:g} to {high:g} {field.unit}"
+        label = f"{field.title}, {tried}. The model would answer the same."
+    return OtherValue(
+        feature=field.name,
+        value=value,
+        to=new_value,
+        probability=probability,
+        low=probabilities.min().item(),
+        high=probabilities.max().item(),
+        label=label,
+    )

@@ -1,4 +1,4 @@
-"""Explain a prediction: the contribution of each measurement, counterfactuals, and their texts."""
+"""Explain a prediction: the contribution of each measurement, and counterfactuals."""
 
 from functools import partial
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from patient.encoding import Floats, as_array
 from patient.record import FIELDS, measurements
-from service.explain.counterfactuals import Counterfactual, find_counterfactuals
+from service.explain.counterfactuals import find_counterfactuals
 from service.explain.shapley import Doubles, compute_shapley_values
 from service.model.execution import Run
 from service.model.predictor import Predictor
 from service.records.decoding import Values
 from service.records.results import DIGITS, invalid_probabilities, rounded
-from service.records.schema import Contribution, Explanation, OtherValue
+from service.records.schema import Contribution, Explanation
 
 MIN_PROBABILITY = 0.5 * 10.0**-DIGITS  # half the last digit stands for a rounded 0 or 1: log-odds end at +-16.8
 PLACES = 6  # of contributions, which add up to the log-odds within 1e-5
@@ -41,7 +41,6 @@ def explain(model: Predictor, values: Values) -> Explanation:
     probability = _probability(shapley.output)
     threshold = model.metadata.threshold
     heart_disease = probability >= threshold
-    counterfactuals = find_counterfactuals(model, values, heart_disease, threshold)
     contributions = [
         Contribution(
             feature=field.name, value=value, contribution=round(contribution, PLACES), label=field.describe(value)
@@ -58,29 +57,9 @@ def explain(model: Predictor, values: Values) -> Explanation:
         base_value=round(shapley.base, PLACES),
         base_probability=_probability(shapley.base),
         contributions=sorted(contributions, key=lambda item: -abs(item.contribution)),
-        changes=[_describe(found, heart_disease) for found in counterfactuals],
+        changes=find_counterfactuals(model, values, heart_disease, threshold),
     )
 
 
 def _probability(log_odds: float) -> float:
     return round(1 / (1 + float(np.exp(-log_odds))), DIGITS)
-
-
-def _describe(found: Counterfactual, heart_disease: bool) -> OtherValue:
-    field, others = found.field, found.field.plausible
-    if found.new_value is None:
-        tried = "any other finding" if field.codes else f"{others[0]:g} to {others[-1]:g} {field.unit}"
-        label = f"{field.title}, {tried}. The model would answer the same."
-    else:
-        label = (
-            f"{field.describe(found.new_value)}. The model would answer {'no ' if heart_disease else ''}heart disease."
-        )
-    return OtherValue(
-        feature=field.name,
-        value=found.value,
-        to=found.new_value,
-        probability=found.probability,
-        low=found.low,
-        high=found.high,
-        label=label,
-    )

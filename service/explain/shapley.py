@@ -8,8 +8,8 @@ are the same row. The distinct rows, at most 2^13 and typically some 700 per bac
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ from patient.encoding import Floats
 Doubles = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class ShapleyValues:
+class ShapleyValues(NamedTuple):
     """base + values.sum() == output, except for float64's rounding.
 
     base: the function's mean over the background; output: its value for the patient; values: float64[K]

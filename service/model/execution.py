@@ -1,14 +1,17 @@
-"""Run rows through an ONNX Runtime session: in memory shared with it, or in fixed buffers on the device."""
+"""Run rows through an ONNX Runtime session on the CPU or a GPU, and measure from how many rows on a GPU is faster."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import onnxruntime as ort
 
 from patient.artefact import INPUT, OUTPUT
 from patient.encoding import ROW_BYTES, Floats
-from patient.record import FIELDS
+from patient.record import EXAMPLE, FIELDS
 from service.settings import GpuMode
 
 Run = Callable[[Floats], Floats]  # float32[N,13], NaN = not taken, to float32[N] of probabilities; thread-safe
@@ -16,6 +19,8 @@ Run = Callable[[Floats], Floats]  # float32[N,13], NaN = not taken, to float32[N
 CHUNK_ROWS = 4096  # per run on the CPU: one run of 100,000 is half as fast, because its arrays leave the cache
 MAX_HOST_ROWS = 256  # up to which host buffers are faster than an array
 DEVICE_ROWS = (1, 32, 1024, 4096, 16_384, 65_536)  # of the buffers on a GPU
+CROSSOVER_ROWS = DEVICE_ROWS[:-1]  # sizes that are timed; about 8 ms of CPU time together
+EXAMPLES = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)], np.float32)
 
 
 class DirectRun:
@@ -50,7 +55,7 @@ class HostBuffers:
 
 
 class HostBuffer:
-    """Buffers of one size. Rows left over from an earlier run are computed again and ignored."""
+    """Buffers of one size. Rows left from an earlier run are computed again and ignored."""
 
     def __init__(self, session: ort.InferenceSession, size: int) -> None:
         rows, probabilities = np.zeros((size, len(FIELDS)), np.float32), np.zeros((size, 1), np.float32)
@@ -68,7 +73,6 @@ class HostBuffer:
 
 
 def on_device(session: ort.InferenceSession, mode: GpuMode) -> Run:
-    """Return how a GPU session is run in this mode."""
     return DirectRun(session, DEVICE_ROWS[-1]) if mode == "plain" else DeviceBuffers(session, "cuda")
 
 
@@ -110,3 +114,33 @@ class DeviceBuffer:
         self.session.run_with_iobinding(self.binding)
         probabilities: Floats = self.probabilities.numpy()[:count, 0].copy()  # on the CPU a view of the buffer
         return probabilities
+
+
+def time_run(run: Run, rows: Floats) -> float:
+    """Return the seconds of one run."""
+    start = time.perf_counter()
+    run(rows)
+    return time.perf_counter() - start
+
+
+def measure_crossover(cpu: Run, gpu: Run, cost: Callable[[Run, Floats], float] = time_run) -> int | None:
+    """Return the rows from which on the GPU is never slower; None if it is not faster at the largest size.
+
+    Compares the medians of five runs at each size, which take about 50 ms together. Between two sizes the CPU's cost
+    is interpolated linearly; the GPU's is that of the larger size, to which its buffers are padded.
+    """
+    costs: list[tuple[int, float, float]] = []
+    for size in CROSSOVER_ROWS:
+        rows = EXAMPLES[:1].repeat(size, axis=0)
+        pairs = [(cost(cpu, rows), cost(gpu, rows)) for _ in range(5)]
+        costs.append((size, *np.median(pairs, axis=0).tolist()))
+    if costs[-1][2] >= costs[-1][1]:
+        return None
+    for (low, cpu_low, gpu_low), (high, cpu_high, gpu_high) in reversed(list(pairwise(costs))):
+        if gpu_high > cpu_low:  # the costs are equal somewhere between the two sizes
+            even = math.ceil((gpu_high - cpu_low) / (cpu_high - cpu_low) * (high - low))
+            if even > 1:
+                return low + even
+        if gpu_low >= cpu_low:
+            return low + 1
+    return 0

@@ -1,5 +1,6 @@
 """Load a model file and predict probabilities with it."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +11,19 @@ import onnxruntime as ort
 
 from patient.artefact import FILE, INPUT, OUTPUT, ArtefactError, Checks, Metadata, pinned, versions
 from patient.encoding import Floats, from_bytes
-from patient.record import EXAMPLE, FIELDS
+from patient.record import FIELDS
 from service.model import model_file
-from service.model.crossover import measure_crossover
 from service.model.device import DeviceLost, GpuOptions, ProviderError, reason
-from service.model.execution import DEVICE_ROWS, MAX_HOST_ROWS, DirectRun, HostBuffers, Run, on_device
+from service.model.execution import (
+    DEVICE_ROWS,
+    EXAMPLES,
+    MAX_HOST_ROWS,
+    DirectRun,
+    HostBuffers,
+    Run,
+    measure_crossover,
+    on_device,
+)
 from service.model.session import CPU, CUDA, create_cpu_session, create_gpu_session
 from service.settings import Provider
 
@@ -33,7 +42,7 @@ class Predictor:
               the process
     fallback: why provider=auto does not use a GPU
     crossover: rows from which on a run goes to the GPU; None without a GPU
-    failure: how the GPU was lost, if nothing may replace it
+    failure: how the GPU was lost, if the CPU may not replace it
     file, digest: the model file and its SHA-256
     """
 
@@ -71,11 +80,7 @@ class Predictor:
     def predict_bytes(self, rows: Sequence[bytes]) -> list[float]:
         """Predict rows encoded by patient.encoding.as_bytes. Not thread-safe: for the event loop's thread only."""
         crossover = self.crossover
-        if (
-            self._host_buffers is not None
-            and len(rows) <= MAX_HOST_ROWS
-            and (crossover is None or len(rows) < crossover)
-        ):
+        if self._host_buffers and len(rows) <= MAX_HOST_ROWS and (crossover is None or len(rows) < crossover):
             return self._host_buffers(rows)
         probabilities: list[float] = self(from_bytes(rows)).tolist()
         return probabilities
@@ -94,8 +99,16 @@ class Predictor:
         except Exception as error:
             if self._is_gpu_alive():
                 raise  # too little memory for this run, or invalid rows: the next run may succeed
-            self._record_loss(reason(error))
-        assert self.cpu is not None
+            cause = reason(error)
+        if self.cpu is None:
+            if self.failure is None:
+                self.failure = f"The GPU was lost ({cause}); the service must be restarted."
+                log.error("%s", self.failure)
+            raise DeviceLost(self.failure)
+        if self.crossover is not None:
+            self.provider, self.crossover = CPU, None
+            self.fallback = f"the GPU was lost while it served: {cause}"
+            log.warning("provider=auto falls back to the CPU: %s", self.fallback)
         return self.cpu(rows)
 
     def _is_gpu_alive(self) -> bool:
@@ -110,28 +123,10 @@ class Predictor:
             return False
         return True
 
-    def _record_loss(self, cause: str) -> None:
-        """Use the CPU from now on, or raise DeviceLost where that is not allowed. Logged once."""
-        if self.cpu is None:
-            if self.failure is None:
-                self.failure = f"The GPU was lost ({cause}); the service must be restarted."
-                log.error("%s", self.failure)
-            raise DeviceLost(self.failure)
-        if self.crossover is not None:
-            self.provider, self.crossover = CPU, None
-            self.fallback = f"the GPU was lost while it served: {cause}"
-            log.warning("provider=auto falls back to the CPU: %s", self.fallback)
 
-
-EXAMPLES = np.array([[EXAMPLE[name] for name in FIELDS], [np.nan] * len(FIELDS)], np.float32)
-
-
-def load(models: Path, provider: Provider, gpu: GpuOptions = GPU, version: int | None = None) -> Predictor:
-    """Load `version` from the folder, or else the pinned version, or else the highest.
-
-    Raises ArtefactError and ProviderError; see load_file.
-    """
-    return load_file(models / str(candidates(models, version or pinned(models))[0]) / FILE, provider, gpu)
+def load(models: Path, provider: Provider, gpu: GpuOptions = GPU) -> Predictor:
+    """Load the pinned version, or else the highest. Raises ArtefactError and ProviderError; see load_file."""
+    return load_file(models / str(candidates(models, pinned(models))[0]) / FILE, provider, gpu)
 
 
 def candidates(models: Path, pin: int | None) -> list[int]:
@@ -142,7 +137,7 @@ def candidates(models: Path, pin: int | None) -> list[int]:
     return found
 
 
-def load_file(file: Path, provider: Provider, gpu: GpuOptions = GPU) -> Predictor:
+def load_file(file: Path, provider: Provider, gpu: GpuOptions) -> Predictor:
     """Load one version and compare its output with its checks. Not to be called by two threads at once.
 
     Raises ArtefactError for a file that is missing, unreadable, not this project's, made for other fields, or whose
@@ -163,12 +158,11 @@ def load_file(file: Path, provider: Provider, gpu: GpuOptions = GPU) -> Predicto
     except ArtefactError as error:
         raise ArtefactError(f"{file}: {error}") from None
     model = _on_provider(metadata, content, cpu, provider, gpu)
-    model.file, model.digest = file, model_file.digest(content)
+    model.file, model.digest = file, hashlib.sha256(content).hexdigest()
     return model
 
 
 def _on_provider(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: GpuOptions) -> Predictor:
-    """Return the predictor for this provider; `cpu` has been checked. Raises ProviderError for provider=cuda."""
     if provider == "cpu":
         return Predictor(metadata, CPU, cpu)
     try:
@@ -196,9 +190,7 @@ def _load_on_gpu(content: bytes, options: GpuOptions, cpu: Run) -> Run:
             for _ in range(2):  # ONNX Runtime allocates in the second run, by the pattern of the first
                 difference = float(np.abs(gpu(rows) - np.resize(expected, size)).max())
                 if not difference <= TOLERANCE:  # also true for NaN
-                    raise ProviderError(f"its probabilities differ from the CPU's by {difference:.1e} at {size} rows")
-    except ProviderError:
-        raise
+                    raise ArithmeticError(f"its probabilities differ from the CPU's by {difference:.1e} at {size} rows")
     except Exception as error:
         raise ProviderError(f"the GPU failed its first runs: {reason(error)}") from None
     return gpu

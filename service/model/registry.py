@@ -26,8 +26,6 @@ from service.settings import Settings
 Stamp = tuple[int, ...] | None  # inode, size and times of a file; None without a file
 Outcome = Literal["loaded", "refused"]
 
-NICENESS = 5  # of threads with long work: on a busy core, single records have priority
-
 log = logging.getLogger(__name__)
 
 
@@ -36,6 +34,7 @@ class ModelRegistry:
 
     on_reload: called with the outcome of each new version
     model: the one that serves; refused: failed versions and their stamps; seen: stamps at the last poll
+    is_gone: whether the serving version's file is
     """
 
     def __init__(self, settings: Settings, on_reload: Callable[[Outcome], None] = lambda _outcome: None) -> None:
@@ -56,16 +55,16 @@ class ModelRegistry:
         for version in candidates(self.models, self._pin()):
             stamp = self._stamp(version)
             try:
-                model = load_file(self._file(version), self.settings.provider, GpuOptions.of(self.settings))
+                self.model = self._load(version)
             except ArtefactError as error:
                 failed.append((version, stamp, error))
                 continue
-            self.model, self.serving = model, (version, stamp)
+            self.serving = version, stamp
             for failure in failed:
                 self._refuse(*failure)
             if self.models != self.settings.models:
-                log.info(model_file.bundled_notice(self.settings.models, model.version))
-            return model
+                log.info(model_file.bundled_notice(self.settings.models, self.model.version))
+            return self.model
         raise failed[0][2]
 
     def poll(self, now: bool = False) -> Predictor | None:
@@ -81,7 +80,10 @@ class ModelRegistry:
             wanted = candidates(self.models, pin)
             self.refused.pop(PIN, None)
             self.seen.pop(PIN, None)
-            self._check_file()
+            is_gone = self._stamp(self.serving[0]) is None
+            if is_gone and not self.is_gone:
+                log.warning("%s is gone; the model keeps serving from memory", self._file(self.serving[0]))
+            self.is_gone = is_gone
             for version in wanted:
                 if version < self.serving[0] and pin is None:
                     break  # only a pin goes back to an older version
@@ -95,13 +97,11 @@ class ModelRegistry:
         return None
 
     def _try(self, version: int, now: bool) -> Predictor | None:
-        """Load this version, unless it serves already, was refused, or fails."""
+        """Load a version, unless it serves already, was refused, or fails."""
         stamp = self._stamp(version)
         if self.serving == (version, stamp) or (version == self.serving[0] and self.is_gone):
             return None
-        if version in self.refused and self.refused[version] == stamp:
-            return None
-        if not self._is_settled(version, stamp, now):
+        if self._is_refused(version, stamp) or not self._is_settled(version, stamp, now):
             return None
         try:
             model = self._load(version)
@@ -113,7 +113,7 @@ class ModelRegistry:
         return model
 
     def _is_settled(self, key: int | str, stamp: object, now: bool) -> bool:
-        """Whether a stamp was the same at the last poll. Always true for `now`."""
+        """Whether the stamp was the same at the last poll; always true for `now`."""
         before, self.seen[key] = self.seen.get(key), stamp
         return now or before == stamp
 
@@ -123,19 +123,14 @@ class ModelRegistry:
         return load_file(self._file(version), self.settings.provider, GpuOptions.of(self.settings))
 
     def _refuse(self, key: int | str, stamp: object, error: Exception) -> None:
-        """Log and report a refusal, once."""
-        if key in self.refused and self.refused[key] == stamp:
-            return
-        self.refused[key] = stamp
-        self.on_reload("refused")
-        log.error("refused; version %d keeps serving: %s", self.serving[0], reason(error))
+        """Log and report a refusal, once for each state of the file."""
+        if not self._is_refused(key, stamp):
+            self.refused[key] = stamp
+            self.on_reload("refused")
+            log.error("refused; version %d keeps serving: %s", self.serving[0], reason(error))
 
-    def _check_file(self) -> None:
-        """Warn, once, when the serving version's file is gone."""
-        is_gone = self._stamp(self.serving[0]) is None
-        if is_gone and not self.is_gone:
-            log.warning("%s is gone; the model keeps serving from memory", self._file(self.serving[0]))
-        self.is_gone = is_gone
+    def _is_refused(self, key: int | str, stamp: object) -> bool:
+        return key in self.refused and self.refused[key] == stamp
 
     def _pin(self) -> int | None:
         return self.settings.version or pinned(self.models)
@@ -154,33 +149,30 @@ class ModelRegistry:
 @contextlib.asynccontextmanager
 async def polling(registry: ModelRegistry, on_model: Callable[[Predictor], None]) -> AsyncIterator[None]:
     """Within the context, poll for new versions, at once on SIGHUP; pass each one loaded to `on_model`."""
-    hangup = asyncio.Event()
+    loop, hangup = asyncio.get_running_loop(), asyncio.Event()
     if threading.current_thread() is threading.main_thread():  # no other thread receives signals
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-    task = asyncio.create_task(_poll(registry, on_model, hangup))
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-async def _poll(registry: ModelRegistry, on_model: Callable[[Predictor], None], hangup: asyncio.Event) -> None:
+        loop.add_signal_handler(signal.SIGHUP, hangup.set)
     thread = ThreadPoolExecutor(1, "models", lower_thread_priority)  # one: sessions must not be created concurrently
-    try:
+
+    async def poll() -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(registry.settings.watch or None):
                     await hangup.wait()
             now = hangup.is_set()
             hangup.clear()
-            model = await asyncio.get_running_loop().run_in_executor(thread, registry.poll, now)
-            if model:
+            if model := await loop.run_in_executor(thread, registry.poll, now):
                 on_model(model)
+
+    task = asyncio.create_task(poll())
+    try:
+        yield
     finally:
+        task.cancel()
         thread.shutdown(wait=False)
 
 
 def lower_thread_priority() -> None:
-    """Give the event loop's thread priority over this one."""
+    """Give the event loop's thread priority over this one: on a busy core, single records come first."""
     if sys.platform == "linux":  # where threads have their own priorities
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)

@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import io
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import onnxruntime as ort
 
@@ -17,7 +17,7 @@ MIB = 2**20
 def create_cpu_session(content: bytes) -> ort.InferenceSession:
     """Create a session on one CPU thread. Raises ArtefactError if `content` is not a model."""
     try:
-        return _session(content, _options(), CPU, {})
+        return _session(content, CPU)
     except Exception as error:  # ONNX Runtime's exceptions have no other common base
         raise ArtefactError(f"ONNX Runtime cannot load it: {reason(error)}") from None
 
@@ -33,11 +33,9 @@ def create_gpu_session(content: bytes, gpu: GpuOptions) -> ort.InferenceSession:
         raise ProviderError("there is no NVIDIA driver on this machine (libcuda.so.1)")
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the libraries that it cannot find
         ort.preload_dlls(directory="")  # from the nvidia-* packages, which are on no library path
-    options = _options()
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    entries = {"session.disable_cpu_ep_fallback": "1", "session.record_ep_graph_assignment_info": "1"}
     try:
-        session = _session(content, options, CUDA, cuda_options(gpu))
+        session = _session(content, CUDA, cuda_options(gpu), entries)
     except Exception as error:
         raise ProviderError(f"ONNX Runtime found no usable CUDA device or libraries: {reason(error)}") from None
     if session.get_providers()[0] != CUDA:
@@ -62,9 +60,8 @@ def placement(session: ort.InferenceSession) -> list[tuple[str, str]]:
     return [(subgraph.ep_name, node.op_type) for subgraph in assigned for node in subgraph.get_nodes()]
 
 
-def misplaced(nodes: Iterable[tuple[str, str]]) -> list[str]:
+def misplaced(nodes: list[tuple[str, str]]) -> list[str]:
     """Describe nodes that are not on the GPU, copies between CPU and GPU, or the lack of any node."""
-    nodes = list(nodes)
     if not nodes:
         return ["no node is assigned"]
     wrong = (f"{operator} on {provider}" for provider, operator in nodes if provider != CUDA or "Memcpy" in operator)
@@ -80,18 +77,15 @@ def has_driver() -> bool:
     return True
 
 
-def _options() -> ort.SessionOptions:
+def _session(
+    content: bytes, provider: str, provider_options: Mapping[str, str] = {}, entries: Mapping[str, str] = {}
+) -> ort.InferenceSession:
     ort.set_default_logger_severity(4)  # its message about a missing GPU has ten lines, ours has one
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the graph is too small for more
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
-def _session(
-    content: bytes, options: ort.SessionOptions, provider: str, provider_options: dict[str, str]
-) -> ort.InferenceSession:
+    for name, value in {"session.intra_op.allow_spinning": "0", **entries}.items():
+        options.add_session_config_entry(name, value)
     session = ort.InferenceSession(content, options, providers=[(provider, provider_options)], enable_fallback=0)
     session.disable_fallback()  # run() has a fallback of its own
     return session

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service.model.predictor import EXAMPLES, Predictor
+from service.model.execution import EXAMPLES
+from service.model.predictor import Predictor
 
 LONG = bool(os.environ.get("FAULTS_LONG"))  # set by make faults
 

@@ -179,7 +179,8 @@ import ctypes, os, sys
 import numpy as np
 from pathlib import Path
 from service.model.device import DeviceLost, GpuOptions
-from service.model.predictor import EXAMPLES, load
+from service.model.execution import EXAMPLES
+from service.model.predictor import load
 
 model = load(Path("models/heart_disease"), sys.argv[1], GpuOptions(crossover=0))
 expected = model(EXAMPLES)

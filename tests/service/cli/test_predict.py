@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from heart import heart
 from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
 from service.cli import record_options
-from service.client import calls
+from service.client.encode import encode_record
 from service.records.schema import Explanation, Prediction
 from tests.conftest import MODELS, ROOT
 from tests.e2e.serving import answering, free_port, serving
@@ -235,10 +235,8 @@ def test_what_the_client_sends_is_what_was_given() -> None:
     """A record, a mapping and numbers of numpy's are the same request."""
     import numpy as np
 
-    same = {
-        calls.predict(found).content for found in (EXAMPLE, EXAMPLE | {"sex": np.int64(1), "oldpeak": np.float32(2.5)})
-    }
+    same = {encode_record(found) for found in (EXAMPLE, EXAMPLE | {"sex": np.int64(1), "oldpeak": np.float32(2.5)})}
     assert json.loads(max(same))["sex"] == 1
     record = PatientRecord(**EXAMPLE)
-    assert PatientRecord.model_validate_json(calls.predict(record).content) == record
-    assert not any(math.isnan(value) for value in json.loads(calls.predict(EXAMPLE).content).values())
+    assert PatientRecord.model_validate_json(encode_record(record)) == record
+    assert not any(math.isnan(value) for value in json.loads(encode_record(EXAMPLE)).values())

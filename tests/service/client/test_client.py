@@ -308,7 +308,7 @@ def test_invalid_arguments_raise_value_error() -> None:
         assert "pw" not in str(caught.value)
     with pytest.raises(ValueError, match="above 0"):
         Client(timeout=0)
-    with Client() as client, pytest.raises(ValueError, match="id is up to 128"):
+    with Client() as client, pytest.raises(ValueError, match="id has up to 128"):
         client.predict(EXAMPLE, request_id="a\r\nb")
     client.close()
     with pytest.raises(RuntimeError, match="closed"):

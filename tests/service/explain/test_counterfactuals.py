@@ -5,14 +5,16 @@ import pytest
 from hypothesis import given, settings
 
 from patient.encoding import Floats, as_array
-from patient.record import EXAMPLE, FIELDS, Measurement
-from service.explain.counterfactuals import Counterfactual, find_counterfactuals
+from patient.record import EXAMPLE, FIELDS, Measurement, measurements
+from service.explain.counterfactuals import find_counterfactuals
 from service.model.predictor import Predictor
 from service.records.decoding import Values
 from service.records.results import rounded
+from service.records.schema import OtherValue
 from tests.service.explain.test_shapley import patients
 
 THRESHOLD = 0.5
+FIELD = {field.name: field for field in measurements()}
 
 
 def answers(model: Predictor, values: Values, field: Measurement) -> dict[float, float]:
@@ -22,10 +24,10 @@ def answers(model: Predictor, values: Values, field: Measurement) -> dict[float,
     return dict(zip(field.plausible, rounded(model(rows)).tolist(), strict=True))
 
 
-def found(model: Predictor, values: Values) -> dict[str, Counterfactual]:
+def found(model: Predictor, values: Values) -> dict[str, OtherValue]:
     """By the field's name."""
     answer = float(rounded(model(as_array([values]).astype(np.float32)))[0])
-    return {change.field.name: change for change in find_counterfactuals(model, values, answer >= THRESHOLD, THRESHOLD)}
+    return {change.feature: change for change in find_counterfactuals(model, values, answer >= THRESHOLD, THRESHOLD)}
 
 
 @settings(deadline=None)
@@ -34,20 +36,20 @@ def test_a_counterfactual_crosses_the_threshold_and_no_nearer_value_does(predict
     """Every plausible value that crosses is at least as far away; without a new value, none crosses."""
     answer = float(rounded(predictor(as_array([values]).astype(np.float32)))[0])
     for change in found(predictor, values).values():
-        others = answers(predictor, values, change.field)
+        others = answers(predictor, values, FIELD[change.feature])
         tried = [p for other, p in others.items() if other != change.value]
         assert (change.low, change.high) == pytest.approx((min(tried), max(tried)), abs=2e-7)
         crossing = {other: p for other, p in others.items() if (p >= THRESHOLD) != (answer >= THRESHOLD)}
-        if change.new_value is None:
+        if change.to is None:
             assert not crossing
             assert change.probability is None
             continue
-        assert crossing[change.new_value] == pytest.approx(change.probability, abs=2e-7)
-        if change.value is None or change.field.codes:
+        assert crossing[change.to] == pytest.approx(change.probability, abs=2e-7)
+        if change.value is None or FIELD[change.feature].codes:
             nearest = min(abs(p - THRESHOLD) for p in crossing.values())
-            assert abs(crossing[change.new_value] - THRESHOLD) == pytest.approx(nearest, abs=2e-7)
+            assert abs(crossing[change.to] - THRESHOLD) == pytest.approx(nearest, abs=2e-7)
         else:
-            assert abs(change.new_value - change.value) == min(abs(other - change.value) for other in crossing)
+            assert abs(change.to - change.value) == min(abs(other - change.value) for other in crossing)
 
 
 def test_only_modifiable_and_missing_measurements_have_a_counterfactual(predictor: Predictor) -> None:
@@ -78,8 +80,7 @@ def test_a_number_changes_to_the_next_step_of_its_resolution() -> None:
         return answer
 
     named = {
-        change.field.name: change.new_value
-        for change in find_counterfactuals(model, tuple(EXAMPLE.values()), False, THRESHOLD)
+        change.feature: change.to for change in find_counterfactuals(model, tuple(EXAMPLE.values()), False, THRESHOLD)
     }
     assert {name: to for name, to in named.items() if to is not None} == {"trestbps": 151, "oldpeak": 2.4}
 
@@ -90,4 +91,4 @@ def test_a_constant_model_has_no_new_values() -> None:
         lambda rows: np.zeros(len(rows), np.float32), tuple(EXAMPLE.values()), False, THRESHOLD
     )
     assert len(listed) == 8
-    assert not any(change.new_value or change.probability for change in listed)
+    assert not any(change.to or change.probability for change in listed)

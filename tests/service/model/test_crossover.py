@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patient.encoding import Floats
-from service.model.crossover import SIZES, measure_crossover, time_run
-from service.model.execution import Run
+from service.model.execution import CROSSOVER_ROWS, Run, measure_crossover, time_run
 from service.model.predictor import Predictor
 
 
@@ -30,7 +29,7 @@ def costing(cpu_cost: Callable[[int], float], gpu_cost: Callable[[int], float]) 
 
 def padded(count: int) -> int:
     """The bucket that holds so many rows."""
-    return next(size for size in SIZES if size >= count)
+    return next(size for size in CROSSOVER_ROWS if size >= count)
 
 
 @given(
@@ -52,22 +51,24 @@ def test_from_the_crossover_on_the_gpu_is_faster_and_below_it_the_cpu(
 
     found = measure_crossover(cpu, gpu, costing(on_cpu, on_gpu))
     if found is None:
-        assert on_gpu(SIZES[-1]) >= on_cpu(SIZES[-1])
+        assert on_gpu(CROSSOVER_ROWS[-1]) >= on_cpu(CROSSOVER_ROWS[-1])
         return
-    slack = 1e-6 * on_cpu(SIZES[-1])
-    for count in {found, found + 1, 2 * found, *SIZES, *(size + 1 for size in SIZES)}:
-        if max(found, 1) <= count <= SIZES[-1]:
+    slack = 1e-6 * on_cpu(CROSSOVER_ROWS[-1])
+    for count in {found, found + 1, 2 * found, *CROSSOVER_ROWS, *(size + 1 for size in CROSSOVER_ROWS)}:
+        if max(found, 1) <= count <= CROSSOVER_ROWS[-1]:
             assert on_gpu(count) <= on_cpu(count) + slack
     if found > 1:
         assert on_gpu(found - 1) >= on_cpu(found - 1) - slack
 
 
-@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=len(SIZES), max_size=len(SIZES)))
+@given(
+    st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=len(CROSSOVER_ROWS), max_size=len(CROSSOVER_ROWS))
+)
 def test_whatever_a_noisy_machine_measures_gives_a_crossover(costs: list[tuple[float, float]]) -> None:
     """Within the sizes that were tried."""
-    cpu_cost, gpu_cost = (dict(zip(SIZES, column, strict=True)) for column in zip(*costs, strict=True))
+    cpu_cost, gpu_cost = (dict(zip(CROSSOVER_ROWS, column, strict=True)) for column in zip(*costs, strict=True))
     found = measure_crossover(cpu, gpu, costing(lambda n: cpu_cost[n], lambda n: gpu_cost[n]))
-    assert found is None or 0 <= found <= SIZES[-1]
+    assert found is None or 0 <= found <= CROSSOVER_ROWS[-1]
 
 
 def test_a_gpu_that_is_always_faster_takes_everything() -> None:
