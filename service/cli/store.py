@@ -5,7 +5,6 @@ parts that are being written. Readers of folders skip names that begin with a do
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,11 @@ import pyarrow as pa
 from pyarrow import fs
 
 from service.cli.job import Job, Outcome, Part
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once are not detected
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT_VERSION = 1  # raise it when the same input and model give another output
 NOTES = ".parts"
@@ -76,7 +80,7 @@ class Folder:
     def __enter__(self) -> "Folder":
         """Raises click.UsageError if another run is writing to the folder."""
         self.system.create_dir(self.notes)
-        if isinstance(self.system, fs.LocalFileSystem):
+        if fcntl and isinstance(self.system, fs.LocalFileSystem):
             file = self.lock.enter_context(Path(self.notes, "lock").open("w"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
