@@ -28,11 +28,10 @@ from service.model.device import DeviceLost
 from service.observe.drift import DriftHistogram
 from service.observe.request_context import record_scored
 from service.records.errors import EMPTY_BATCH, ColumnsError, InvalidRows, RecordError, Tally, TooLarge
-from service.tables.buffers import buffer_until_complete
 from service.tables.chunk import Chunk
 from service.tables.formats import JSON, NDJSON, Format, format_of_file
 from service.tables.scoring import result_schema, score
-from service.tables.source import Limits, Source, iter_pieces, open_source
+from service.tables.source import Limits, Source, buffer_until_complete, iter_pieces, open_source
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from service.cli.job import Buffer, Engine, Job, Kind, Outcome, Part, Tick
 from service.cli.plan import PIPE, Plan
 from service.cli.store import hidden_file
 from service.records.errors import InvalidRows, RecordError, Tally
-from service.tables.buffers import OutputBuffer, buffer_until_complete
 from service.tables.formats import PARQUET
+from service.tables.source import OutputBuffer, buffer_until_complete
 
 GZIP_LEVEL = 4  # level 6 takes four times as long for files a seventh smaller
 

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from service.records.errors import RowFault, Tally
-from service.tables import ndjson
-from service.tables.buffers import OutputBuffer
 from service.tables.columns import Keep
 from service.tables.formats import COMPRESSIONS, FORMATS, Format, format_of_file
-from service.tables.source import Limits, Source
+from service.tables.json import json_to_text
+from service.tables.source import Limits, OutputBuffer, Source
 
 # Users need no protection from the size of their own files; only what must be in memory as a whole has a limit.
 LIMITS = Limits(sys.maxsize, sys.maxsize, sys.maxsize, part=2**31, spool=sys.maxsize, ratio=2**40)
@@ -69,7 +68,7 @@ class Kind:
     def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], pipe: bool = False) -> Iterator[Buffer]:
         """Encode batches, uncompressed. To a pipe, Arrow is written as a stream."""
         if self.name.split(".")[0] in ARROW_FILES and not pipe:
-            return _arrow_file(*ndjson.json_to_text(schema, batches))
+            return _arrow_file(*json_to_text(schema, batches))
         return self.format.write(schema, batches)
 
 

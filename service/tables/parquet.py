@@ -9,9 +9,8 @@ import pyarrow.parquet as pq
 from patient.record import FIELDS
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
-from service.tables.buffers import OutputBuffer, spool
 from service.tables.chunk import MAX_CHUNK_ROWS, Chunk, Table, split_batch
-from service.tables.source import PYARROW_ERRORS, READ_BYTES, Limits, Source, iter_pieces
+from service.tables.source import PYARROW_ERRORS, READ_BYTES, Limits, OutputBuffer, Source, iter_pieces, spool
 
 GROUP_ROWS = 2**17  # of a row group that is written
 DAMAGED = "The Parquet file is damaged or cut off."
