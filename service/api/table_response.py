@@ -78,9 +78,9 @@ class TableScoring:
         table = format_.read(open_source(source, encoding, limits), self.request.keep, limits)
         chunks = self._checked(table.chunks, limits, body.loop)
         seen = partial(self._record, body.loop)
-        batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, on_scored=seen)
-        columns = result_schema(table.kept, self.model, report)
-        pieces = self._not_empty(memoryview(piece) for piece in self.response_format.write(columns, batches))
+        schema = result_schema(table.kept, self.model, report)
+        batches = score(chunks, self.model, schema, self.tally, on_scored=seen)
+        pieces = self._not_empty(memoryview(piece) for piece in self.response_format.write(schema, batches))
         if report:
             return self._with_summary(pieces) if self.response_format is NDJSON else pieces
         return buffer_until_complete(pieces, limits.spool)

@@ -41,6 +41,6 @@ class Local:
         if source_kind.format is not PARQUET or source_kind.packing:  # uncompressed Parquet is read in place
             source = open_source(source, source_kind.packing, LIMITS)
         table = source_kind.format.read(source, job.keep, LIMITS)
-        out = scoring.result_schema(table.kept, self.predictor, job.report)
-        batches = scoring.score(table.chunks, self.predictor, table.kept, report=job.report, tally=tally)
-        return Kind(part.target_kind).write(out, batches, pipe=part.target == "-")
+        schema = scoring.result_schema(table.kept, self.predictor, job.report)
+        batches = scoring.score(table.chunks, self.predictor, schema, tally)
+        return Kind(part.target_kind).write(schema, batches, pipe=part.target == "-")

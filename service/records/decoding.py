@@ -75,7 +75,10 @@ def decode_record(body: bytes) -> Values:
     try:
         values: Values = astuple(_STRICT.decode(body))
     except UNREADABLE:
-        values = _judged(body)
+        judged, faults = judge(parse(body))
+        if judged is None:
+            raise InvalidRecord(faults) from None
+        values = judged
     if body.count(b":") != len(FIELDS):  # a valid record holds no string, so every colon ends a key
         raise InvalidRecord(duplicate_keys(body))
     return values
@@ -88,9 +91,7 @@ def decode_batch(content: bytes, max_records: int, advice: str) -> Generator[Non
     MalformedJson, InvalidRows, ColumnsError, and TooLarge above `max_records`, with `advice` on what to do instead.
     """
     values = yield from _decode_numbers(content, max_records, advice)
-    if values is None:
-        values = yield from _judge_all(content, max_records, advice)
-    return values
+    return (yield from _judge_all(content, max_records, advice)) if values is None else values
 
 
 def parse(text: bytes) -> object:
@@ -114,19 +115,9 @@ def judge(value: object) -> tuple[Values | None, list[FieldFault]]:
 def duplicate_keys(record: bytes) -> list[FieldFault]:
     """Find the keys that occur twice in a JSON object: parsers silently take the last one."""
     keys: list[str] = json.loads(record, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
-    doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
-    return [FieldFault(shown_name(key), f"{_title(key)} is given twice") for key in doubled]
-
-
-def _judged(body: bytes) -> Values:
-    values, faults = judge(parse(body))
-    if values is None:
-        raise InvalidRecord(faults)
-    return values
-
-
-def _title(key: str) -> str:
-    return MEASUREMENTS[key].title if key in MEASUREMENTS else "The column"
+    doubled = [key for key, count in Counter(keys).items() if count > 1]
+    titles = [MEASUREMENTS[key].title if key in MEASUREMENTS else "The column" for key in doubled]
+    return [FieldFault(shown_name(key), f"{title} is given twice") for key, title in zip(doubled, titles, strict=True)]
 
 
 def _fault(kind: str, location: tuple[int | str, ...]) -> FieldFault:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
-from service.tables.chunk import Chunk, Table, split_batch
+from service.tables.chunk import Table, split_batches
 from service.tables.source import PYARROW_ERRORS, Limits, OutputBuffer, Source, read_into
 
 RECORDS, DICTIONARY = 3, 2  # the types of message that have a body
@@ -26,19 +26,13 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
         raise TableError("Not an Arrow IPC stream.") from None
     kept = pa.schema([schema.field(name) for name in columns.check_header(header, keep)])
 
-    def read_chunks() -> Iterator[Chunk]:
-        while True:
-            try:
-                batch = reader.read_next_batch()
-                batch.validate(full=True)  # offsets and lengths come from the sender
-            except StopIteration:
-                break
-            except PYARROW_ERRORS:
-                raise TableError(DAMAGED) from None
-            yield from split_batch(batch, kept)
+    def read_batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            batch.validate(full=True)  # offsets and lengths come from the sender
+            yield batch
         messages.check_end()
 
-    return Table(kept, read_chunks())
+    return Table(kept, split_batches(read_batches(), kept, DAMAGED))
 
 
 class _Messages:

@@ -7,6 +7,10 @@ from patient.record import FIELDS, measurements
 from service.records.errors import NUMBER, ColumnsError, FieldFault, shown_name
 
 RESULT_COLUMNS = ("probability", "heart_disease", "missing", "error")
+RESERVED = {
+    **dict.fromkeys(RESULT_COLUMNS, "The result has a column of this name: rename yours"),
+    **dict.fromkeys(FIELDS, "A field of the patient record cannot be kept"),
+}
 ALL = "*"
 
 Keep = tuple[str, ...]  # names of columns to pass through; (ALL,) is all others
@@ -45,11 +49,5 @@ def check_header(header: Sequence[str], keep: Keep) -> list[str]:
 
 
 def _refuse_reserved(names: Sequence[str]) -> None:
-    faults = [
-        FieldFault(name, "The result has a column of this name: rename yours")
-        for name in names
-        if name in RESULT_COLUMNS
-    ]
-    faults += [FieldFault(name, "A field of the patient record cannot be kept") for name in names if name in FIELDS]
-    if faults:
+    if faults := [FieldFault(name, RESERVED[name]) for name in names if name in RESERVED]:
         raise ColumnsError(faults)

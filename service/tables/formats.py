@@ -42,8 +42,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # by file name suffix
 
 def format_of_file(name: str) -> tuple[Format, str | None] | None:
     """Return the format and compression that a file's name means: `in.csv.gz` is CSV, gzip. None if unknown."""
-    suffix = PurePath(name.lower()).suffix
-    compression = COMPRESSIONS.get(suffix)
-    if compression:
-        suffix = PurePath(name.lower()).with_suffix("").suffix
+    path = PurePath(name.lower())
+    compression = COMPRESSIONS.get(path.suffix)
+    suffix = path.with_suffix("").suffix if compression else path.suffix
     return next(((format_, compression) for format_ in FORMATS if suffix in format_.suffixes), None)

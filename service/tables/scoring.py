@@ -18,8 +18,6 @@ from service.tables.chunk import Chunk
 
 log = logging.getLogger(__name__)
 
-FIELD_NAMES = pa.array(FIELDS)
-
 OnScored = Callable[[Floats, NDArray[np.float64]], None]  # float32[13,n] of valid rows, float64[n] of probabilities
 
 
@@ -33,21 +31,16 @@ def result_schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
 
 
 def score(
-    chunks: Iterable[Chunk],
-    model: Predictor,
-    kept: pa.Schema,
-    *,
-    report: bool,
-    tally: Tally,
-    on_scored: OnScored | None = None,
+    chunks: Iterable[Chunk], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Yield one batch of results per chunk, in order; `tally` counts the rows read so far.
 
-    report: an invalid row has null results and an `error`, and so has a row without a probability. Otherwise the first
-    invalid row ends the results: the rest is read and counted, then InvalidRows is raised; a row without a probability
-    raises NoProbability. on_scored: called with the valid rows of each chunk.
+    schema: the result_schema. With the column `error`, an invalid row has null results and an error, and so has a row
+    without a probability. Otherwise the first invalid row ends the results: the rest is read and counted, then
+    InvalidRows is raised; a row without a probability raises NoProbability. on_scored: called with the valid rows of
+    each chunk.
     """
-    schema = result_schema(kept, model, report)
+    report = "error" in schema.names
     for chunk in chunks:
         errors = _judge(chunk, tally)
         tally.rows += len(chunk)
@@ -74,13 +67,22 @@ def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
 def _score_chunk(
     chunk: Chunk, errors: dict[int, str], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None
 ) -> pa.RecordBatch:
-    count = len(chunk)
+    count, report = len(chunk), "error" in schema.names
     invalid = _invalid_rows(errors, count)
-    columns = _to_float32(chunk)
+    columns = np.empty((len(FIELDS), count), np.float32)
+    with np.errstate(over="ignore"):  # an invalid row may exceed float32
+        for into, column in zip(columns, chunk.numbers, strict=True):
+            into[:] = column
     probability = _probabilities(columns, invalid, model)
-    if (failed := invalid_probabilities(probability)).any():
-        errors |= _count_failed(np.flatnonzero(failed).tolist(), tally, count, report="error" in schema.names)
-        invalid, probability = _invalid_rows(errors, count), np.where(failed, 0, probability)
+    if failed := np.flatnonzero(invalid_probabilities(probability)).tolist():
+        first = tally.rows - count
+        if not report:
+            raise NoProbability([first + row for row in failed])
+        log.error("the model has no probability for %d valid rows", len(failed))
+        for row in failed:
+            tally.add(first + row, [FieldFault("", NO_PROBABILITY)])
+            errors[row] = NO_PROBABILITY
+        invalid, probability[failed] = _invalid_rows(errors, count), 0
     if on_scored:
         valid = slice(None) if invalid is None else ~invalid
         on_scored(columns[:, valid], probability[valid])
@@ -90,7 +92,7 @@ def _score_chunk(
         pa.array(probability >= model.metadata.threshold, mask=invalid),
         _missing(columns, invalid),
     ]
-    if "error" in schema.names:
+    if report:
         arrays.append(pa.array([errors.get(row) for row in range(count)] if errors else pa.nulls(count), pa.string()))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -102,26 +104,6 @@ def _invalid_rows(errors: dict[int, str], count: int) -> NDArray[np.bool_] | Non
     invalid = np.zeros(count, np.bool_)
     invalid[list(errors)] = True
     return invalid
-
-
-def _count_failed(rows: list[int], tally: Tally, count: int, *, report: bool) -> dict[int, str]:
-    """Count valid rows of the last `count` rows as invalid, for want of a probability. Raises NoProbability."""
-    first = tally.rows - count
-    if not report:
-        raise NoProbability([first + row for row in rows])
-    log.error("the model has no probability for %d valid rows", len(rows))
-    for row in rows:
-        tally.add(first + row, [FieldFault("", NO_PROBABILITY)])
-    return dict.fromkeys(rows, NO_PROBABILITY)
-
-
-def _to_float32(chunk: Chunk) -> Floats:
-    """float32[13,n] of a chunk's fields."""
-    columns = np.empty((len(FIELDS), len(chunk)), np.float32)
-    with np.errstate(over="ignore"):  # an invalid row may exceed float32
-        for into, column in zip(columns, chunk.numbers, strict=True):
-            into[:] = column
-    return columns
 
 
 def _probabilities(columns: Floats, invalid: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
@@ -150,5 +132,5 @@ def _missing(columns: Floats, invalid: NDArray[np.bool_] | None) -> pa.Array:
     rows, fields = np.divmod(places, len(FIELDS))
     ends = np.zeros(count + 1, np.int32)
     np.cumsum(np.bincount(rows, minlength=count).astype(np.int32), out=ends[1:])
-    names = FIELD_NAMES.take(pa.array(fields))
+    names = pa.array(FIELDS).take(pa.array(fields))
     return pa.ListArray.from_arrays(ends, names, mask=None if invalid is None else pa.array(invalid))
