@@ -56,7 +56,7 @@ class MalformedJson(RecordError):
 class InvalidRecord(RecordError):
     """A record that PatientRecord refuses."""
 
-    def __init__(self, faults: Sequence[FieldFault]) -> None:
+    def __init__(self, faults: list[FieldFault]) -> None:
         count = f"{len(faults)} errors" if len(faults) > 1 else "1 error"
         super().__init__(f"Not a valid patient record: {count}, see `errors`.")
         self.faults = faults

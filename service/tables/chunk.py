@@ -13,6 +13,7 @@ from service.records.errors import FieldFault, TableError
 from service.tables.source import PYARROW_ERRORS
 
 Column = NDArray[np.float64 | np.integer]
+RowFaults = dict[int, list[FieldFault]]  # by row
 MAX_CHUNK_ROWS = 32_768  # where the format leaves the choice: the arrays of a chunk stay in the cache
 
 
@@ -23,12 +24,12 @@ class Chunk:
     numbers: the 13 fields in the record's order, each float64[n] (NaN = not taken, infinite = not a number), or
              integers[n]
     kept:    n rows of the columns that pass through
-    unreadable: faults of rows that could not be read, by row; the numbers of these rows have no meaning
+    unreadable: faults of rows that could not be read; the numbers of these rows have no meaning
     """
 
     numbers: list[Column]
     kept: pa.RecordBatch
-    unreadable: dict[int, list[FieldFault]] = field(default_factory=dict)
+    unreadable: RowFaults = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers[0])
@@ -64,7 +65,7 @@ def split_batches(batches: Iterator[pa.RecordBatch], kept: pa.Schema, damaged: s
 def concat_chunks(parts: list[Chunk]) -> Chunk:
     if len(parts) == 1:
         return parts[0]
-    rows, unreadable = 0, dict[int, list[FieldFault]]()
+    rows, unreadable = 0, RowFaults()
     for part in parts:
         unreadable |= {rows + row: faults for row, faults in part.unreadable.items()}
         rows += len(part)

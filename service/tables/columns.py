@@ -31,9 +31,8 @@ def check_header(header: Sequence[str], keep: Keep) -> list[str]:
     if header and all(NUMBER.fullmatch(name) for name in header):  # a patient's values, which no error may repeat
         raise ColumnsError([FieldFault("", "The table has no header: the first line must name its columns")])
     others = [name for name in header if name not in FIELDS]
-    faults = [
-        FieldFault(field.name, f"{field.title} is missing") for field in measurements() if field.name not in header
-    ]
+    missing = (field for field in measurements() if field.name not in header)
+    faults = [FieldFault(field.name, f"{field.title} is missing") for field in missing]
     duplicated = (name for name, count in Counter(header).items() if count > 1)
     faults += [FieldFault(shown_name(name), "The column occurs twice") for name in duplicated]
     if ALL in keep:

@@ -20,7 +20,7 @@ from patient.record import FIELDS
 from patient.table import BLANKS, NOT_TAKEN, NULL_VALUES
 from service.records.errors import FieldFault, TableError, TooLarge
 from service.tables import columns, text
-from service.tables.chunk import Chunk, Column, Table
+from service.tables.chunk import Chunk, Column, RowFaults, Table
 from service.tables.source import Limits, Source
 
 MAX_ROW_BYTES = 2**20
@@ -92,12 +92,12 @@ def _chunk(block: bytes, header: list[str], kept: pa.Schema) -> Chunk:
     return Chunk([_numbers(batch.column(name)) for name in FIELDS], others, unreadable)
 
 
-def _parse(block: bytes, header: list[str], kind: pa.DataType) -> tuple[pa.RecordBatch, dict[int, list[FieldFault]]]:
+def _parse(block: bytes, header: list[str], kind: pa.DataType) -> tuple[pa.RecordBatch, RowFaults]:
     """Parse the complete rows of a block: fields of this type, with null where not taken; other columns as text.
 
     A row with too many or too few cells is null, and its fault is returned.
     """
-    unreadable: dict[int, list[FieldFault]] = {}
+    unreadable: RowFaults = {}
 
     def skip(row: Any) -> str:
         detail = f"The row has {row.actual_columns} cells, the header {len(header)}"

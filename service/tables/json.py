@@ -18,18 +18,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from patient.record import FIELDS
-from service.records.decoding import ABSENT, PART_ROWS, UNREADABLE, Values, duplicate_keys, judge, numbers_type, parse
-from service.records.errors import NOT_AN_ARRAY, ColumnsError, FieldFault, MalformedJson, TooLarge, shown_name
+from service.records.decoding import PART_ROWS, UNREADABLE, duplicate_keys, numbers_type, parse, split_array, validate
+from service.records.errors import ColumnsError, FieldFault, InvalidRecord, MalformedJson, TooLarge, shown_name
 from service.records.results import BATCH_END, batch_start
 from service.tables import columns, text
-from service.tables.chunk import Chunk, Table, concat_chunks
-from service.tables.source import READ_BYTES, Limits, Source, iter_pieces
+from service.tables.chunk import Chunk, RowFaults, Table, concat_chunks
+from service.tables.source import READ_BYTES, LimitedSource, Limits, Source, iter_pieces
 
 MAX_LINE_BYTES = 2**20
 BLOCK_BYTES = 2**20  # that make a chunk; they are decoded in smaller pieces, which never hold the GIL for long
 IS_JSON = {"json": "1"}  # metadata of a column that holds JSON text
 UNKEPT = "A name with quotes, backslashes or control characters cannot be kept"
-NO_VALUES: Values = (None,) * len(FIELDS)
+NO_VALUES = (None,) * len(FIELDS)
 UNSAFE_NAME = re.compile(r"[\x00-\x1f\\\"]")  # msgspec refuses these characters in a field's name
 
 
@@ -43,26 +43,11 @@ def read_lines(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
 
 def read_array(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     """Read the array and return the table. The first record decides what `*` keeps. Raises RecordError."""
-    content = bytearray()
-    for piece in iter_pieces(source):
-        content += piece
-        if len(content) > limits.part:
-            raise TooLarge(f"The array is larger than {limits.part} bytes.")
-    records = _split_array(bytes(content))
+    limited = LimitedSource(source, limits.part, "The array is larger than {} bytes.")
+    records = split_array(b"".join(iter_pieces(limited)))
     decoder = _decoder_like(records[0] if records else b"", keep)
     starts = range(0, len(records), PART_ROWS)
     return Table(decoder.kept, (decoder.decode_records(records[start : start + PART_ROWS]) for start in starts))
-
-
-def _split_array(content: bytes) -> list[bytes]:
-    """Split an array into its records, each as JSON. Raises MalformedJson and ColumnsError."""
-    try:
-        return [bytes(raw) for raw in msgspec.json.decode(content, type=list[msgspec.Raw])]
-    except UNREADABLE:
-        records = parse(content)
-    if not isinstance(records, list):
-        raise ColumnsError([NOT_AN_ARRAY])
-    return [json.dumps(record).encode() for record in records]  # NaN or infinity: the decoder names the field
 
 
 def _decoder_like(first: bytes, keep: columns.Keep) -> "RecordDecoder":
@@ -122,7 +107,7 @@ class RecordDecoder:
 
     def decode_records(self, records: list[bytes]) -> Chunk:
         """Decode records one by one, valid or not."""
-        unreadable: dict[int, list[FieldFault]] = {}
+        unreadable: RowFaults = {}
         return self._chunk([self._decode(record, row, unreadable) for row, record in enumerate(records)], unreadable)
 
     def _decode_lines(self, lines: bytes) -> Chunk:
@@ -136,7 +121,7 @@ class RecordDecoder:
                 return self._chunk(records, {})
         return self.decode_records([line for line in lines.split(b"\n") if line.strip()])
 
-    def _chunk(self, records: list[Any], unreadable: dict[int, list[FieldFault]]) -> Chunk:
+    def _chunk(self, records: list[Any], unreadable: RowFaults) -> Chunk:
         # One flat list: a tuple for each record, all alive at once, would trigger garbage collections.
         values = np.array([*chain.from_iterable(map(self.numbers, records))], np.float64)
         values = values.reshape(len(records), len(FIELDS))
@@ -154,31 +139,32 @@ class RecordDecoder:
             colons += sum(bool(raw) + raw.count(b":") for raw in raws)
         return colons == np.count_nonzero(np.frombuffer(content, np.uint8) == ord(":"))  # faster than bytes.count
 
-    def _decode(self, content: bytes, row: int, unreadable: dict[int, list[FieldFault]]) -> Any:
+    def _decode(self, content: bytes, row: int, unreadable: RowFaults) -> Any:
         """Decode one record; PatientRecord validates what msgspec refuses. Kept values survive in an invalid record."""
         with contextlib.suppress(*UNREADABLE):
             record = self.decoder.decode(content)
             if self._has_unique_keys([record], content) and content.decode():
                 return record
-        kept = [ABSENT] * len(self.names)
+        kept = [msgspec.Raw()] * len(self.names)
         try:
             parsed = parse(content)
+            if isinstance(parsed, dict):
+                kept = [_raw(parsed.pop(name)) if name in parsed else msgspec.Raw() for name in self.names]
+            values, faults = validate(parsed), duplicate_keys(content)
         except MalformedJson:
-            unreadable[row] = [FieldFault("", "Not JSON")]
-            return self.decoder.type(*NO_VALUES, *kept)
-        if isinstance(parsed, dict):
-            kept = [_raw(parsed.pop(name)) if name in parsed else ABSENT for name in self.names]
-        values, faults = judge(parsed)
-        if faults := faults or duplicate_keys(content):
+            values, faults = NO_VALUES, [FieldFault("", "Not JSON")]
+        except InvalidRecord as error:
+            values, faults = NO_VALUES, error.faults
+        if faults:
             unreadable[row] = faults
-        return self.decoder.type(*(values or NO_VALUES), *kept)
+        return self.decoder.type(*values, *kept)
 
 
 def _raw(value: Any) -> msgspec.Raw:
     try:
         return msgspec.Raw(json.dumps(value, allow_nan=False).encode())
     except ValueError:
-        return ABSENT
+        return msgspec.Raw()
 
 
 def write_lines(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:

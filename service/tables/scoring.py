@@ -14,7 +14,7 @@ from service.model.execution import CHUNK_ROWS
 from service.model.predictor import Predictor
 from service.records.errors import NO_PROBABILITY, FieldFault, InvalidRows, NoProbability, Tally
 from service.records.results import invalid_probabilities, rounded
-from service.tables.chunk import Chunk
+from service.tables.chunk import Chunk, RowFaults
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def score(
     """
     report = "error" in schema.names
     for chunk in chunks:
-        errors = _judge(chunk, tally)
+        errors = _find_invalid(chunk, tally)
         tally.rows += len(chunk)
         if report or not tally.bad:
             yield _score_chunk(chunk, errors, model, schema, tally, on_scored)
@@ -50,9 +50,9 @@ def score(
         raise InvalidRows(tally)
 
 
-def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
+def _find_invalid(chunk: Chunk, tally: Tally) -> dict[int, str]:
     """Find and count the invalid rows of a chunk; return all faults of each as one string."""
-    found: dict[int, list[FieldFault]] = {row: list(faults) for row, faults in chunk.unreadable.items()}
+    found: RowFaults = {row: list(faults) for row, faults in chunk.unreadable.items()}
     for field, column in zip(measurements(), chunk.numbers, strict=True):
         if is_surely_valid(field, column):
             continue
