@@ -89,9 +89,9 @@ def statistics(chunks: Iterable[Floats]) -> tuple[Floats, Floats]:
         chunk_mean = np.where(taken, numbers, 0).sum(axis=0) / np.maximum(count, 1)
         chunk_squares = (np.where(taken, numbers - chunk_mean, 0) ** 2).sum(axis=0)
         after = np.maximum(total + count, 1)
-        apart = chunk_mean - mean
-        squares += chunk_squares + apart**2 * total * count / after
-        mean += apart * count / after
+        difference = chunk_mean - mean
+        squares += chunk_squares + difference**2 * total * count / after
+        mean += difference * count / after
         total += count
     std = np.sqrt(squares / np.maximum(total, 1))
     return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)

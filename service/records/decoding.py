@@ -23,7 +23,6 @@ from patient.table import invalid_cells
 from service.records.errors import (
     EMPTY_BATCH,
     MAX_LISTED_ERRORS,
-    NOT_AN_ARRAY,
     ColumnsError,
     FieldFault,
     InvalidRecord,
@@ -38,7 +37,7 @@ from service.records.errors import (
 Values = tuple[float | None, ...]  # a record's 13 values in the order of FIELDS, None = not taken
 
 MEASUREMENTS = {field.name: field for field in measurements()}
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises
+MSGSPEC_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 PART_ROWS = 1000  # decoded between two yields of `decode_batch`: some 2 ms
 VALIDATED_ROWS = 50  # the same for rows that Pydantic validates, at up to 130 us each
 
@@ -73,7 +72,7 @@ def decode_record(body: bytes) -> Values:
     """Decode a JSON object into its 13 values. Raises MalformedJson and InvalidRecord."""
     try:
         values: Values = astuple(_STRICT.decode(body))
-    except UNREADABLE:
+    except MSGSPEC_ERRORS:
         values = validate(parse(body))
     if body.count(b":") != len(FIELDS):  # a valid record holds no string, so every colon ends a key
         raise InvalidRecord(duplicate_keys(body))
@@ -102,14 +101,14 @@ def split_array(content: bytes) -> list[bytes]:
     """Split a JSON array into its records, each as JSON. Raises MalformedJson and ColumnsError."""
     try:
         return [bytes(raw) for raw in msgspec.json.decode(content, type=list[msgspec.Raw])]
-    except UNREADABLE:  # NaN or infinity: the decoder names the field
+    except MSGSPEC_ERRORS:  # NaN or infinity: the decoder names the field
         return [json.dumps(record).encode() for record in _parse_array(content)]
 
 
 def _parse_array(content: bytes) -> list[object]:
     records = parse(content)
     if not isinstance(records, list):
-        raise ColumnsError([NOT_AN_ARRAY])
+        raise ColumnsError([FieldFault("", "The body must be an array of patient records")])
     return records
 
 
@@ -148,7 +147,7 @@ def _decode_numbers(content: bytes, max_records: int, advice: str) -> Generator[
     """float64[N,13]; None where the array is not one of plain records of numbers, or a key may occur twice."""
     try:
         records = _NUMBERS.decode(content)
-    except UNREADABLE:
+    except MSGSPEC_ERRORS:
         return None
     _check_length(len(records), max_records, advice)
     values = np.empty((len(records), len(FIELDS)), order="F")

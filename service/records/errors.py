@@ -99,7 +99,6 @@ class ColumnsError(TableError):
 
 
 EMPTY_BATCH = FieldFault("", "The batch is empty: send at least one record")
-NOT_AN_ARRAY = FieldFault("", "The body must be an array of patient records")
 
 
 def shown_name(name: str) -> str:

@@ -30,7 +30,6 @@ LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(?:\r\n|\r|\n|\Z)')
 QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # inside a cell a quote is an ordinary character
 SPECIAL = r'[",\r\n]|^$'  # cells that need quotes; an empty string is not null
 DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)$"
-_NOT_TAKEN = pa.array(NOT_TAKEN)
 
 
 def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
@@ -125,7 +124,7 @@ def _numbers(column: pa.Array) -> Column:
         cells = pc.utf8_trim(column, BLANKS)
         is_number = pc.match_substring_regex(cells, DECIMAL)
         if pc.any(pc.invert(is_number)).as_py():
-            is_null = pc.is_in(pc.utf8_lower(cells), _NOT_TAKEN)
+            is_null = pc.is_in(pc.utf8_lower(cells), pa.array(NOT_TAKEN))
             cells = pc.if_else(is_number, cells, pc.if_else(is_null, None, pa.scalar("inf")))
         column = cells.cast(pa.float64())
     numbers: Column = column.to_numpy(zero_copy_only=False)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
-from patient.table import invalid, is_surely_valid
+from patient.table import invalid_in_column, is_surely_valid
 from service.model.execution import CHUNK_ROWS
 from service.model.predictor import Predictor
 from service.records.errors import NO_PROBABILITY, FieldFault, InvalidRows, NoProbability, Tally
@@ -35,10 +35,9 @@ def score(
 ) -> Iterator[pa.RecordBatch]:
     """Yield one batch of results per chunk, in order; `tally` counts the rows read so far.
 
-    schema: the result_schema. With the column `error`, an invalid row has null results and an error, and so has a row
-    without a probability. Otherwise the first invalid row ends the results: the rest is read and counted, then
-    InvalidRows is raised; a row without a probability raises NoProbability. on_scored: called with the valid rows of
-    each chunk.
+    With a column `error` in the result_schema, an invalid row has null results and an error, and so has a row without a
+    probability. Otherwise the first invalid row ends the results: the rest is read and counted, then InvalidRows is
+    raised; a row without a probability raises NoProbability. on_scored: called with the valid rows of each chunk.
     """
     report = "error" in schema.names
     for chunk in chunks:
@@ -56,7 +55,7 @@ def _find_invalid(chunk: Chunk, tally: Tally) -> dict[int, str]:
     for field, column in zip(measurements(), chunk.numbers, strict=True):
         if is_surely_valid(field, column):
             continue
-        for row in np.flatnonzero(invalid(field, column)).tolist():
+        for row in np.flatnonzero(invalid_in_column(field, column)).tolist():
             if row not in chunk.unreadable:
                 found.setdefault(row, []).append(FieldFault(field.name, field.expected))
     for row in sorted(found):
@@ -68,7 +67,10 @@ def _score_chunk(
     chunk: Chunk, errors: dict[int, str], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None
 ) -> pa.RecordBatch:
     count, report = len(chunk), "error" in schema.names
-    invalid = _invalid_rows(errors, count)
+    invalid: NDArray[np.bool_] | None = None  # as pyarrow's masks have it; None if all rows are valid
+    if errors:
+        invalid = np.zeros(count, np.bool_)
+        invalid[list(errors)] = True
     columns = np.empty((len(FIELDS), count), np.float32)
     with np.errstate(over="ignore"):  # an invalid row may exceed float32
         for into, column in zip(columns, chunk.numbers, strict=True):
@@ -82,7 +84,8 @@ def _score_chunk(
         for row in failed:
             tally.add(first + row, [FieldFault("", NO_PROBABILITY)])
             errors[row] = NO_PROBABILITY
-        invalid, probability[failed] = _invalid_rows(errors, count), 0
+        invalid = np.zeros(count, np.bool_) if invalid is None else invalid
+        invalid[failed], probability[failed] = True, 0
     if on_scored:
         valid = slice(None) if invalid is None else ~invalid
         on_scored(columns[:, valid], probability[valid])
@@ -95,15 +98,6 @@ def _score_chunk(
     if report:
         arrays.append(pa.array([errors.get(row) for row in range(count)] if errors else pa.nulls(count), pa.string()))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _invalid_rows(errors: dict[int, str], count: int) -> NDArray[np.bool_] | None:
-    """bool[count], True for an invalid row (as pyarrow's masks have it); None if all rows are valid."""
-    if not errors:
-        return None
-    invalid = np.zeros(count, np.bool_)
-    invalid[list(errors)] = True
-    return invalid
 
 
 def _probabilities(columns: Floats, invalid: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
