@@ -101,7 +101,7 @@ def split_array(content: bytes) -> list[bytes]:
     """Split a JSON array into its records, each as JSON. Raises MalformedJson and ColumnsError."""
     try:
         return [bytes(raw) for raw in msgspec.json.decode(content, type=list[msgspec.Raw])]
-    except MSGSPEC_ERRORS:  # NaN or infinity: the decoder names the field
+    except MSGSPEC_ERRORS:  # NaN and infinity pass: the table decoder names the field
         return [json.dumps(record).encode() for record in _parse_array(content)]
 
 
