@@ -37,7 +37,7 @@ from service.records.errors import (
 Values = tuple[float | None, ...]  # a record's 13 values in the order of FIELDS, None = not taken
 
 MEASUREMENTS = {field.name: field for field in measurements()}
-MSGSPEC_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises
 PART_ROWS = 1000  # decoded between two yields of `decode_batch`: some 2 ms
 VALIDATED_ROWS = 50  # the same for rows that Pydantic validates, at up to 130 us each
 
@@ -72,7 +72,7 @@ def decode_record(body: bytes) -> Values:
     """Decode a JSON object into its 13 values. Raises MalformedJson and InvalidRecord."""
     try:
         values: Values = astuple(_STRICT.decode(body))
-    except MSGSPEC_ERRORS:
+    except JSON_ERRORS:
         values = validate(parse(body))
     if body.count(b":") != len(FIELDS):  # a valid record holds no string, so every colon ends a key
         raise InvalidRecord(duplicate_keys(body))
@@ -101,7 +101,7 @@ def split_array(content: bytes) -> list[bytes]:
     """Split a JSON array into its records, each as JSON. Raises MalformedJson and ColumnsError."""
     try:
         return [bytes(raw) for raw in msgspec.json.decode(content, type=list[msgspec.Raw])]
-    except MSGSPEC_ERRORS:  # NaN and infinity pass: the table decoder names the field
+    except JSON_ERRORS:  # NaN and infinity pass: the table decoder names the field
         return [json.dumps(record).encode() for record in _parse_array(content)]
 
 
@@ -147,7 +147,7 @@ def _decode_numbers(content: bytes, max_records: int, advice: str) -> Generator[
     """float64[N,13]; None where the array is not one of plain records of numbers, or a key may occur twice."""
     try:
         records = _NUMBERS.decode(content)
-    except MSGSPEC_ERRORS:
+    except JSON_ERRORS:
         return None
     _check_length(len(records), max_records, advice)
     values = np.empty((len(records), len(FIELDS)), order="F")

@@ -18,15 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from patient.record import FIELDS
-from service.records.decoding import (
-    MSGSPEC_ERRORS,
-    PART_ROWS,
-    duplicate_keys,
-    numbers_type,
-    parse,
-    split_array,
-    validate,
-)
+from service.records.decoding import JSON_ERRORS, PART_ROWS, duplicate_keys, numbers_type, parse, split_array, validate
 from service.records.errors import ColumnsError, FieldFault, InvalidRecord, MalformedJson, TooLarge, shown_name
 from service.records.results import BATCH_END, batch_start
 from service.tables import columns, text
@@ -64,7 +56,7 @@ def _decoder_like(first: bytes, keep: columns.Keep) -> "RecordDecoder":
     if columns.ALL in keep:
         try:
             names = [name for name in msgspec.json.decode(first, type=dict[str, msgspec.Raw]) if name not in FIELDS]
-        except MSGSPEC_ERRORS:  # the record will be an invalid row
+        except JSON_ERRORS:  # the record will be an invalid row
             names = []
     columns.check_header([*FIELDS, *names], keep)
     if faults := [FieldFault(shown_name(name), UNKEPT) for name in names if UNSAFE_NAME.search(name)]:
@@ -121,7 +113,7 @@ class RecordDecoder:
     def _decode_lines(self, lines: bytes) -> Chunk:
         try:
             records = self.decoder.decode_lines(lines)
-        except MSGSPEC_ERRORS:
+        except JSON_ERRORS:
             records = []
         # If there are as many breaks between objects as there are between lines, each line is one object.
         if records and lines.count(b"}\n{") == len(records) - 1 and self._has_unique_keys(records, lines):
@@ -149,7 +141,7 @@ class RecordDecoder:
 
     def _decode(self, content: bytes, row: int, unreadable: RowFaults) -> Any:
         """Decode one record; PatientRecord validates what msgspec refuses. Kept values survive in an invalid record."""
-        with contextlib.suppress(*MSGSPEC_ERRORS):
+        with contextlib.suppress(*JSON_ERRORS):
             record = self.decoder.decode(content)
             if self._has_unique_keys([record], content) and content.decode():
                 return record
