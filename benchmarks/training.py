@@ -50,7 +50,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def model_fit(rows: Floats, target: Floats, recipe: Recipe) -> None:
     """Encode, then train with Keras's own loop."""
-    inputs = encode(rows, *statistics(rows))
+    inputs = encode(rows, *statistics([rows]))
     model = keras.Sequential([keras.Input((29,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1, "sigmoid")])
     model.compile("adam", "binary_crossentropy")
     model.fit(inputs, target, batch_size=recipe.batch_size, epochs=recipe.epochs, verbose=0)

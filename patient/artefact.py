@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from patient.record import measurements
 
@@ -55,8 +55,6 @@ class Bins(BaseModel):
 
 class Metadata(BaseModel):
     """The ONNX file's metadata, one JSON value per key."""
-
-    model_config = ConfigDict(extra="ignore")
 
     version: str
     created: str  # ISO 8601, UTC

@@ -31,8 +31,7 @@ class Layout:
     codes: Floats
 
     @property
-    def width(self) -> int:
-        """The number of the network's inputs: 29."""
+    def width(self) -> int:  # 29
         return len(self.numeric) + len(self.onehot)
 
 
@@ -75,40 +74,27 @@ def as_rows(records: Iterable[PatientRecord]) -> Floats:
     return as_array(record.__dict__.values() for record in records).astype(np.float32)
 
 
-class Moments:
-    """Mean and deviation of each numeric field of a table in chunks (Chan, Golub and LeVeque, 1979)."""
+def statistics(chunks: Iterable[Floats]) -> tuple[Floats, Floats]:
+    """Compute mean and population deviation of each numeric field of a table in chunks, without missing values.
 
-    def __init__(self) -> None:
-        width = len(layout().numeric)
-        self.count, self.mean, self.squares = np.zeros(width), np.zeros(width), np.zeros(width)
-
-    def add(self, rows: Floats) -> None:
-        """Add float32[N,13], NaN = missing."""
-        numbers = rows[:, layout().numeric].astype(np.float64)
+    Takes float32[N,13], NaN = missing, and returns two float32[K]. A field that never varies, or was never taken, gets
+    the deviation 1, so it encodes to 0. The sums are those of Chan, Golub and LeVeque (1979).
+    """
+    numeric = layout().numeric
+    total, mean, squares = np.zeros((3, len(numeric)))
+    for rows in chunks:
+        numbers = rows[:, numeric].astype(np.float64)
         taken = ~np.isnan(numbers)
         count = taken.sum(axis=0)
-        mean = np.where(taken, numbers, 0).sum(axis=0) / np.maximum(count, 1)
-        squares = (np.where(taken, numbers - mean, 0) ** 2).sum(axis=0)
-        total = np.maximum(self.count + count, 1)
-        apart = mean - self.mean
-        self.squares += squares + apart**2 * self.count * count / total
-        self.mean += apart * count / total
-        self.count += count
-
-    def statistics(self) -> tuple[Floats, Floats]:
-        """Mean and population deviation, two float32[K]; see `statistics`."""
-        std = np.sqrt(self.squares / np.maximum(self.count, 1))
-        return self.mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
-
-
-def statistics(rows: Floats) -> tuple[Floats, Floats]:
-    """Compute mean and population standard deviation of each numeric field of float32[N,13], without missing values.
-
-    Returns two float32[K]. A field that never varies, or was never taken, gets the deviation 1, so it encodes to 0.
-    """
-    moments = Moments()
-    moments.add(rows)
-    return moments.statistics()
+        chunk_mean = np.where(taken, numbers, 0).sum(axis=0) / np.maximum(count, 1)
+        chunk_squares = (np.where(taken, numbers - chunk_mean, 0) ** 2).sum(axis=0)
+        after = np.maximum(total + count, 1)
+        difference = chunk_mean - mean
+        squares += chunk_squares + difference**2 * total * count / after
+        mean += difference * count / after
+        total += count
+    std = np.sqrt(squares / np.maximum(total, 1))
+    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
 def encode(rows: Floats, mean: Floats, std: Floats) -> Floats:

@@ -34,7 +34,7 @@ def _number(title: str, description: str, low: float, high: float, unit: str, mo
     return Field(title=title, description=description, ge=low, le=high, json_schema_extra=extra)
 
 
-def _code(title: str, description: str, *labels: str, modifiable: tuple[int, ...] = ()) -> Any:
+def _code(title: str, description: str, labels: tuple[str, ...], modifiable: tuple[int, ...] = ()) -> Any:
     """`labels`: the meaning of the Literal's codes, in order; `modifiable`: the codes that another day may find."""
     extra: dict[str, Any] = {"labels": list(labels), "modifiable": bool(modifiable)}
     if modifiable:
@@ -65,19 +65,15 @@ class PatientRecord(BaseModel):
     )
 
     age: Annotated[float, _number("Age", "Age of the patient", 18, 120, "years")]
-    sex: Annotated[Literal[0, 1], _CODE, _code("Sex", "Sex of the patient", "female", "male")]
+    sex: Annotated[Literal[0, 1], _CODE, _code("Sex", "Sex of the patient", ("female", "male"))]
     cp: Annotated[
         Literal[0, 1, 2, 3, 4] | None,
         _CODE,
         _code(
             "Chest pain type",
             "Kind of chest pain; 0 never occurs in the data",
-            "unspecified",
-            "typical angina",
-            "atypical angina",
-            "non-anginal pain",
-            "asymptomatic",
-            modifiable=(1, 2, 3, 4),
+            ("unspecified", "typical angina", "atypical angina", "non-anginal pain", "asymptomatic"),
+            (1, 2, 3, 4),
         ),
     ]
     trestbps: Annotated[
@@ -91,13 +87,7 @@ class PatientRecord(BaseModel):
     fbs: Annotated[
         Literal[0, 1] | None,
         _CODE,
-        _code(
-            "Fasting blood sugar",
-            "Whether it is above 120 mg/dl",
-            "at most 120 mg/dl",
-            "above 120 mg/dl",
-            modifiable=(0, 1),
-        ),
+        _code("Fasting blood sugar", "Whether it is above 120 mg/dl", ("at most 120 mg/dl", "above 120 mg/dl"), (0, 1)),
     ]
     restecg: Annotated[
         Literal[0, 1, 2] | None,
@@ -105,9 +95,7 @@ class PatientRecord(BaseModel):
         _code(
             "Resting ECG",
             "Finding of the electrocardiogram at rest",
-            "normal",
-            "ST-T abnormality",
-            "left ventricular hypertrophy",
+            ("normal", "ST-T abnormality", "left ventricular hypertrophy"),
         ),
     ]
     thalach: Annotated[
@@ -119,7 +107,7 @@ class PatientRecord(BaseModel):
     exang: Annotated[
         Literal[0, 1] | None,
         _CODE,
-        _code("Exercise induced angina", "Whether exercise brought on angina", "no", "yes", modifiable=(0, 1)),
+        _code("Exercise induced angina", "Whether exercise brought on angina", ("no", "yes"), (0, 1)),
     ]
     oldpeak: Annotated[
         float | None,
@@ -128,17 +116,17 @@ class PatientRecord(BaseModel):
     slope: Annotated[
         Literal[1, 2, 3] | None,
         _CODE,
-        _code("ST slope", "Slope of the ST segment at peak exercise", "up", "flat", "down", modifiable=(1, 2, 3)),
+        _code("ST slope", "Slope of the ST segment at peak exercise", ("up", "flat", "down"), (1, 2, 3)),
     ]
     ca: Annotated[
         Literal[0, 1, 2, 3] | None,
         _CODE,
-        _code("Number of major vessels", "Vessels coloured by fluoroscopy", "none", "one", "two", "three"),
+        _code("Number of major vessels", "Vessels coloured by fluoroscopy", ("none", "one", "two", "three")),
     ]
     thal: Annotated[
         Literal[3, 6, 7] | None,
         _CODE,
-        _code("Thallium scan", "Finding of the thallium stress scan", "normal", "fixed defect", "reversible defect"),
+        _code("Thallium scan", "Finding of the thallium stress scan", ("normal", "fixed defect", "reversible defect")),
     ]
 
     def missing(self) -> list[str]:

@@ -26,20 +26,20 @@ def invalid_cells(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     columns = np.asfortranarray(values)
     out = np.empty(values.shape, np.bool_, order="F")
     for i, field in enumerate(measurements()):
-        out[:, i] = invalid(field, columns[:, i])
+        out[:, i] = invalid_in_column(field, columns[:, i])
     return out
 
 
 def is_surely_valid(field: Measurement, column: NDArray[np.number]) -> bool:
-    """Return True only if PatientRecord takes all cells of one field. Fast; False means "unknown: call `invalid`"."""
+    """Return True only if PatientRecord accepts all cells of a column. Fast; False means: ask `invalid_in_column`."""
     if not len(column):
         return True
     if field.codes and (column.dtype.kind == "f" or len(field.codes) <= field.high - field.low):
-        return not invalid(field, column).any()
+        return not invalid_in_column(field, column).any()
     return bool(field.low <= column.min() and column.max() <= field.high)  # never true where there is a NaN
 
 
-def invalid(field: Measurement, column: NDArray[np.number]) -> NDArray[np.bool_]:
+def invalid_in_column(field: Measurement, column: NDArray[np.number]) -> NDArray[np.bool_]:
     """Find the cells of one field's column, floats[N] with NaN = missing or integers[N], that PatientRecord refuses."""
     if field.codes:
         found = column == column if field.nullable else np.ones(len(column), np.bool_)  # only NaN is not itself

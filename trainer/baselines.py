@@ -21,7 +21,7 @@ def majority_class(_rows: Floats, target: Floats, tables: list[Floats]) -> list[
 
 def logistic_regression(rows: Floats, target: Floats, tables: list[Floats]) -> list[Floats]:
     """Fit the 29 encoded inputs, missing ones imputed by the training mean; C is chosen by inner 5-fold CV."""
-    mean, std = statistics(rows)
+    mean, std = statistics([rows])
     means = _impute(rows, mean, std, np.zeros(layout().width, np.float32)).mean(axis=0)
     model = LogisticRegressionCV(
         Cs=10, cv=5, scoring="neg_log_loss", max_iter=1000, l1_ratios=(0,), use_legacy_attributes=False

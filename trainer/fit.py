@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from patient.encoding import Floats, Moments, layout
+from patient.encoding import Floats, layout, statistics
 from trainer.dataset import Chunk
 from trainer.network import Encode, build
 from trainer.randomness import Randomness
@@ -56,14 +56,12 @@ def fit_chunks(
     """
     tf.config.experimental.enable_op_determinism()
     strategy = strategy or tf.distribute.get_strategy()
-    moments = Moments()
-    for rows, _ in chunks():
-        moments.add(rows)
+    mean, std = statistics(rows for rows, _ in chunks())
     random = Randomness(recipe)
     with strategy.scope():
         network = build(recipe.hidden, recipe.activation, recipe.l2, random.weights())
         train = _compile(network, recipe, strategy)
-    fitted = Fitted(Encode(*moments.statistics()), network, [])
+    fitted = Fitted(Encode(mean, std), network, [])
     started = time.monotonic()
     while len(fitted.losses) < recipe.epochs:
         total = count = 0.0

@@ -50,7 +50,7 @@ def background(rows: Floats, count: int) -> list[Row]:
     discrepancy between the chosen rows and all rows.
     """
     rows = rows[:MAX_CANDIDATES]
-    encoded = encode(rows, *statistics(rows)).astype(np.float64)
+    encoded = encode(rows, *statistics([rows])).astype(np.float64)
     squares = (encoded**2).sum(axis=1)
     distance = np.maximum(squares[:, None] + squares - 2 * encoded @ encoded.T, 0)
     kernel = np.exp(-distance / max(np.median(distance), np.finfo(float).tiny))

@@ -65,7 +65,7 @@ def fit_folds(
     (from 1) and the networks.
     """
     size = max(map(len, folds))
-    moments = [statistics(rows[fold]) for fold in folds]
+    moments = [statistics([rows[fold]]) for fold in folds]
     random = [Randomness(recipe.model_copy(update={"seed": recipe.seed + k})) for k in range(len(folds))]
     starts = [source.weights() for source in random]
     weights = [np.stack(layer) for layer in zip(*starts, strict=True)]

@@ -28,11 +28,10 @@ from service.model.device import DeviceLost
 from service.observe.drift import DriftHistogram
 from service.observe.request_context import record_scored
 from service.records.errors import EMPTY_BATCH, ColumnsError, InvalidRows, RecordError, Tally, TooLarge
-from service.tables.buffers import buffer_until_complete
 from service.tables.chunk import Chunk
 from service.tables.formats import JSON, NDJSON, Format, format_of_file
 from service.tables.scoring import result_schema, score
-from service.tables.source import Limits, Source, iter_pieces, open_source
+from service.tables.source import Limits, Source, buffer_until_complete, iter_pieces, open_source
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +72,9 @@ class TableScoring:
         table = format_.read(open_source(source, encoding, limits), self.request.keep, limits)
         chunks = self._checked(table.chunks, limits, body.loop)
         seen = partial(self._record, body.loop)
-        batches = score(chunks, self.model, table.kept, report=report, tally=self.tally, on_scored=seen)
-        columns = result_schema(table.kept, self.model, report)
-        pieces = self._not_empty(memoryview(piece) for piece in self.response_format.write(columns, batches))
+        schema = result_schema(table.kept, self.model, report)
+        batches = score(chunks, self.model, schema, self.tally, on_scored=seen)
+        pieces = self._not_empty(memoryview(piece) for piece in self.response_format.write(schema, batches))
         if report:
             return self._with_summary(pieces) if self.response_format is NDJSON else pieces
         return buffer_until_complete(pieces, limits.spool)

@@ -13,7 +13,7 @@ from service.cli.plan import Plan
 from service.cli.store import hidden_file
 from service.client.sender import describe_error
 from service.records.errors import InvalidRows, RecordError, Tally
-from service.tables.buffers import OutputBuffer, buffer_until_complete
+from service.tables.source import OutputBuffer, buffer_until_complete
 
 GZIP_LEVEL = 4  # level 6 takes four times as long for files a seventh smaller
 

@@ -9,12 +9,11 @@ import click
 import pyarrow as pa
 
 from service.records.errors import RowFault, Tally
-from service.tables import ndjson
-from service.tables.buffers import OutputBuffer
 from service.tables.chunk import Table
 from service.tables.columns import Keep
 from service.tables.formats import COMPRESSIONS, FORMATS, PARQUET, Format, format_of_file
-from service.tables.source import Limits, Source, open_source
+from service.tables.json import json_to_text
+from service.tables.source import Limits, OutputBuffer, Source, open_source
 
 # Users need no protection from the size of their own files; only what must be in memory as a whole has a limit.
 LIMITS = Limits(sys.maxsize, sys.maxsize, sys.maxsize, part=2**31, spool=sys.maxsize, ratio=2**40)
@@ -83,7 +82,7 @@ class Part:
     def encode(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[Buffer]:
         """Encode the output, uncompressed. To a pipe, Arrow is written as a stream."""
         if self.target_kind.name.split(".")[0] in ("arrow", "feather") and self.target != PIPE:
-            return _arrow_file(*ndjson.json_to_text(schema, batches))
+            return _arrow_file(*json_to_text(schema, batches))
         return self.target_kind.format.write(schema, batches)
 
 

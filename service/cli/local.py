@@ -38,4 +38,4 @@ class LocalEngine:
     def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         table, report = part.read(source, self.job.keep), self.job.report
         schema = scoring.result_schema(table.kept, self.predictor, report)
-        return part.encode(schema, scoring.score(table.chunks, self.predictor, table.kept, report=report, tally=tally))
+        return part.encode(schema, scoring.score(table.chunks, self.predictor, schema, tally))

@@ -182,7 +182,12 @@ class Sender:
             return Unavailable(f"The response from {where} was cut off.", request_id, after=0.0)
         if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
             return NotThisService(f"{where} does not speak HTTP.", request_id)
-        text = str(getattr(error, "strerror", None) or error) or type(error).__name__
         is_final = isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
-        message = f"No service answers at {where}: {text.splitlines()[0].rstrip('.')}."
+        message = f"No service answers at {where}: {describe_error(error)}."
         return Unavailable(message, request_id, after=None if is_final else 0.0)
+
+
+def describe_error(error: Exception) -> str:
+    """Return one line that describes an error of the operating system or of HTTP, without a full stop."""
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

@@ -23,7 +23,6 @@ from patient.table import invalid_cells
 from service.records.errors import (
     EMPTY_BATCH,
     MAX_LISTED_ERRORS,
-    NOT_AN_ARRAY,
     ColumnsError,
     FieldFault,
     InvalidRecord,
@@ -38,10 +37,9 @@ from service.records.errors import (
 Values = tuple[float | None, ...]  # a record's 13 values in the order of FIELDS, None = not taken
 
 MEASUREMENTS = {field.name: field for field in measurements()}
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises
-ABSENT = msgspec.Raw(b"")
+JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises
 PART_ROWS = 1000  # decoded between two yields of `decode_batch`: some 2 ms
-JUDGED_ROWS = 50  # the same for rows that Pydantic validates, at up to 130 us each
+VALIDATED_ROWS = 50  # the same for rows that Pydantic validates, at up to 130 us each
 
 
 def _strict_type(field: Measurement) -> Any:
@@ -63,7 +61,7 @@ _STRICT = msgspec.json.Decoder(_struct([(field.name, _strict_type(field)) for fi
 def numbers_type(kept: tuple[str, ...] = ()) -> Any:
     """A msgspec struct of 13 unchecked numbers or nulls, and the raw JSON of other fields as kept_0, kept_1, ..."""
     fields: list[Any] = [(name, float | None) for name in FIELDS]
-    fields += [(f"kept_{i}", msgspec.Raw, ABSENT) for i in range(len(kept))]
+    fields += [(f"kept_{i}", msgspec.Raw, msgspec.Raw()) for i in range(len(kept))]
     return _struct(fields, {f"kept_{i}": name for i, name in enumerate(kept)})
 
 
@@ -74,8 +72,8 @@ def decode_record(body: bytes) -> Values:
     """Decode a JSON object into its 13 values. Raises MalformedJson and InvalidRecord."""
     try:
         values: Values = astuple(_STRICT.decode(body))
-    except UNREADABLE:
-        values = _judged(body)
+    except JSON_ERRORS:
+        values = validate(parse(body))
     if body.count(b":") != len(FIELDS):  # a valid record holds no string, so every colon ends a key
         raise InvalidRecord(duplicate_keys(body))
     return values
@@ -88,9 +86,7 @@ def decode_batch(content: bytes, max_records: int, advice: str) -> Generator[Non
     MalformedJson, InvalidRows, ColumnsError, and TooLarge above `max_records`, with `advice` on what to do instead.
     """
     values = yield from _decode_numbers(content, max_records, advice)
-    if values is None:
-        values = yield from _judge_all(content, max_records, advice)
-    return values
+    return (yield from _validate_all(content, max_records, advice)) if values is None else values
 
 
 def parse(text: bytes) -> object:
@@ -101,32 +97,36 @@ def parse(text: bytes) -> object:
         raise MalformedJson(f"Invalid JSON: {error}.") from None
 
 
-def judge(value: object) -> tuple[Values | None, list[FieldFault]]:
-    """Validate a parsed record by PatientRecord: its values, or else everything that is wrong with it."""
+def split_array(content: bytes) -> list[bytes]:
+    """Split a JSON array into its records, each as JSON. Raises MalformedJson and ColumnsError."""
     try:
-        record = PatientRecord.model_validate(value)
+        return [bytes(raw) for raw in msgspec.json.decode(content, type=list[msgspec.Raw])]
+    except JSON_ERRORS:  # NaN and infinity pass: the table decoder names the field
+        return [json.dumps(record).encode() for record in _parse_array(content)]
+
+
+def _parse_array(content: bytes) -> list[object]:
+    records = parse(content)
+    if not isinstance(records, list):
+        raise ColumnsError([FieldFault("", "The body must be an array of patient records")])
+    return records
+
+
+def validate(value: object) -> Values:
+    """Validate a parsed record by PatientRecord. Raises InvalidRecord with everything that is wrong with it."""
+    try:
+        return tuple(PatientRecord.model_validate(value).__dict__.values())
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        return None, [_fault(fault["type"], fault["loc"]) for fault in faults]
-    return tuple(record.__dict__.values()), []
+        raise InvalidRecord([_fault(fault["type"], fault["loc"]) for fault in faults]) from None
 
 
 def duplicate_keys(record: bytes) -> list[FieldFault]:
     """Find the keys that occur twice in a JSON object: parsers silently take the last one."""
     keys: list[str] = json.loads(record, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
-    doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
-    return [FieldFault(shown_name(key), f"{_title(key)} is given twice") for key in doubled]
-
-
-def _judged(body: bytes) -> Values:
-    values, faults = judge(parse(body))
-    if values is None:
-        raise InvalidRecord(faults)
-    return values
-
-
-def _title(key: str) -> str:
-    return MEASUREMENTS[key].title if key in MEASUREMENTS else "The column"
+    doubled = [key for key, count in Counter(keys).items() if count > 1]
+    titles = [MEASUREMENTS[key].title if key in MEASUREMENTS else "The column" for key in doubled]
+    return [FieldFault(shown_name(key), f"{title} is given twice") for key, title in zip(doubled, titles, strict=True)]
 
 
 def _fault(kind: str, location: tuple[int | str, ...]) -> FieldFault:
@@ -147,7 +147,7 @@ def _decode_numbers(content: bytes, max_records: int, advice: str) -> Generator[
     """float64[N,13]; None where the array is not one of plain records of numbers, or a key may occur twice."""
     try:
         records = _NUMBERS.decode(content)
-    except UNREADABLE:
+    except JSON_ERRORS:
         return None
     _check_length(len(records), max_records, advice)
     values = np.empty((len(records), len(FIELDS)), order="F")
@@ -157,35 +157,31 @@ def _decode_numbers(content: bytes, max_records: int, advice: str) -> Generator[
     if content.count(b":") != len(records) * len(FIELDS):
         return None
     invalid = invalid_cells(values)
-    cells = np.argwhere(invalid)
-    if len(cells):
+    if len(cells := np.argwhere(invalid)):
         listed = [RowFault(row, FIELDS[i], measurements()[i].expected) for row, i in cells[:MAX_LISTED_ERRORS].tolist()]
         fields = Counter(dict(zip(FIELDS, invalid.sum(axis=0).tolist(), strict=True)))
         raise InvalidRows(Tally(len(values), int(invalid.any(axis=1).sum()), len(cells), listed, fields))
     return values
 
 
-def _judge_all(content: bytes, max_records: int, advice: str) -> Generator[None, None, NDArray[np.float64]]:
+def _validate_all(content: bytes, max_records: int, advice: str) -> Generator[None, None, NDArray[np.float64]]:
     """float64[N,13] as PatientRecord validates each record."""
-    rows = parse(content)
-    if not isinstance(rows, list):
-        raise ColumnsError([NOT_AN_ARRAY])
+    rows = _parse_array(content)
     _check_length(len(rows), max_records, advice)
     records: list[Values] = []
     tally = Tally(rows=len(rows))
     for row, value in enumerate(rows):
-        values, faults = judge(value)
-        if values is None:
-            tally.add(row, faults)
-        else:
-            records.append(values)
-        if row % JUDGED_ROWS == 0:
+        try:
+            records.append(validate(value))
+        except InvalidRecord as error:
+            tally.add(row, error.faults)
+        if row % VALIDATED_ROWS == 0:
             yield
     if not tally.bad and content.count(b":") != len(rows) * len(FIELDS):
-        for row, record in enumerate(msgspec.json.decode(content, type=list[msgspec.Raw])):
-            if faults := duplicate_keys(bytes(record)):
+        for row, record in enumerate(split_array(content)):
+            if faults := duplicate_keys(record):
                 tally.add(row, faults)
-            if row % JUDGED_ROWS == 0:
+            if row % VALIDATED_ROWS == 0:
                 yield
     if tally.bad:
         raise InvalidRows(tally)

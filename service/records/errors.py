@@ -1,17 +1,4 @@
-"""What can be wrong with patient records and tables of them, as exceptions that know no HTTP.
-
-    RecordError                  the message is a sentence
-    ├── MalformedJson            the body, or a line, is not JSON
-    ├── InvalidRecord            PatientRecord refuses a single record
-    ├── InvalidRows              PatientRecord refuses rows of a batch or table
-    ├── TooLarge                 a limit is exceeded
-    ├── NoProbability            the model, not the record, is at fault
-    └── TableError               a table is damaged, cut off, or not in the format it claims
-        ├── ColumnsError         its columns are not those of a table of patients
-        └── DiskFull             there is no disk space left to buffer it
-
-No message repeats a value that was sent: these are patients.
-"""
+"""Errors of patient records and of tables of them. No message repeats a value that was sent: these are patients."""
 
 import re
 from collections import Counter
@@ -42,19 +29,15 @@ class RowFault(NamedTuple):
 
 @dataclass
 class Tally:
-    """Counts of the rows read so far: all, invalid ones, and their faults; the first MAX_LISTED_ERRORS are kept.
-
-    fields: faults per column
-    """
+    """Counts of the rows read so far."""
 
     rows: int = 0
-    bad: int = 0
-    total: int = 0
-    faults: list[RowFault] = field(default_factory=list)
-    fields: Counter[str] = field(default_factory=Counter)
+    bad: int = 0  # invalid rows
+    total: int = 0  # faults of all invalid rows
+    faults: list[RowFault] = field(default_factory=list)  # the first MAX_LISTED_ERRORS
+    fields: Counter[str] = field(default_factory=Counter)  # faults per column
 
     def add(self, row: int, faults: Sequence[FieldFault]) -> None:
-        """Count the faults of one invalid row."""
         self.bad += 1
         self.total += len(faults)
         self.fields.update(name for name, _ in faults)
@@ -63,17 +46,17 @@ class Tally:
 
 
 class RecordError(Exception):
-    """Records that cannot be scored."""
+    """Records that cannot be scored. The message is a sentence."""
 
 
 class MalformedJson(RecordError):
-    """The text is not JSON; the message says where it breaks."""
+    """A body or line is not JSON; the message says where it breaks."""
 
 
 class InvalidRecord(RecordError):
     """A record that PatientRecord refuses."""
 
-    def __init__(self, faults: Sequence[FieldFault]) -> None:
+    def __init__(self, faults: list[FieldFault]) -> None:
         count = f"{len(faults)} errors" if len(faults) > 1 else "1 error"
         super().__init__(f"Not a valid patient record: {count}, see `errors`.")
         self.faults = faults
@@ -95,13 +78,12 @@ class NoProbability(RecordError):
     """The model's output for these valid rows is not a probability."""
 
     def __init__(self, rows: Sequence[int] = ()) -> None:
-        """`rows`: row numbers in a batch; none for a single record."""
         super().__init__(f"{NO_PROBABILITY}; it has been logged.")
-        self.rows = rows
+        self.rows = rows  # numbers in a batch; none for a single record
 
 
 class TableError(RecordError):
-    """A table that cannot be read on."""
+    """A table is damaged, cut off, or not in the format it claims."""
 
 
 class DiskFull(TableError):
@@ -117,7 +99,6 @@ class ColumnsError(TableError):
 
 
 EMPTY_BATCH = FieldFault("", "The batch is empty: send at least one record")
-NOT_AN_ARRAY = FieldFault("", "The body must be an array of patient records")
 
 
 def shown_name(name: str) -> str:

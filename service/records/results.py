@@ -21,16 +21,14 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class RowResult(msgspec.Struct, gc=False):
-    """The result for one record of a batch; `missing` is JSON already."""
+    """The result for one record of a batch."""
 
     probability: float
     heart_disease: bool
-    missing: msgspec.Raw
+    missing: msgspec.Raw  # JSON
 
 
 class RecordResult(RowResult, gc=False):
-    """The result for a single record."""
-
     threshold: float
     model_version: str
 
@@ -48,7 +46,6 @@ def invalid_probabilities(probabilities: NDArray[np.floating]) -> NDArray[np.boo
 
 
 def record_result(probability: float, values: Values, threshold: float, model_version: str) -> bytes:
-    """Encode the result for one record."""
     missing = _names(bytes(value is None for value in values)) if None in values else NONE_MISSING
     return _ENCODE(RecordResult(probability, probability >= threshold, missing, threshold, model_version))
 
@@ -70,5 +67,5 @@ def row_results(values: NDArray[np.float64], probabilities: NDArray[np.float64],
 
 @lru_cache(maxsize=4096)
 def _names(absent: bytes) -> msgspec.Raw:
-    """The names of the fields whose byte is 1, as JSON."""
+    """Encode the names of the fields whose byte is 1 as JSON."""
     return msgspec.Raw(msgspec.json.encode([name for name, gap in zip(FIELDS, absent, strict=True) if gap]))

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
 from patient.artefact import Metadata
 
@@ -21,11 +21,7 @@ Number = Annotated[
 ]
 
 
-class _Response(BaseModel):
-    model_config = ConfigDict(protected_namespaces=())  # for model_version
-
-
-class Answer(_Response):
+class Answer(BaseModel):
     """The prediction for one patient."""
 
     probability: Probability
@@ -40,7 +36,7 @@ class Prediction(Answer):
     model_version: ModelVersion
 
 
-class BatchPrediction(_Response):
+class BatchPrediction(BaseModel):
     """The predictions for a batch, in the order of the records."""
 
     model_version: ModelVersion
@@ -48,7 +44,7 @@ class BatchPrediction(_Response):
     predictions: list[Answer]
 
 
-class RowAnswer(_Response):
+class RowAnswer(BaseModel):
     """The prediction for one row of a table. With `on_error=report` an invalid row has nulls and an error."""
 
     probability: float | None = Field(ge=0, le=1, description="of heart disease", examples=[0.0731])
@@ -59,7 +55,7 @@ class RowAnswer(_Response):
     )
 
 
-class TablePrediction(_Response):
+class TablePrediction(BaseModel):
     """The predictions for a table, in the order of the rows."""
 
     model_version: ModelVersion
@@ -67,7 +63,7 @@ class TablePrediction(_Response):
     predictions: list[RowAnswer]
 
 
-class Contribution(_Response):
+class Contribution(BaseModel):
     """What one measurement adds to the log-odds."""
 
     feature: str = Field(examples=["thalach"])
@@ -76,7 +72,7 @@ class Contribution(_Response):
     label: str = Field(description="the measurement in words", examples=["Maximum heart rate 150 beats/min"])
 
 
-class OtherValue(_Response):
+class OtherValue(BaseModel):
     """The nearest value of one measurement with which the model predicts the opposite."""
 
     feature: str = Field(examples=["oldpeak"])
@@ -90,7 +86,7 @@ class OtherValue(_Response):
     label: str = Field(examples=["ST depression 2.6 mm. The model would answer heart disease."])
 
 
-class Explanation(_Response):
+class Explanation(BaseModel):
     """The prediction for one record, explained: base_value and all contributions add up to log_odds."""
 
     model_version: ModelVersion
@@ -110,7 +106,7 @@ class Explanation(_Response):
     note: str = Field(NOTE, description="how to read `changes`", examples=[NOTE])
 
 
-class Ready(_Response):
+class Ready(BaseModel):
     """A model is loaded and has passed its checks."""
 
     status: str = Field("ready", examples=["ready"])

@@ -7,12 +7,11 @@ import pyarrow as pa
 
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
-from service.tables.buffers import OutputBuffer
-from service.tables.chunk import Chunk, Table, split_batch
-from service.tables.source import PYARROW_ERRORS, Limits, Source, read_exactly, read_into
+from service.tables.chunk import Table, split_batches
+from service.tables.source import PYARROW_ERRORS, Limits, OutputBuffer, Source, read_into
 
-IN_PLACE_BYTES = 2**16  # from which on a read goes straight into an Arrow buffer
 RECORDS, DICTIONARY = 3, 2  # the types of message that have a body
+STREAM_MARK = b"\xff" * 4  # before the length of each message
 FILE_MARK = b"ARROW1\0\0"
 DAMAGED = "The Arrow stream is damaged or cut off."
 
@@ -27,19 +26,13 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
         raise TableError("Not an Arrow IPC stream.") from None
     kept = pa.schema([schema.field(name) for name in columns.check_header(header, keep)])
 
-    def read_chunks() -> Iterator[Chunk]:
-        while True:
-            try:
-                batch = reader.read_next_batch()
-                batch.validate(full=True)  # offsets and lengths come from the sender
-            except StopIteration:
-                break
-            except PYARROW_ERRORS:
-                raise TableError(DAMAGED) from None
-            yield from split_batch(batch, kept)
+    def read_batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            batch.validate(full=True)  # offsets and lengths come from the sender
+            yield batch
         messages.check_end()
 
-    return Table(kept, read_chunks())
+    return Table(kept, split_batches(read_batches(), kept, DAMAGED))
 
 
 class _Messages:
@@ -52,39 +45,36 @@ class _Messages:
 
     def __init__(self, source: Source, limit: int) -> None:
         self.source, self.limit = source, limit
-        self.start = read_exactly(source, len(FILE_MARK))
-        self.is_file = self.start == FILE_MARK
+        self.start = _read_exactly(source, 4).to_pybytes()
+        self.is_file = self.start == FILE_MARK[:4] and _read_exactly(source, 4).to_pybytes() == FILE_MARK[4:]
         if self.is_file:
             self.start = b""
         self.latest = [b"", b""]
         self.buffers: list[tuple[int, int]] = []  # offset and length of each compressed buffer in the next body
 
-    def read(self, size: int, /) -> bytes | pa.Buffer:
+    def read(self, size: int, /) -> pa.Buffer:
         """Read exactly `size` bytes. Raises TableError and TooLarge."""
-        if size > self.limit:
-            raise _too_large(self.limit)
-        data: bytes | pa.Buffer
-        if size >= IN_PLACE_BYTES:
-            data = _read_buffer(self.source, size)
-        else:
-            data, self.start = self.start[:size], self.start[size:]
-            data += read_exactly(self.source, size - len(data))
+        self._check_size(size)
+        data = pa.py_buffer(self.start) if self.start else _read_exactly(self.source, size)
+        self.start = b""
         try:
             if self.buffers:
-                decompressed = sum(struct.unpack_from("<q", data, offset)[0] for offset, _ in self.buffers)
+                self._check_size(sum(struct.unpack_from("<q", data, offset)[0] for offset, _ in self.buffers))
                 self.buffers = []
-                if decompressed > self.limit:
-                    raise _too_large(self.limit)
-            elif size > 4 and self.latest[0] == b"\xff" * 4:
-                self.buffers = _compressed_buffers(bytes(data))
+            elif size > 4 and self.latest[0] == STREAM_MARK:
+                self.buffers = _compressed_buffers(data.to_pybytes())
         except (struct.error, IndexError):
             raise TableError(DAMAGED) from None
-        self.latest = [self.latest[1], data if size == 4 else b""]
+        self.latest = [self.latest[1], data.to_pybytes() if size == 4 else b""]
         return data
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limit:
+            raise TooLarge(f"An Arrow batch is larger than {self.limit} bytes: send smaller ones, such as 65,536 rows.")
 
     def check_end(self) -> None:
         """Raise TableError unless the stream ended with its mark, and the source with it."""
-        if self.latest != [b"\xff" * 4, b"\0" * 4]:
+        if self.latest != [STREAM_MARK, b"\0" * 4]:
             raise TableError("The Arrow stream is cut off: its end-of-stream mark is missing.")
         if not self.is_file and self.source.read(1):
             raise TableError("There is more data after the end of the Arrow stream: send one stream.")
@@ -92,8 +82,8 @@ class _Messages:
     def close(self) -> None: ...
 
 
-def _read_buffer(source: Source, size: int) -> pa.Buffer:
-    """Read `size` bytes like read_exactly, with one copy less."""
+def _read_exactly(source: Source, size: int) -> pa.Buffer:
+    """Read `size` bytes; fewer only at the end."""
     buffer = pa.allocate_buffer(size)
     view, done = memoryview(buffer).cast("B"), 0
     while done < size and (read := read_into(source, view[done:])):
@@ -101,41 +91,35 @@ def _read_buffer(source: Source, size: int) -> pa.Buffer:
     return buffer.slice(0, done)
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"An Arrow batch is larger than {limit} bytes: send smaller ones, such as 65,536 rows.")
-
-
 def _compressed_buffers(message: bytes) -> list[tuple[int, int]]:
     """Offset and length of each compressed buffer in a message's metadata (org.apache.arrow.flatbuf.Message)."""
     root = struct.unpack_from("<I", message, 0)[0]
     kind, header = _field(message, root, 1), _table(message, root, 2)
-    if header is None or kind is None or message[kind] not in (RECORDS, DICTIONARY):
+    if not kind or message[kind] not in (RECORDS, DICTIONARY):
         return []
     if message[kind] == DICTIONARY:
         header = _table(message, header, 1)
-    if header is None or _table(message, header, 3) is None:
-        return []
     vector = _table(message, header, 2)
-    if vector is None:
+    if not vector or not _table(message, header, 3):
         return []
     count = struct.unpack_from("<I", message, vector)[0]
     pairs = [struct.unpack_from("<qq", message, vector + 4 + 16 * i) for i in range(count)]
     return [(offset, length) for offset, length in pairs if length > 0]
 
 
-def _field(message: bytes, table: int, index: int) -> int | None:
-    """The offset of a table's field; None if it is absent."""
+def _field(message: bytes, table: int, index: int) -> int:
+    """The offset of a table's field; 0 if the field or the table is absent."""
     vtable = table - struct.unpack_from("<i", message, table)[0]
-    if 4 + 2 * index >= struct.unpack_from("<H", message, vtable)[0]:
-        return None
+    if not table or 4 + 2 * index >= struct.unpack_from("<H", message, vtable)[0]:
+        return 0
     offset = struct.unpack_from("<H", message, vtable + 4 + 2 * index)[0]
-    return table + offset if offset else None
+    return table + int(offset) if offset else 0
 
 
-def _table(message: bytes, table: int, index: int) -> int | None:
-    """The offset of the table or vector that a field points to."""
+def _table(message: bytes, table: int, index: int) -> int:
+    """The offset of the table or vector that a field points to; 0 if it is absent."""
     field = _field(message, table, index)
-    return None if field is None else field + int(struct.unpack_from("<I", message, field)[0])
+    return field + int(struct.unpack_from("<I", message, field)[0]) if field else 0
 
 
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:

@@ -9,9 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from patient.record import FIELDS
-from service.records.errors import FieldFault
+from service.records.errors import FieldFault, TableError
+from service.tables.source import PYARROW_ERRORS
 
 Column = NDArray[np.float64 | np.integer]
+RowFaults = dict[int, list[FieldFault]]  # by row
 MAX_CHUNK_ROWS = 32_768  # where the format leaves the choice: the arrays of a chunk stay in the cache
 
 
@@ -22,12 +24,12 @@ class Chunk:
     numbers: the 13 fields in the record's order, each float64[n] (NaN = not taken, infinite = not a number), or
              integers[n]
     kept:    n rows of the columns that pass through
-    unreadable: faults of rows that could not be read, by row; the numbers of these rows have no meaning
+    unreadable: faults of rows that could not be read; the numbers of these rows have no meaning
     """
 
     numbers: list[Column]
     kept: pa.RecordBatch
-    unreadable: dict[int, list[FieldFault]] = field(default_factory=dict)
+    unreadable: RowFaults = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers[0])
@@ -41,19 +43,29 @@ class Table:
     chunks: Iterator[Chunk]
 
 
-def split_batch(batch: pa.RecordBatch, kept: pa.Schema) -> Iterator[Chunk]:
-    """Yield chunks of a typed batch that holds the 13 fields and the kept columns, in any order."""
-    for start in range(0, len(batch), MAX_CHUNK_ROWS):
-        part = batch.slice(start, MAX_CHUNK_ROWS)
-        others = [part.column(name) for name in kept.names]
-        # Without columns a batch loses its number of rows; nothing reads it.
-        yield Chunk([to_numbers(part.column(name)) for name in FIELDS], pa.RecordBatch.from_arrays(others, schema=kept))
+def split_batches(batches: Iterator[pa.RecordBatch], kept: pa.Schema, damaged: str) -> Iterator[Chunk]:
+    """Yield chunks of typed batches that hold the 13 fields and the kept columns, in any order.
+
+    Raises TableError with the message `damaged` for what pyarrow cannot read.
+    """
+    while True:
+        try:
+            batch = next(batches, None)
+        except PYARROW_ERRORS:
+            raise TableError(damaged) from None
+        if batch is None:
+            return
+        for start in range(0, len(batch), MAX_CHUNK_ROWS):
+            part = batch.slice(start, MAX_CHUNK_ROWS)
+            # Without columns a batch loses its number of rows; nothing reads it.
+            others = pa.RecordBatch.from_arrays([part.column(name) for name in kept.names], schema=kept)
+            yield Chunk([_to_numbers(part.column(name)) for name in FIELDS], others)
 
 
 def concat_chunks(parts: list[Chunk]) -> Chunk:
     if len(parts) == 1:
         return parts[0]
-    rows, unreadable = 0, dict[int, list[FieldFault]]()
+    rows, unreadable = 0, RowFaults()
     for part in parts:
         unreadable |= {rows + row: faults for row, faults in part.unreadable.items()}
         rows += len(part)
@@ -63,7 +75,7 @@ def concat_chunks(parts: list[Chunk]) -> Chunk:
     return Chunk([np.concatenate(column) for column in columns], kept, unreadable)
 
 
-def to_numbers(column: pa.Array) -> Column:
+def _to_numbers(column: pa.Array) -> Column:
     """Convert a column of any type to a chunk's: null becomes NaN, and what is not a number infinite.
 
     Integers, floats and decimals of any width are numbers; booleans and strings are not. Copies only where it must.

@@ -7,6 +7,10 @@ from patient.record import FIELDS, measurements
 from service.records.errors import NUMBER, ColumnsError, FieldFault, shown_name
 
 RESULT_COLUMNS = ("probability", "heart_disease", "missing", "error")
+RESERVED = {
+    **dict.fromkeys(RESULT_COLUMNS, "The result has a column of this name: rename yours"),
+    **dict.fromkeys(FIELDS, "A field of the patient record cannot be kept"),
+}
 ALL = "*"
 
 Keep = tuple[str, ...]  # names of columns to pass through; (ALL,) is all others
@@ -27,9 +31,8 @@ def check_header(header: Sequence[str], keep: Keep) -> list[str]:
     if header and all(NUMBER.fullmatch(name) for name in header):  # a patient's values, which no error may repeat
         raise ColumnsError([FieldFault("", "The table has no header: the first line must name its columns")])
     others = [name for name in header if name not in FIELDS]
-    faults = [
-        FieldFault(field.name, f"{field.title} is missing") for field in measurements() if field.name not in header
-    ]
+    missing = (field for field in measurements() if field.name not in header)
+    faults = [FieldFault(field.name, f"{field.title} is missing") for field in missing]
     duplicated = (name for name, count in Counter(header).items() if count > 1)
     faults += [FieldFault(shown_name(name), "The column occurs twice") for name in duplicated]
     if ALL in keep:
@@ -45,11 +48,5 @@ def check_header(header: Sequence[str], keep: Keep) -> list[str]:
 
 
 def _refuse_reserved(names: Sequence[str]) -> None:
-    faults = [
-        FieldFault(name, "The result has a column of this name: rename yours")
-        for name in names
-        if name in RESULT_COLUMNS
-    ]
-    faults += [FieldFault(name, "A field of the patient record cannot be kept") for name in names if name in FIELDS]
-    if faults:
+    if faults := [FieldFault(name, RESERVED[name]) for name in names if name in RESERVED]:
         raise ColumnsError(faults)

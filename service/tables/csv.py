@@ -8,20 +8,19 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pv
-from numpy.typing import NDArray
 
 from patient.record import FIELDS
 from patient.table import BLANKS, NOT_TAKEN, NULL_VALUES
 from service.records.errors import FieldFault, TableError, TooLarge
 from service.tables import columns, text
-from service.tables.chunk import Chunk, Column, Table
+from service.tables.chunk import Chunk, Column, RowFaults, Table
 from service.tables.source import Limits, Source
 
 MAX_ROW_BYTES = 2**20
@@ -31,7 +30,6 @@ LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(?:\r\n|\r|\n|\Z)')
 QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # inside a cell a quote is an ordinary character
 SPECIAL = r'[",\r\n]|^$'  # cells that need quotes; an empty string is not null
 DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)$"
-_NOT_TAKEN = pa.array(NOT_TAKEN)
 
 
 def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
@@ -80,83 +78,63 @@ def _end_of_rows(data: bytes) -> int:
 
 
 def _chunk(block: bytes, header: list[str], kept: pa.Schema) -> Chunk:
-    if not _is_text(block):  # pyarrow would also notice, but would print the bytes of a skipped row
-        raise TableError("The table is not UTF-8 text.")
-    unreadable: dict[int, list[FieldFault]] = {}
+    try:
+        if not block.isascii():  # pyarrow would also notice, but would print the bytes of a skipped row
+            block.decode()
+        try:
+            batch, unreadable = _parse(block, header, pa.float64())
+        except pa.ArrowInvalid:  # a cell of the block is not a number
+            batch, unreadable = _parse(block, header, pa.string())
+    except (UnicodeDecodeError, pa.ArrowInvalid):
+        raise TableError("The table is not UTF-8 text.") from None
+    others = pa.RecordBatch.from_arrays([_empty_as_null(batch.column(name)) for name in kept.names], schema=kept)
+    return Chunk([_numbers(batch.column(name)) for name in FIELDS], others, unreadable)
+
+
+def _parse(block: bytes, header: list[str], kind: pa.DataType) -> tuple[pa.RecordBatch, RowFaults]:
+    """Parse the complete rows of a block: fields of this type, with null where not taken; other columns as text.
+
+    A row with too many or too few cells is null, and its fault is returned.
+    """
+    unreadable: RowFaults = {}
 
     def skip(row: Any) -> str:
-        unreadable[row.number - 1] = [
-            FieldFault("", f"The row has {row.actual_columns} cells, the header {len(header)}")
-        ]
+        detail = f"The row has {row.actual_columns} cells, the header {len(header)}"
+        unreadable[row.number - 1] = [FieldFault("", detail)]
         return "skip"
 
-    try:
-        batch = _parse(block, header, pa.float64(), skip)
-        numbers = [_doubles(batch.column(name)) for name in FIELDS]
-    except pa.ArrowInvalid:  # a cell of the block is not a number
-        unreadable.clear()
-        batch = _parse(block, header, pa.string(), skip)
-        numbers = [_numbers(batch.column(name)) for name in FIELDS]
-    others = pa.RecordBatch.from_arrays([_empty_as_null(batch.column(name)) for name in kept.names], schema=kept)
-    if not unreadable:
-        return Chunk(numbers, others)
-    count = len(batch) + len(unreadable)
-    is_whole = np.ones(count, np.bool_)
-    is_whole[list(unreadable)] = False
-    places = pa.array(np.where(is_whole, np.cumsum(is_whole) - 1, 0), mask=~is_whole)
-    return Chunk([_insert_gaps(column, is_whole) for column in numbers], others.take(places), unreadable)
-
-
-def _is_text(block: bytes) -> bool:
-    try:
-        return block.isascii() or bool(block.decode())
-    except UnicodeDecodeError:
-        return False
-
-
-def _parse(block: bytes, header: list[str], kind: pa.DataType, skip: Callable[[Any], str]) -> pa.RecordBatch:
-    """Parse the complete rows of a block: fields of this type, with null where not taken; other columns as text."""
     types = {name: kind if name in FIELDS else pa.string() for name in header}
-    try:
-        table = pv.read_csv(
-            pa.BufferReader(block),
-            pv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=header),
-            pv.ParseOptions(newlines_in_values=b'"' in block, invalid_row_handler=skip),
-            pv.ConvertOptions(column_types=types, null_values=NULL_VALUES, strings_can_be_null=False),
-        )
-    except pa.ArrowInvalid:
-        if kind == pa.string():
-            raise TableError("The table is not UTF-8 text.") from None
-        raise
-    return table.combine_chunks().to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], table.schema)
-
-
-def _doubles(column: pa.Array) -> Column:
-    found: Column = column.to_numpy(zero_copy_only=False)
-    return found
+    table = pv.read_csv(
+        pa.BufferReader(block),
+        pv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=header),
+        pv.ParseOptions(newlines_in_values=b'"' in block, invalid_row_handler=skip),
+        pv.ConvertOptions(column_types=types, null_values=NULL_VALUES, strings_can_be_null=False),
+    )
+    batch = table.combine_chunks().to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], table.schema)
+    if unreadable:
+        is_whole = np.ones(len(batch) + len(unreadable), np.bool_)
+        is_whole[list(unreadable)] = False
+        batch = batch.take(pa.array(np.where(is_whole, np.cumsum(is_whole) - 1, 0), mask=~is_whole))
+    return batch, unreadable
 
 
 def _numbers(column: pa.Array) -> Column:
-    """Text as `_parse` reads it as float64, but infinite where it is not a number: the later check refuses infinity."""
-    cells = pc.utf8_trim(column, BLANKS)
-    is_number = pc.match_substring_regex(cells, DECIMAL)
-    if pc.any(pc.invert(is_number)).as_py():
-        is_null = pc.is_in(pc.utf8_lower(cells), _NOT_TAKEN)
-        cells = pc.if_else(is_number, cells, pc.if_else(is_null, None, pa.scalar("inf")))
-    return _doubles(cells.cast(pa.float64()))
+    """Convert a field to float64: NaN where not taken, infinite where not a number, which the later check refuses."""
+    if pa.types.is_string(column.type):
+        cells = pc.utf8_trim(column, BLANKS)
+        is_number = pc.match_substring_regex(cells, DECIMAL)
+        if pc.any(pc.invert(is_number)).as_py():
+            is_null = pc.is_in(pc.utf8_lower(cells), pa.array(NOT_TAKEN))
+            cells = pc.if_else(is_number, cells, pc.if_else(is_null, None, pa.scalar("inf")))
+        column = cells.cast(pa.float64())
+    numbers: Column = column.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _empty_as_null(column: pa.Array) -> pa.Array:
     if pc.min(pc.binary_length(column)).as_py() == 0:
         return pc.if_else(pc.equal(column, ""), None, column)
     return column
-
-
-def _insert_gaps(column: Column, is_whole: NDArray[np.bool_]) -> Column:
-    """Insert NaN where a row could not be read."""
-    out = np.full(len(is_whole), np.nan)
-    out[is_whole] = column
-    return out
 
 
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
@@ -179,16 +157,15 @@ def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[byte
 
 def _format_cells(column: pa.Array, field: pa.Field) -> pa.Array:
     """Format a column as text, quoted where a cell needs it."""
-    if text.is_string_list(field.type):
+    kind = field.type
+    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
         return pc.binary_join(column, ";")
-    if pa.types.is_boolean(field.type) or pa.types.is_integer(field.type):
-        return column.cast(pa.string())
-    if pa.types.is_string(field.type):
-        cells = column
-    elif pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
         cells = pa.array([text.to_json(value) for value in column.to_pylist()], pa.string())
     else:
         cells = column.cast(pa.string())
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        return cells
     special = pc.match_substring_regex(cells, SPECIAL)
     if not pc.any(special).as_py():
         return cells

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 import pyarrow as pa
 
-from service.tables import arrow, csv, json_array, ndjson, parquet
+from service.tables import arrow, csv, json, parquet
 from service.tables.chunk import Table
 from service.tables.columns import Keep
 from service.tables.source import Limits, Source
@@ -27,14 +27,14 @@ class Format:
 
     def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
         """Encode batches of this schema, piece by piece."""
-        return self.writer(schema, batches) if self.is_json else self.writer(*ndjson.json_to_text(schema, batches))
+        return self.writer(schema, batches) if self.is_json else self.writer(*json.json_to_text(schema, batches))
 
 
-NDJSON = Format("application/x-ndjson", (".ndjson", ".jsonl"), ndjson.read, ndjson.write, is_json=True)
+NDJSON = Format("application/x-ndjson", (".ndjson", ".jsonl"), json.read_lines, json.write_lines, is_json=True)
 CSV = Format("text/csv", (".csv",), csv.read, csv.write)
 ARROW = Format("application/vnd.apache.arrow.stream", (".arrows", ".arrow", ".feather"), arrow.read, arrow.write)
 PARQUET = Format("application/vnd.apache.parquet", (".parquet",), parquet.read, parquet.write)
-JSON = Format("application/json", (".json",), json_array.read, json_array.write, is_json=True)
+JSON = Format("application/json", (".json",), json.read_array, json.write_array, is_json=True)
 FORMATS = (JSON, NDJSON, CSV, ARROW, PARQUET)
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # by file name suffix
@@ -42,8 +42,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # by file name suffix
 
 def format_of_file(name: str) -> tuple[Format, str | None] | None:
     """Return the format and compression that a file's name means: `in.csv.gz` is CSV, gzip. None if unknown."""
-    suffix = PurePath(name.lower()).suffix
-    compression = COMPRESSIONS.get(suffix)
-    if compression:
-        suffix = PurePath(name.lower()).with_suffix("").suffix
+    path = PurePath(name.lower())
+    compression = COMPRESSIONS.get(path.suffix)
+    suffix = path.with_suffix("").suffix if compression else path.suffix
     return next(((format_, compression) for format_ in FORMATS if suffix in format_.suffixes), None)

@@ -9,9 +9,8 @@ import pyarrow.parquet as pq
 from patient.record import FIELDS
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
-from service.tables.buffers import OutputBuffer, spool
-from service.tables.chunk import MAX_CHUNK_ROWS, Chunk, Table, split_batch
-from service.tables.source import PYARROW_ERRORS, READ_BYTES, Limits, Source, iter_pieces
+from service.tables.chunk import MAX_CHUNK_ROWS, Chunk, Table, split_batches
+from service.tables.source import PYARROW_ERRORS, READ_BYTES, Limits, OutputBuffer, Source, iter_pieces, spool
 
 GROUP_ROWS = 2**17  # of a row group that is written
 DAMAGED = "The Parquet file is damaged or cut off."
@@ -34,14 +33,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     def read_chunks() -> Iterator[Chunk]:
         with stream:
             batches = file.iter_batches(MAX_CHUNK_ROWS, columns=[*FIELDS, *names], use_threads=False)
-            while True:
-                try:
-                    batch = next(batches, None)
-                except PYARROW_ERRORS:
-                    raise TableError(DAMAGED) from None
-                if batch is None:
-                    return
-                yield from split_batch(batch, kept)
+            yield from split_batches(batches, kept, DAMAGED)
 
     return Table(kept, read_chunks())
 
@@ -60,15 +52,14 @@ def _open(stream: IO[bytes], limits: Limits) -> tuple[pq.ParquetFile, pa.Schema,
 
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     """Encode batches as row groups of about GROUP_ROWS rows."""
-    buffer, waiting, rows = OutputBuffer(), list[pa.RecordBatch](), 0
+    buffer, waiting = OutputBuffer(), list[pa.RecordBatch]()
     repetitive = [name for name in schema.names if name != "probability"]  # whose values hardly ever repeat
     with pq.ParquetWriter(pa.PythonFile(buffer, "w"), schema, use_dictionary=repetitive) as writer:
         for batch in batches:
             waiting.append(batch)
-            rows += len(batch)
-            if rows >= GROUP_ROWS:
+            if sum(map(len, waiting)) >= GROUP_ROWS:
                 writer.write_table(pa.Table.from_batches(waiting, schema), GROUP_ROWS * 2)
-                waiting, rows = [], 0
+                waiting.clear()
                 yield buffer.take()
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting, schema), GROUP_ROWS * 2)

@@ -9,16 +9,14 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
-from patient.table import invalid, is_surely_valid
+from patient.table import invalid_in_column, is_surely_valid
 from service.model.execution import CHUNK_ROWS
 from service.model.predictor import Predictor
 from service.records.errors import NO_PROBABILITY, FieldFault, InvalidRows, NoProbability, Tally
 from service.records.results import invalid_probabilities, rounded
-from service.tables.chunk import Chunk
+from service.tables.chunk import Chunk, RowFaults
 
 log = logging.getLogger(__name__)
-
-FIELD_NAMES = pa.array(FIELDS)
 
 OnScored = Callable[[Floats, NDArray[np.float64]], None]  # float32[13,n] of valid rows, float64[n] of probabilities
 
@@ -33,23 +31,17 @@ def result_schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
 
 
 def score(
-    chunks: Iterable[Chunk],
-    model: Predictor,
-    kept: pa.Schema,
-    *,
-    report: bool,
-    tally: Tally,
-    on_scored: OnScored | None = None,
+    chunks: Iterable[Chunk], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Yield one batch of results per chunk, in order; `tally` counts the rows read so far.
 
-    report: an invalid row has null results and an `error`, and so has a row without a probability. Otherwise the first
-    invalid row ends the results: the rest is read and counted, then InvalidRows is raised; a row without a probability
-    raises NoProbability. on_scored: called with the valid rows of each chunk.
+    With a column `error` in the result_schema, an invalid row has null results and an error, and so has a row without a
+    probability. Otherwise the first invalid row ends the results: the rest is read and counted, then InvalidRows is
+    raised; a row without a probability raises NoProbability. on_scored: called with the valid rows of each chunk.
     """
-    schema = result_schema(kept, model, report)
+    report = "error" in schema.names
     for chunk in chunks:
-        errors = _judge(chunk, tally)
+        errors = _find_invalid(chunk, tally)
         tally.rows += len(chunk)
         if report or not tally.bad:
             yield _score_chunk(chunk, errors, model, schema, tally, on_scored)
@@ -57,13 +49,13 @@ def score(
         raise InvalidRows(tally)
 
 
-def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
+def _find_invalid(chunk: Chunk, tally: Tally) -> dict[int, str]:
     """Find and count the invalid rows of a chunk; return all faults of each as one string."""
-    found: dict[int, list[FieldFault]] = {row: list(faults) for row, faults in chunk.unreadable.items()}
+    found: RowFaults = {row: list(faults) for row, faults in chunk.unreadable.items()}
     for field, column in zip(measurements(), chunk.numbers, strict=True):
         if is_surely_valid(field, column):
             continue
-        for row in np.flatnonzero(invalid(field, column)).tolist():
+        for row in np.flatnonzero(invalid_in_column(field, column)).tolist():
             if row not in chunk.unreadable:
                 found.setdefault(row, []).append(FieldFault(field.name, field.expected))
     for row in sorted(found):
@@ -74,13 +66,26 @@ def _judge(chunk: Chunk, tally: Tally) -> dict[int, str]:
 def _score_chunk(
     chunk: Chunk, errors: dict[int, str], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None
 ) -> pa.RecordBatch:
-    count = len(chunk)
-    invalid = _invalid_rows(errors, count)
-    columns = _to_float32(chunk)
+    count, report = len(chunk), "error" in schema.names
+    invalid: NDArray[np.bool_] | None = None  # as pyarrow's masks have it; None if all rows are valid
+    if errors:
+        invalid = np.zeros(count, np.bool_)
+        invalid[list(errors)] = True
+    columns = np.empty((len(FIELDS), count), np.float32)
+    with np.errstate(over="ignore"):  # an invalid row may exceed float32
+        for into, column in zip(columns, chunk.numbers, strict=True):
+            into[:] = column
     probability = _probabilities(columns, invalid, model)
-    if (failed := invalid_probabilities(probability)).any():
-        errors |= _count_failed(np.flatnonzero(failed).tolist(), tally, count, report="error" in schema.names)
-        invalid, probability = _invalid_rows(errors, count), np.where(failed, 0, probability)
+    if failed := np.flatnonzero(invalid_probabilities(probability)).tolist():
+        first = tally.rows - count
+        if not report:
+            raise NoProbability([first + row for row in failed])
+        log.error("the model has no probability for %d valid rows", len(failed))
+        for row in failed:
+            tally.add(first + row, [FieldFault("", NO_PROBABILITY)])
+            errors[row] = NO_PROBABILITY
+        invalid = np.zeros(count, np.bool_) if invalid is None else invalid
+        invalid[failed], probability[failed] = True, 0
     if on_scored:
         valid = slice(None) if invalid is None else ~invalid
         on_scored(columns[:, valid], probability[valid])
@@ -90,38 +95,9 @@ def _score_chunk(
         pa.array(probability >= model.metadata.threshold, mask=invalid),
         _missing(columns, invalid),
     ]
-    if "error" in schema.names:
+    if report:
         arrays.append(pa.array([errors.get(row) for row in range(count)] if errors else pa.nulls(count), pa.string()))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _invalid_rows(errors: dict[int, str], count: int) -> NDArray[np.bool_] | None:
-    """bool[count], True for an invalid row (as pyarrow's masks have it); None if all rows are valid."""
-    if not errors:
-        return None
-    invalid = np.zeros(count, np.bool_)
-    invalid[list(errors)] = True
-    return invalid
-
-
-def _count_failed(rows: list[int], tally: Tally, count: int, *, report: bool) -> dict[int, str]:
-    """Count valid rows of the last `count` rows as invalid, for want of a probability. Raises NoProbability."""
-    first = tally.rows - count
-    if not report:
-        raise NoProbability([first + row for row in rows])
-    log.error("the model has no probability for %d valid rows", len(rows))
-    for row in rows:
-        tally.add(first + row, [FieldFault("", NO_PROBABILITY)])
-    return dict.fromkeys(rows, NO_PROBABILITY)
-
-
-def _to_float32(chunk: Chunk) -> Floats:
-    """float32[13,n] of a chunk's fields."""
-    columns = np.empty((len(FIELDS), len(chunk)), np.float32)
-    with np.errstate(over="ignore"):  # an invalid row may exceed float32
-        for into, column in zip(columns, chunk.numbers, strict=True):
-            into[:] = column
-    return columns
 
 
 def _probabilities(columns: Floats, invalid: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
@@ -150,5 +126,5 @@ def _missing(columns: Floats, invalid: NDArray[np.bool_] | None) -> pa.Array:
     rows, fields = np.divmod(places, len(FIELDS))
     ends = np.zeros(count + 1, np.int32)
     np.cumsum(np.bincount(rows, minlength=count).astype(np.int32), out=ends[1:])
-    names = FIELD_NAMES.take(pa.array(fields))
+    names = pa.array(FIELDS).take(pa.array(fields))
     return pa.ListArray.from_arrays(ends, names, mask=None if invalid is None else pa.array(invalid))

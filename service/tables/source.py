@@ -1,20 +1,28 @@
-"""Sources of a table's bytes: decompressed while they are read, and refused above the limits."""
+"""Read a table's bytes: decompress them while they arrive, refuse them above the limits, and buffer them.
 
+A buffer holds what must be complete before it is used: in memory, and in a temporary file beyond that.
+"""
+
+import contextlib
+import errno
+import io
+import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import IO, Any, Protocol, cast
 
 import pyarrow as pa
 
-from service.records.errors import TableError, TooLarge
+from service.records.errors import DiskFull, TableError, TooLarge
 
 # What pyarrow raises for damaged data. Its messages are not repeated: they quote the data.
 PYARROW_ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
 READ_BYTES = 2**18  # per read
 RATIO_EXEMPT_BYTES = 2**24  # of decompressed data, to which the limit of the ratio does not apply
-
+SPOOL_MEMORY_BYTES = 2**23  # beyond which a spool moves to disk
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GIB = 2**30
 
 
@@ -44,7 +52,9 @@ class Source(Protocol):
 
 
 class LimitedSource:
-    """A source that raises TooLarge above `limit` bytes. `count` is the number of bytes read so far."""
+    """A source that raises TooLarge above `limit` bytes, and a file for pyarrow. `count`: the bytes read so far."""
+
+    closed = False
 
     def __init__(self, source: Source, limit: int, message: str = "The table is larger than {} bytes.") -> None:
         self.source, self.limit, self.message, self.count = source, limit, message, 0
@@ -64,23 +74,24 @@ class LimitedSource:
         if self.count > self.limit:
             raise TooLarge(self.message.format(self.limit))
 
+    def close(self) -> None: ...
+
 
 class DecompressedSource:
     """The content of a compressed source. No more is decompressed than one read asks for."""
 
-    def __init__(self, compressed: LimitedSource, limits: Limits, reader: Callable[[Source], Source]) -> None:
-        self.compressed, self.ratio = compressed, limits.ratio
-        self.reader = LimitedSource(
-            reader(compressed), limits.unpacked, "Decompressed, the table is larger than {} bytes."
-        )
+    def __init__(self, compressed: LimitedSource, content: Source, limits: Limits) -> None:
+        message = "Decompressed, the table is larger than {} bytes."
+        self.compressed, self.content = compressed, LimitedSource(content, limits.unpacked, message)
+        self.ratio = limits.ratio
 
     def read(self, size: int, /) -> bytes:
         """Raises TableError for damaged data, and TooLarge."""
         try:
-            data = self.reader.read(min(size, READ_BYTES))
+            data = self.content.read(min(size, READ_BYTES))
         except (zlib.error, OSError, pa.ArrowException):
             raise TableError("The compressed data are damaged or cut off.") from None
-        if self.reader.count > RATIO_EXEMPT_BYTES + self.ratio * self.compressed.count:
+        if self.content.count > RATIO_EXEMPT_BYTES + self.ratio * self.compressed.count:
             raise TooLarge(f"The table decompresses to more than {self.ratio} times its size.")
         return data
 
@@ -118,8 +129,8 @@ class GzipReader:
 class ZstdReader:
     """The content of zstd frames, by pyarrow's decompressor."""
 
-    def __init__(self, source: Source) -> None:
-        self.stream = pa.CompressedInputStream(pa.PythonFile(_File(source), "r"), "zstd")
+    def __init__(self, source: LimitedSource) -> None:
+        self.stream = pa.CompressedInputStream(pa.PythonFile(source, "r"), "zstd")
 
     def read(self, size: int, /) -> bytes:
         """Raises OSError."""
@@ -127,18 +138,7 @@ class ZstdReader:
         return data
 
 
-class _File:
-    """A source with the attributes that pyarrow needs of a file."""
-
-    closed = False
-
-    def __init__(self, source: Source) -> None:
-        self.read = source.read
-
-    def close(self) -> None: ...
-
-
-DECOMPRESSORS: dict[str, Callable[[Source], Source]] = {
+DECOMPRESSORS: dict[str, Callable[[LimitedSource], Source]] = {
     "gzip": GzipReader,
     "deflate": partial(GzipReader, wbits=15),
     "zstd": ZstdReader,
@@ -148,7 +148,7 @@ DECOMPRESSORS: dict[str, Callable[[Source], Source]] = {
 def open_source(source: Source, compression: str | None, limits: Limits) -> Source:
     """Return a table's bytes within the limits, decompressed from `gzip`, `deflate`, `zstd` or None."""
     limited = LimitedSource(source, limits.packed)
-    return DecompressedSource(limited, limits, DECOMPRESSORS[compression]) if compression else limited
+    return DecompressedSource(limited, DECOMPRESSORS[compression](limited), limits) if compression else limited
 
 
 def iter_pieces(source: Source) -> Iterator[bytes]:
@@ -166,13 +166,37 @@ def read_into(source: Source, view: memoryview) -> int:
     return len(data)
 
 
-def read_exactly(source: Source, size: int) -> bytes:
-    """Read `size` bytes; fewer only at the end."""
-    data = source.read(size) if size else b""
-    if len(data) == size or not data:
-        return data
-    parts, missing = [data], size - len(data)
-    while missing and (data := source.read(missing)):
-        parts.append(data)
-        missing -= len(data)
-    return b"".join(parts)
+class OutputBuffer(io.BytesIO):
+    """A file for pyarrow's writers; `take` returns what they have written since the last call."""
+
+    def take(self) -> bytes:
+        out = self.getvalue()
+        self.seek(0)
+        self.truncate()
+        return out
+
+    def close(self) -> None: ...  # pyarrow closes it before the last `take`
+
+
+def spool(pieces: Iterable[Any], limit: int) -> IO[bytes]:
+    """Write pieces of bytes to a temporary file and rewind it; the caller closes it. Raises TooLarge and DiskFull."""
+    file = tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES)  # noqa: SIM115  # the caller closes it
+    try:
+        for piece in pieces:
+            file.write(piece)
+            if file.tell() > limit:
+                raise TooLarge(f"More than {limit} bytes would have to be buffered before the response can begin.")
+        file.seek(0)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
+            file.close()
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise DiskFull("There is no disk space left to buffer the table.") from None
+        raise
+    return cast(IO[bytes], file)
+
+
+def buffer_until_complete(pieces: Iterable[Any], limit: int) -> Iterator[bytes]:
+    """Yield the same bytes, but none before the last piece has been produced. Raises TooLarge and DiskFull."""
+    with spool(pieces, limit) as file:
+        yield from iter_pieces(file)

@@ -46,10 +46,6 @@ def to_json(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value, enc_hook=str).decode()
 
 
-def is_string_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) and pa.types.is_string(kind.value_type))
-
-
 def join_rows(*parts: Any) -> pa.Buffer:
     """Concatenate columns of text and the strings between them, row after row; null is an empty string."""
     rows = pc.binary_join_element_wise(*parts, "", null_handling="replace", null_replacement="")

@@ -49,14 +49,14 @@ def test_statistics_leave_missing_values_out() -> None:
     """Mean and deviation are of what was measured."""
     rows = np.full((3, 13), np.nan, np.float32)
     rows[:, 0] = [40, 50, np.nan]
-    mean, std = statistics(rows)
+    mean, std = statistics([rows])
     assert (mean[0], std[0]) == (45, 5)
     assert (mean[1], std[1]) == (0, 1)  # never taken
 
 
 def test_statistics_of_the_real_data(cleveland: Dataset) -> None:
     """Against numpy's own, on fields without missing values."""
-    mean, std = statistics(cleveland.rows)
+    mean, std = statistics([cleveland.rows])
     numbers = cleveland.rows[:, layout().numeric].astype(np.float64)
     assert mean == pytest.approx(numbers.mean(axis=0), rel=1e-6)
     assert std == pytest.approx(numbers.std(axis=0), rel=1e-6)

@@ -43,7 +43,7 @@ def fitted(cleveland: Dataset, brief: Recipe) -> "Fitted":
 @pytest.fixture(scope="session")
 def validation(cleveland: Dataset) -> CrossValidation:
     """Two models in two repeats, and curves that look like learning."""
-    inputs = encode(cleveland.rows, *statistics(cleveland.rows))
+    inputs = encode(cleveland.rows, *statistics([cleveland.rows]))
 
     def out_of_fold(strength: float, seed: int) -> Floats:
         model, folds = LogisticRegression(C=strength), StratifiedKFold(5, shuffle=True, random_state=seed)

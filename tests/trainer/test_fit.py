@@ -29,7 +29,7 @@ def test_twenty_epochs_beat_the_majority_class(fitted: Fitted, cleveland: Datase
 def test_the_encoding_layer_is_the_reference(fitted: Fitted, cleveland: Dataset) -> None:
     """On all 303 rows, and on rows where everything is missing."""
     rows = np.vstack([cleveland.rows, np.full((1, 13), np.nan, np.float32)])
-    expected = encode(rows, *statistics(cleveland.rows))
+    expected = encode(rows, *statistics([cleveland.rows]))
     assert np.asarray(fitted.encode(rows)) == pytest.approx(expected, abs=1e-6)
 
 
@@ -45,9 +45,9 @@ def test_equal_seeds_give_equal_weights(fitted: Fitted, cleveland: Dataset, brie
 def test_standardisation_uses_the_training_rows_only(cleveland: Dataset) -> None:
     """A held-out row cannot leak into the encoding: what is fitted on a part has that part's statistics."""
     part = replace(cleveland, rows=cleveland.rows[:100], target=cleveland.target[:100])
-    mean, _ = statistics(part.rows)
+    mean, _ = statistics([part.rows])
     assert np.array_equal(fit(part.rows, part.target, Recipe(epochs=1)).encode.mean, mean)
-    assert not np.array_equal(statistics(cleveland.rows)[0], mean)
+    assert not np.array_equal(statistics([cleveland.rows])[0], mean)
 
 
 def test_the_time_limit_stops_training_after_an_epoch(cleveland: Dataset) -> None:

@@ -31,7 +31,7 @@ def generate(out: Path, rows: int, seed: int, data: Dataset) -> None:
     table = np.column_stack([data.rows, data.target]).astype(np.float64)
     is_whole = [bool(np.all((column == np.rint(column)) | np.isnan(column))) for column in table.T]
     numbers, low, high = layout().numeric, np.fmin.reduce(table), np.fmax.reduce(table)
-    scale = JITTER * statistics(data.rows)[1].astype(np.float64)
+    scale = JITTER * statistics([data.rows])[1].astype(np.float64)
     types = [pa.int16() if whole else pa.float64() for whole in is_whole]
     schema = pa.schema(list(zip(COLUMNS, types, strict=True)), metadata={"synthetic": note})
     rng = np.random.default_rng(seed)

@@ -18,11 +18,12 @@ from service.api.state import AppState
 from service.http.problems import Problem, as_problem
 from service.model.predictor import Predictor
 from service.observe.metrics import OVERLOADS, ROWS, Metrics
-from service.records.decoding import PART_ROWS, judge
+from service.records.decoding import PART_ROWS, validate
 from service.records.errors import (
     EMPTY_BATCH,
     ColumnsError,
     FieldFault,
+    InvalidRecord,
     InvalidRows,
     MalformedJson,
     RecordError,
@@ -56,7 +57,9 @@ def by_pydantic(content: bytes) -> list[PatientRecord]:
         try:
             records.append(PatientRecord.model_validate(row))
         except ValidationError:
-            tally.add(number, judge(row)[1])
+            with pytest.raises(InvalidRecord) as invalid:
+                validate(row)
+            tally.add(number, invalid.value.faults)
     objects: list[list[str]] = json.loads(content, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
     for number, keys in enumerate(objects if not tally.bad else []):
         doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]

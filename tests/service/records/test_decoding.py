@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from patient.record import EXAMPLE, FIELDS, PatientRecord
-from service.records.decoding import Values, decode_record, duplicate_keys, judge
+from service.records.decoding import Values, decode_record, duplicate_keys, validate
 from service.records.errors import InvalidRecord, MalformedJson, shown_name
 from tests.service.api.test_json_batch import KEYS, TOKENS
 
@@ -22,10 +22,11 @@ def by_pydantic(content: bytes) -> Values:
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise MalformedJson(f"{error.errors()[0]['msg']}.") from None
-        _, faults = judge(json.loads(content))
+        with pytest.raises(InvalidRecord) as invalid:
+            validate(json.loads(content))
         expected = [shown_name(str(e["loc"][-1])) if e["loc"] else "" for e in error.errors()]
-        assert [fault.field for fault in faults] == expected
-        raise InvalidRecord(faults) from None
+        assert [fault.field for fault in invalid.value.faults] == expected
+        raise invalid.value from None
     if faults := duplicate_keys(content):
         raise InvalidRecord(faults)
     return tuple(getattr(record, name) for name in FIELDS)

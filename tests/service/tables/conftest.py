@@ -105,8 +105,8 @@ def through(
     pieces = Pieces([body] if isinstance(body, bytes) else body)
     table = source.read(open_source(pieces, packing, limits), columns.parse_keep(",".join(keep)), limits)
     tally = Tally()
-    batches = score(table.chunks, model, table.kept, report=report, tally=tally)
-    written = (answer or source).write(result_schema(table.kept, model, report), batches)
+    schema = result_schema(table.kept, model, report)
+    written = (answer or source).write(schema, score(table.chunks, model, schema, tally))
     return b"".join(bytes(piece) for piece in written), tally
 
 

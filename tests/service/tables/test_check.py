@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from patient.record import FIELDS, Measurement, measurements
 from service.model.predictor import Predictor
-from service.records.decoding import judge, parse
-from service.records.errors import RowFault
+from service.records.decoding import parse, validate
+from service.records.errors import InvalidRecord, RowFault
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
 from tests.service.tables.conftest import packed, through, unpacked
 
@@ -24,7 +24,10 @@ def by_record(rows: list[Row]) -> list[RowFault]:
     """The faults that PatientRecord finds in rows, one by one, as JSON."""
     found = []
     for number, row in enumerate(rows):
-        found += [RowFault(number, *fault) for fault in judge(parse(json.dumps(row).encode()))[1]]
+        try:
+            validate(parse(json.dumps(row).encode()))
+        except InvalidRecord as error:
+            found += [RowFault(number, *fault) for fault in error.faults]
     return found
 
 

@@ -1,6 +1,7 @@
-"""Read and write NDJSON: one JSON object per line. An invalid line does not affect others; blank lines are skipped.
+"""Read and write JSON: NDJSON, one object per line, and arrays of objects, small tables held in memory as a whole.
 
-Kept columns hold each value's JSON text; `json_to_text` converts them for other formats.
+An invalid record does not affect others; blank lines are skipped. Kept columns hold each value's JSON text;
+`json_to_text` converts them for other formats.
 """
 
 import contextlib
@@ -17,43 +18,50 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from patient.record import FIELDS
-from service.records.decoding import ABSENT, UNREADABLE, Values, duplicate_keys, judge, numbers_type, parse
-from service.records.errors import ColumnsError, FieldFault, MalformedJson, TooLarge, shown_name
+from service.records.decoding import JSON_ERRORS, PART_ROWS, duplicate_keys, numbers_type, parse, split_array, validate
+from service.records.errors import ColumnsError, FieldFault, InvalidRecord, MalformedJson, TooLarge, shown_name
+from service.records.results import BATCH_END, batch_start
 from service.tables import columns, text
-from service.tables.chunk import Chunk, Table, concat_chunks
-from service.tables.source import READ_BYTES, Limits, Source
+from service.tables.chunk import Chunk, RowFaults, Table, concat_chunks
+from service.tables.source import READ_BYTES, LimitedSource, Limits, Source, iter_pieces
 
 MAX_LINE_BYTES = 2**20
 BLOCK_BYTES = 2**20  # that make a chunk; they are decoded in smaller pieces, which never hold the GIL for long
 IS_JSON = {"json": "1"}  # metadata of a column that holds JSON text
 UNKEPT = "A name with quotes, backslashes or control characters cannot be kept"
-COLON = ord(":")
-NO_VALUES: Values = (None,) * len(FIELDS)
+NO_VALUES = (None,) * len(FIELDS)
 UNSAFE_NAME = re.compile(r"[\x00-\x1f\\\"]")  # msgspec refuses these characters in a field's name
 
 
-def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
+def read_lines(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
     """Return the table. The first line decides what `*` keeps. Raises TableError and ColumnsError."""
     blocks = _blocks(source)
     first = next(blocks, b"")
-    decoder = decoder_like(first.split(b"\n", 1)[0], keep)
+    decoder = _decoder_like(first.split(b"\n", 1)[0], keep)
     return Table(decoder.kept, (decoder.decode_block(block) for part in ([first], blocks) for block in part if block))
 
 
-def decoder_like(first: bytes, keep: columns.Keep) -> "RecordDecoder":
+def read_array(source: Source, keep: columns.Keep, limits: Limits) -> Table:
+    """Read the array and return the table. The first record decides what `*` keeps. Raises RecordError."""
+    limited = LimitedSource(source, limits.part, "The array is larger than {} bytes.")
+    records = split_array(b"".join(iter_pieces(limited)))
+    decoder = _decoder_like(records[0] if records else b"", keep)
+    starts = range(0, len(records), PART_ROWS)
+    return Table(decoder.kept, (decoder.decode_records(records[start : start + PART_ROWS]) for start in starts))
+
+
+def _decoder_like(first: bytes, keep: columns.Keep) -> "RecordDecoder":
     """Return the decoder for records that have the keys of the first. Raises ColumnsError."""
-    names = _other_keys(first) if columns.ALL in keep else list(keep)
+    names = list(keep)
+    if columns.ALL in keep:
+        try:
+            names = [name for name in msgspec.json.decode(first, type=dict[str, msgspec.Raw]) if name not in FIELDS]
+        except JSON_ERRORS:  # the record will be an invalid row
+            names = []
     columns.check_header([*FIELDS, *names], keep)
     if faults := [FieldFault(shown_name(name), UNKEPT) for name in names if UNSAFE_NAME.search(name)]:
         raise ColumnsError(faults)
     return RecordDecoder(names)
-
-
-def _other_keys(line: bytes) -> list[str]:
-    try:
-        return [name for name in msgspec.json.decode(line, type=dict[str, msgspec.Raw]) if name not in FIELDS]
-    except UNREADABLE:
-        return []  # the line will be an invalid row
 
 
 def _blocks(source: Source) -> Iterator[bytes]:
@@ -72,23 +80,14 @@ def _blocks(source: Source) -> Iterator[bytes]:
         yield rest
 
 
-def _pieces(block: bytes) -> Iterator[bytes]:
-    """Split a block into pieces of whole lines, of about READ_BYTES each."""
-    start = 0
-    while len(block) - start > READ_BYTES and (end := block.find(b"\n", start + READ_BYTES)) >= 0:
-        yield block[start:end]
-        start = end + 1
-    yield block[start:]
-
-
 def _strip_line_ends(block: bytes) -> bytes:
     return (block.replace(b"\r\n", b"\n") if b"\r" in block else block).strip(b"\r\n")
 
 
 class RecordDecoder:
-    """Decode lines of JSON into chunks; the columns `names` pass through.
+    """Decode JSON records into chunks; the columns `names` pass through.
 
-    A block is first decoded as a whole, which only tells whether all lines are valid; if not, line by line.
+    A block of lines is first decoded as a whole, which only tells whether all are valid; if not, one by one.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -99,33 +98,38 @@ class RecordDecoder:
         self.numbers = attrgetter(*FIELDS) if names else msgspec.structs.astuple  # the latter is faster
 
     def decode_block(self, block: bytes) -> Chunk:
-        """Decode all lines of a block that are not blank."""
-        return concat_chunks([self._decode_piece(piece) for piece in _pieces(block)])
+        """Decode all lines that are not blank, in pieces of about READ_BYTES."""
+        parts, start = [], 0
+        while len(block) - start > READ_BYTES and (end := block.find(b"\n", start + READ_BYTES)) >= 0:
+            parts.append(self._decode_lines(block[start:end]))
+            start = end + 1
+        return concat_chunks([*parts, self._decode_lines(block[start:])])
 
-    def _decode_piece(self, block: bytes) -> Chunk:
+    def decode_records(self, records: list[bytes]) -> Chunk:
+        """Decode records one by one, valid or not."""
+        unreadable: RowFaults = {}
+        return self._chunk([self._decode(record, row, unreadable) for row, record in enumerate(records)], unreadable)
+
+    def _decode_lines(self, lines: bytes) -> Chunk:
         try:
-            records = self.decoder.decode_lines(block)
-        except UNREADABLE:
+            records = self.decoder.decode_lines(lines)
+        except JSON_ERRORS:
             records = []
         # If there are as many breaks between objects as there are between lines, each line is one object.
-        if records and block.count(b"}\n{") == len(records) - 1 and self._has_unique_keys(records, block):
+        if records and lines.count(b"}\n{") == len(records) - 1 and self._has_unique_keys(records, lines):
             with contextlib.suppress(UnicodeDecodeError):  # kept values are decoded here for the first time
                 return self._chunk(records, {})
-        return self.decode_lines([line for line in block.split(b"\n") if line.strip()])
+        return self.decode_records([line for line in lines.split(b"\n") if line.strip()])
 
-    def decode_lines(self, lines: list[bytes]) -> Chunk:
-        """Decode lines one by one, valid or not."""
-        unreadable: dict[int, list[FieldFault]] = {}
-        return self._chunk([self._decode_line(line, row, unreadable) for row, line in enumerate(lines)], unreadable)
-
-    def _chunk(self, records: list[Any], unreadable: dict[int, list[FieldFault]]) -> Chunk:
+    def _chunk(self, records: list[Any], unreadable: RowFaults) -> Chunk:
         # One flat list: a tuple for each record, all alive at once, would trigger garbage collections.
         values = np.array([*chain.from_iterable(map(self.numbers, records))], np.float64)
         values = values.reshape(len(records), len(FIELDS))
-        kept = [pa.array([_text(getattr(r, name)) for r in records], pa.string()) for name in self.attributes]
+        raws = ([getattr(record, name) for record in records] for name in self.attributes)
+        kept = [pa.array([str(raw, "utf-8") if raw else None for raw in column], pa.string()) for column in raws]
         return Chunk([*np.ascontiguousarray(values.T)], pa.RecordBatch.from_arrays(kept, schema=self.kept), unreadable)
 
-    def _has_unique_keys(self, records: list[Any], lines: bytes) -> bool:
+    def _has_unique_keys(self, records: list[Any], content: bytes) -> bool:
         """Whether no key occurs twice: then every colon of the text ends a key or is in a kept value."""
         if any(":" in name for name in self.names):
             return False
@@ -133,51 +137,54 @@ class RecordDecoder:
         for name in self.attributes:
             raws = [bytes(getattr(record, name)) for record in records]
             colons += sum(bool(raw) + raw.count(b":") for raw in raws)
-        return colons == np.count_nonzero(np.frombuffer(lines, np.uint8) == COLON)  # faster than bytes.count
+        return colons == np.count_nonzero(np.frombuffer(content, np.uint8) == ord(":"))  # faster than bytes.count
 
-    def _decode_line(self, line: bytes, row: int, unreadable: dict[int, list[FieldFault]]) -> Any:
-        try:
-            record = self.decoder.decode(line)
-            if self._has_unique_keys([record], line) and line.decode():
+    def _decode(self, content: bytes, row: int, unreadable: RowFaults) -> Any:
+        """Decode one record; PatientRecord validates what msgspec refuses. Kept values survive in an invalid record."""
+        with contextlib.suppress(*JSON_ERRORS):
+            record = self.decoder.decode(content)
+            if self._has_unique_keys([record], content) and content.decode():
                 return record
-        except UNREADABLE:
-            pass
-        values, kept, faults = self._judge(line)
+        kept = [msgspec.Raw()] * len(self.names)
+        try:
+            parsed = parse(content)
+            if isinstance(parsed, dict):
+                kept = [_raw(parsed.pop(name)) if name in parsed else msgspec.Raw() for name in self.names]
+            values, faults = validate(parsed), duplicate_keys(content)
+        except MalformedJson:
+            values, faults = NO_VALUES, [FieldFault("", "Not JSON")]
+        except InvalidRecord as error:
+            values, faults = NO_VALUES, error.faults
         if faults:
             unreadable[row] = faults
         return self.decoder.type(*values, *kept)
-
-    def _judge(self, line: bytes) -> tuple[Values, list[msgspec.Raw], list[FieldFault]]:
-        """Validate a line by PatientRecord; the kept values are returned for an invalid record, too."""
-        kept = [ABSENT] * len(self.names)
-        try:
-            parsed = parse(line)
-        except MalformedJson:
-            return NO_VALUES, kept, [FieldFault("", "Not JSON")]
-        if isinstance(parsed, dict):
-            kept = [_raw(parsed.pop(name)) if name in parsed else ABSENT for name in self.names]
-        values, faults = judge(parsed)
-        return values or NO_VALUES, kept, faults or duplicate_keys(line)
 
 
 def _raw(value: Any) -> msgspec.Raw:
     try:
         return msgspec.Raw(json.dumps(value, allow_nan=False).encode())
     except ValueError:
-        return ABSENT
+        return msgspec.Raw()
 
 
-def _text(raw: msgspec.Raw) -> str | None:
-    return str(raw, "utf-8") if raw else None
-
-
-def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:
+def write_lines(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:
     for batch in batches:
         if len(batch):
-            yield encode_objects(batch, schema, after="\n")
+            yield _encode_objects(batch, schema, after="\n")
 
 
-def encode_objects(batch: pa.RecordBatch, schema: pa.Schema, before: str = "", after: str = "") -> pa.Buffer:
+def write_array(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
+    """Encode the model's version and threshold from the schema's metadata, then `predictions`, one object per row."""
+    yield batch_start(schema.metadata[b"model_version"].decode(), float(schema.metadata[b"threshold"]))
+    start = 1  # the first object has no comma before it
+    for batch in batches:
+        if len(batch):
+            yield _encode_objects(batch, schema, before=",").slice(start)
+            start = 0
+    yield BATCH_END
+
+
+def _encode_objects(batch: pa.RecordBatch, schema: pa.Schema, before: str = "", after: str = "") -> pa.Buffer:
     """Encode rows as JSON objects, each between `before` and `after`."""
     parts: list[Any] = []
     for field, column in zip(schema, batch.columns, strict=True):
