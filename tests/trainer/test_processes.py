@@ -76,7 +76,7 @@ def test_ctrl_c_stops_after_the_epoch_and_leaves_what_is_there_aside(tmp_path: P
     output, _ = trainer.communicate(timeout=120)
     assert trainer.returncode == 1, output
     assert "Stopping after this epoch" in output
-    assert "not promoted: stopped before its last epoch" in output
+    assert "not promoted: training stopped before the last epoch" in output
     assert versions(tmp_path) == []
     (candidate,) = tmp_path.glob("candidate-*")
     metadata = json.loads(
