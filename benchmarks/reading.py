@@ -19,10 +19,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from trainer.dataset import read
+from trainer.dataset import TableSource, read
 from trainer.generate import generate
 from trainer.readers import BLOCK_ROWS, COLUMNS
-from trainer.table_source import TableSource
 
 ROOT = Path(__file__).parents[1]
 PASSES = 3

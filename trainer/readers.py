@@ -204,10 +204,7 @@ def _parse_cells(data: bytes, names: list[str]) -> tuple[NDArray[np.float64], di
 
 
 def _number(cell: str) -> float:
-    if is_not_taken(cell):
-        return math.nan
     try:
-        number = float(cell)
+        return math.nan if is_not_taken(cell) else float(cell)
     except ValueError:
         return math.inf
-    return number

@@ -16,6 +16,7 @@ from patient.encoding import Floats
 from trainer import progress, training_summary
 from trainer.cli.options import MAX_FOLDED_ROWS, FitOptions
 from trainer.cross_validation import NETWORK, CrossValidation, cross_validate_models, stratified_folds
+from trainer.dataset import TableSource, TrainTestTable, digest, sample
 from trainer.export import parity, save, to_onnx
 from trainer.fit import Fitted, fit_chunks
 from trainer.metrics import scores, spread
@@ -23,8 +24,6 @@ from trainer.promote import Comparison, compare_models, compare_recipes, serving
 from trainer.report.card import CROSS_VALIDATED, card
 from trainer.report.loss_surface import measure_loss_surface
 from trainer.report.results import figures
-from trainer.table_source import TableSource, digest
-from trainer.train_test import TrainTestTable, sample
 
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 
