@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from patient.artefact import Metadata
+from trainer.metrics import METRICS
 
-COLUMNS = {"log_loss": "log loss", "auc": "AUC", "accuracy": "accuracy", "brier": "Brier", "ece": "ECE"}
 LINE_SECONDS = 10.0  # between plain lines where stdout is not a terminal
 
 console = Console()
@@ -85,7 +85,7 @@ def summary(folder: Path, metadata: Metadata, epochs: int, difference: float) ->
     """Print the scores, the parity and the folder of a new model."""
     data = metadata.data
     say(f"\n{epochs} epochs on {data['train_rows']} rows, {data['test_rows']} held out\n")
-    rows = [[part, *(f"{values[name]:.4f}" for name in COLUMNS)] for part, values in metadata.metrics.items()]
-    table([["", *COLUMNS.values()], *rows])
+    rows = [[part, *(f"{values[name]:.4f}" for name in METRICS)] for part, values in metadata.metrics.items()]
+    table([["", *METRICS.values()], *rows])
     say(f"Keras and ONNX differ by at most {difference:.1e} on the training rows")
     say(f"Wrote {folder}")

@@ -23,7 +23,7 @@ from trainer.metrics import scores, spread
 from trainer.promote import Comparison, compare_models, compare_recipes, serving
 from trainer.report.card import CROSS_VALIDATED, card
 from trainer.report.loss_surface import measure_loss_surface
-from trainer.report.results import figures
+from trainer.report.plots import figures
 
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 

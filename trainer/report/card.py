@@ -6,12 +6,12 @@ from typing import Any
 from patient.artefact import Metadata
 from patient.encoding import layout
 from patient.record import FIELDS
-from trainer.cross_validation import CrossValidation
-from trainer.metrics import METRICS, interval, paired_difference
+from trainer.cross_validation import NETWORK, CrossValidation
+from trainer.metrics import METRICS, interval
 from trainer.randomness import BLANK
-from trainer.report.provenance import Provenance, provenance_of
+from trainer.report.provenance import KNOWN, Provenance
 from trainer.report.results import results
-from trainer.report.tables import REFERENCE, TITLES, patient_table, show, table
+from trainer.report.tables import REFERENCE, patient_table, show, table
 from trainer.report.tripod import tripod
 
 CROSS_VALIDATED = "(cross-validated)"  # suffix of metrics of the recipe rather than of the shipped weights
@@ -23,13 +23,11 @@ def card(metadata: Metadata, difference: float, validation: CrossValidation | No
     difference: the largest between Keras and ONNX Runtime on the training data
     validation: without a cross-validation the card has no plots, and says that none was run
     """
-    known = provenance_of(metadata.data.get("sha256"))
+    known = KNOWN.get(metadata.data["sha256"], Provenance())
     parts = [_facts(metadata, validation, known), USE, _data(validation, known)]
     parts += [results(validation, metadata.threshold)] if validation else [NOT_VALIDATED]
     parts += [_this_model(metadata), _limits(metadata, known), _made(metadata, difference)]
-    parts += [
-        f"## TRIPOD+AI\n\nThe items of the reporting guideline, shortened, each with an answer or the word unknown.\n\n{tripod(metadata, validation, known)}"
-    ]
+    parts += [f"{TRIPOD}\n\n{tripod(metadata, validation, known)}"]
     return "# Heart disease, version {version}\n\n" + "\n\n".join(parts) + "\n"
 
 
@@ -40,6 +38,10 @@ For teaching how a small network is trained, evaluated, exported and served, and
 Do not use it for diagnosis, treatment, referral or reassurance; to rank people or set insurance premiums; to screen people
 without symptoms; for children; or to label data for, or train, another model that does any of these. It is **not a medical
 device** and has not been tested in care."""
+
+TRIPOD = """## TRIPOD+AI
+
+The items of the reporting guideline, shortened, each with an answer or the word unknown."""
 
 NOT_VALIDATED = """## Scores
 
@@ -64,17 +66,15 @@ def _facts(metadata: Metadata, validation: CrossValidation | None, known: Proven
 
 
 def _performance(metadata: Metadata, validation: CrossValidation) -> str:
-    target, network = validation.target, validation.probability["network"]
-    rate = {
-        m: interval(target, network, m, threshold=metadata.threshold) for m in ("sensitivity", "specificity", "auc")
-    }
+    target, network = validation.target, validation.probability[NETWORK]
+    rate = {m: interval(target, network, m, metadata.threshold) for m in ("sensitivity", "specificity", "auc")}
     found, cleared = (
         f"{100 * r.value:.0f} of 100 {who} (95 % interval {100 * r.low:.0f} to {100 * r.high:.0f})"
         for r, who in ((rate["sensitivity"], "patients with disease"), (rate["specificity"], "patients without"))
     )
     text = f"At the threshold {metadata.threshold:g} it is positive for {found} and negative for {cleared}. AUC {show(rate['auc'], digits=2)}."
     if REFERENCE in validation.probability:
-        gap = paired_difference(target, network, validation.probability[REFERENCE])
+        gap = interval(target, network, reference=validation.probability[REFERENCE])
         verdict = "better than" if gap.high < 0 else "worse than" if gap.low > 0 else "not distinguishable from"
         text += f" By log loss it is {verdict} a plain {REFERENCE} on these patients."
     return text + " Performance on patients from elsewhere is unknown."
@@ -94,8 +94,6 @@ def _data(validation: CrossValidation | None, known: Provenance) -> str:
 
 
 def _this_model(metadata: Metadata) -> str:
-    if not metadata.metrics:
-        return "## This model\n\nIt was not scored separately."
     parts = {part: found for part, found in metadata.metrics.items() if not part.endswith(CROSS_VALIDATED)}
     rows = [
         [part, *(f"{found[name]:.3f}" if name in found else "" for name in METRICS)] for part, found in parts.items()
@@ -122,7 +120,7 @@ Before promotion its log loss was compared with that of version {promotion["vers
     )
     return f"""## This model
 
-{table(["", *TITLES.values()], rows)}
+{table(["", *METRICS.values()], rows)}
 
 `train`: the {data["train_rows"]} rows that it was fitted on; this score is optimistic.{held}
 {blanking}

@@ -1,32 +1,12 @@
-"""Write the model card's sections on the cross-validation, with the plots that they link."""
+"""Write the model card's sections on the cross-validation."""
 
-from patient.encoding import Floats
-from trainer.cross_validation import CrossValidation
-from trainer.report import plots
-from trainer.report.partial_dependence import Predict, partial_dependence
+from trainer.cross_validation import NETWORK, CrossValidation
 from trainer.report.tables import REFERENCE, difference_table, group_table, missing_table, score_table
 
 
-def figures(validation: CrossValidation, predict: Predict, losses: Floats, threshold: float) -> dict[str, bytes]:
-    """Draw the plots that the card links, by file name.
-
-    predict: the shipped network, float32[N,13] to float32[N]; losses: float32[S,S] of measure_loss_surface
-    """
-    target, probability = validation.target, validation.probability["network"]
-    return {
-        "learning_curves.png": plots.learning_curves(validation.learning),
-        "roc.png": plots.roc(target, probability, threshold),
-        "calibration.png": plots.calibration(target, probability),
-        "confusion.png": plots.confusion(target, probability, threshold),
-        "thresholds.png": plots.thresholds(target, probability, threshold),
-        "partial_dependence.png": partial_dependence(predict, validation.rows),
-        "loss_surface.png": plots.loss_surface(losses),
-    }
-
-
 def results(validation: CrossValidation, threshold: float) -> str:
-    """Write the sections from Scores to Loss surface as Markdown; they link the files of `figures`."""
-    repeats, patients = validation.probability["network"].shape
+    """Write the sections from Scores to Loss surface as Markdown; they link the files of plots.figures."""
+    repeats, patients = validation.probability[NETWORK].shape
     differences = difference_table(validation)
     compared = f"""
 ### Compared with {REFERENCE}
