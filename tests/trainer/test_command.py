@@ -11,9 +11,10 @@ from rich.console import Console
 
 from service.model.predictor import load
 from tests.conftest import CLEVELAND
-from trainer import progress, triton
+from trainer import progress
 from trainer.__main__ import main
 from trainer.dataset import Dataset
+from trainer.export import TRITON_FILE
 from trainer.report.card import command_line
 
 
@@ -90,7 +91,7 @@ def test_if_none_leaves_a_model_alone(command: object, tmp_path: Path) -> None:
     """What a container's start needs: one model, not one more at every start."""
     assert fit(command, "--if-none") == 0
     assert fit(command, "--if-none") == 0
-    assert sorted(path.name for path in (tmp_path / "models/heart_disease").iterdir()) == ["1", triton.CONFIG_FILE]
+    assert sorted(path.name for path in (tmp_path / "models/heart_disease").iterdir()) == ["1", TRITON_FILE]
 
 
 @pytest.mark.parametrize(

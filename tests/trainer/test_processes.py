@@ -15,8 +15,8 @@ import pytest
 
 from patient.artefact import versions
 from tests.conftest import CLEVELAND, ROOT
-from trainer import triton
 from trainer.dataset import Dataset
+from trainer.export import TRITON_FILE
 from trainer.fit import fit
 from trainer.promote import ExportedModel
 from trainer.recipe import Recipe
@@ -53,7 +53,7 @@ def test_two_trainers_at_once_make_two_whole_versions(tmp_path: Path) -> None:
         output, _ = trainer.communicate(timeout=120)
         assert trainer.returncode == 0, output
     assert versions(tmp_path) == [1, 2]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", triton.CONFIG_FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", TRITON_FILE]
     seeds = {ExportedModel(tmp_path / str(version) / "model.onnx").metadata.flags["seed"] for version in (1, 2)}
     assert seeds == {1, 2}
 
@@ -102,7 +102,7 @@ def test_several_workers_train_as_one(cleveland: Dataset, tmp_path: Path) -> Non
     for process in (*workers, alone):
         output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["1", triton.CONFIG_FILE]
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["1", TRITON_FILE]
     one, two = (ExportedModel(tmp_path / name / "1/model.onnx") for name in ("one", "two"))
     assert two.predict(cleveland.rows) == pytest.approx(one.predict(cleveland.rows), abs=1e-4)
 

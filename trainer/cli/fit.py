@@ -1,5 +1,6 @@
 """`python -m trainer fit`: train on a table and save the next version, or a candidate that is not promoted."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import signal
@@ -77,7 +78,7 @@ def run(options: FitOptions) -> None:
         flags=options.model_dump(mode="json", exclude=unrecorded) | {"epochs": len(fitted.losses)},
         metrics=metrics,
         libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
-        promotion=comparison.as_metadata() if comparison else {},
+        promotion=dataclasses.asdict(comparison) if comparison else {},
         checks=training_summary.checks(fitted),
         bins=training_summary.bins(rows, target, predicted),
         background=training_summary.background(rows, options.background),
