@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 import time
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,6 @@ input [ {{ name: "{INPUT}" data_type: TYPE_FP32 dims: [ {len(FIELDS)} ] }} ]
 output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ 1 ] }} ]
 """
 TEMPORARY_PREFIX = ".writing-"  # of a folder that is being filled; readers ignore it
-ABANDONED_SECONDS = 3600  # after this time such a folder is the rest of a killed trainer
 MAX_DIFFERENCE = 1e-6  # between Keras and ONNX Runtime; float32 rounding stays below it
 
 
@@ -65,9 +63,8 @@ def parity(model: onnx.ModelProto, fitted: Fitted, rows: Floats) -> float:
     (exported,) = session.run([OUTPUT], {INPUT: rows})
     difference = float(np.abs(exported[:, 0] - fitted.predict(rows)).max())
     if not difference < MAX_DIFFERENCE:
-        raise ExportError(
-            f"ONNX Runtime and Keras differ by {difference:.1e}, allowed is {MAX_DIFFERENCE:.0e}; nothing written"
-        )
+        allowed = f"allowed is {MAX_DIFFERENCE:.0e}"
+        raise ExportError(f"ONNX Runtime and Keras differ by {difference:.1e}, {allowed}; nothing written")
     return difference
 
 
@@ -84,14 +81,16 @@ def save(
     models.mkdir(parents=True, exist_ok=True)
     for left in models.glob(f"{TEMPORARY_PREFIX}*"):
         with contextlib.suppress(FileNotFoundError):  # another trainer removed or renamed it
-            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+            if time.time() - left.stat().st_mtime > 3600:  # the rest of a killed trainer
                 shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=models))
     try:
         folder.chmod(0o755)
         for name, content in plots.items():
             _write(folder / name, content)
-        for number in count(max(versions(models), default=0) + 1):
+        number = max(versions(models), default=0)
+        while True:
+            number += 1
             version = f"candidate-{metadata.created.replace(':', '')}" if aside else str(number)
             stamped = metadata.model_copy(update={"version": version})
             onnx.helper.set_model_props(model, stamped.to_strings())
@@ -108,7 +107,6 @@ def save(
                     raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # already renamed after a success
-    raise AssertionError("unreachable: there is always a next number")
 
 
 def _write(path: Path, content: bytes) -> None:

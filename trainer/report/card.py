@@ -50,7 +50,6 @@ of patients are unknown. The scores below are all that is known."""
 
 
 def _facts(metadata: Metadata, validation: CrossValidation | None, known: Provenance) -> str:
-    """One page for clinicians."""
     facts = {
         "What it is": "A small neural network, trained on measurements of patients with and without heart disease. For teaching, **not a medical device**.",
         "Inputs": "13 measurements: age, sex, chest pain, blood pressure, cholesterol, blood sugar, resting ECG, the exercise test, fluoroscopy, thallium scan.",
@@ -82,8 +81,7 @@ def _performance(metadata: Metadata, validation: CrossValidation) -> str:
 
 def _demographics(validation: CrossValidation) -> str:
     ages, men = validation.rows[:, FIELDS.index("age")], validation.rows[:, FIELDS.index("sex")].mean()
-    diseased = validation.target.mean()
-    return f" Aged {ages.min():.0f} to {ages.max():.0f}, {100 * men:.0f} % men, {100 * diseased:.0f} % diseased."
+    return f" Aged {ages.min():.0f} to {ages.max():.0f}, {100 * men:.0f} % men, {100 * validation.target.mean():.0f} % diseased."
 
 
 def _data(validation: CrossValidation | None, known: Provenance) -> str:
@@ -94,58 +92,49 @@ def _data(validation: CrossValidation | None, known: Provenance) -> str:
 
 
 def _this_model(metadata: Metadata) -> str:
-    parts = {part: found for part, found in metadata.metrics.items() if not part.endswith(CROSS_VALIDATED)}
-    rows = [
-        [part, *(f"{found[name]:.3f}" if name in found else "" for name in METRICS)] for part, found in parts.items()
-    ]
     data, flags, promotion = metadata.data, metadata.flags, metadata.promotion
-    held = (
-        f" `test`: {data['test_rows']} rows that were not used for training. `majority`: the training rows' share of disease, predicted for all of them."
-        if data["test_rows"]
-        else ""
-    )
-    blanking = (
-        f"""
-In every epoch {flags["blank"]:.0%} of the training rows lost whole measurements: each of {", ".join(flags["blank_fields"])}
-with a probability of {BLANK}. So the network learnt to predict without them."""
-        if flags.get("blank")
-        else ""
-    )
-    compared = (
-        f"""
-Before promotion its log loss was compared with that of version {promotion["version"]}: {promotion["candidate"]:.4f} against
-{promotion["serving"]:.4f} ({promotion["rows"]}). The margin was {promotion["margin"]:g}."""
-        if "serving" in promotion
-        else ""
-    )
-    return f"""## This model
+    rows = [
+        [part, *(f"{found[name]:.3f}" if name in found else "" for name in METRICS)]
+        for part, found in metadata.metrics.items()
+        if not part.endswith(CROSS_VALIDATED)
+    ]
+    text = f"""## This model
 
 {table(["", *METRICS.values()], rows)}
 
-`train`: the {data["train_rows"]} rows that it was fitted on; this score is optimistic.{held}
-{blanking}
-{compared}"""
+`train`: the {data["train_rows"]} rows that it was fitted on; this score is optimistic."""
+    if data["test_rows"]:
+        text += f" `test`: {data['test_rows']} rows that were not used for training. `majority`: the training rows' share of disease, predicted for all of them."
+    if flags.get("blank"):
+        text += f"""
+
+In every epoch {flags["blank"]:.0%} of the training rows lost whole measurements: each of {", ".join(flags["blank_fields"])}
+with a probability of {BLANK}. So the network learnt to predict without them."""
+    if "serving" in promotion:
+        text += f"""
+
+Before promotion its log loss was compared with that of version {promotion["version"]}: {promotion["candidate"]:.4f} against
+{promotion["serving"]:.4f} ({promotion["rows"]}). The margin was {promotion["margin"]:g}."""
+    return text
 
 
 def _limits(metadata: Metadata, known: Provenance) -> str:
-    held_out = metadata.data["test_rows"]
     limits = [
         *known.limits,
         "No external validation: all scores are for patients from the same source.",
         "The recipe was chosen on the Cleveland data, so its scores there are slightly optimistic.",
     ]
-    if held_out:
+    if held_out := metadata.data["test_rows"]:
         limits.append(f"{held_out} held-out patients are too few to distinguish good models or to find rare errors.")
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
 def _made(metadata: Metadata, difference: float) -> str:
     data = metadata.data
-    flags = " ".join(command_line(metadata.flags))
     units = ", ".join(map(str, [layout().width, *metadata.flags.get("hidden", []), 1]))
     return f"""## How it was made
 
-    python -m trainer fit {flags}
+    python -m trainer fit {" ".join(command_line(metadata.flags))}
 
 - Data: {data["file"]}, {data["rows"]} rows ({data["train_rows"]} to train, {data["test_rows"]} to test), SHA-256 `{data["sha256"]}`
 - Layers, from inputs to probability: {units} units

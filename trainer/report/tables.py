@@ -51,7 +51,7 @@ def difference_table(validation: CrossValidation) -> str:
 def groups(rows: Floats) -> dict[str, NDArray[np.bool_]]:
     """Membership by group, float32[N,13] to bool[N] each: everybody, each sex and three age groups."""
     sex, age = rows[:, FIELDS.index("sex")], rows[:, FIELDS.index("age")]
-    codes = next(field.codes for field in measurements() if field.name == "sex")
+    codes = measurements()[FIELDS.index("sex")].codes
     return {
         "everybody": np.ones(len(rows), bool),
         **{label: sex == code for code, label in codes.items()},
@@ -66,11 +66,10 @@ def group_table(validation: CrossValidation, threshold: float) -> str:
     metrics = ("log_loss", "auc", "sensitivity", "specificity")
     rows, probability = [], validation.probability[NETWORK]
     for name, members in groups(validation.rows).items():
-        if not members.any():
-            continue
         target, theirs = validation.target[members], probability[:, members]
-        scores = [show(interval(target, theirs, metric, threshold), digits=2) for metric in metrics]
-        rows.append([name, f"{members.sum()}", f"{target.sum():.0f}", *scores])
+        if len(target):
+            scores = [show(interval(target, theirs, metric, threshold), digits=2) for metric in metrics]
+            rows.append([name, f"{len(target)}", f"{target.sum():.0f}", *scores])
     return table(["", "patients", "diseased", *(METRICS[metric] for metric in metrics)], rows)
 
 
@@ -97,6 +96,4 @@ def patient_table(validation: CrossValidation) -> str:
             counts = [int((value == code).sum()) for value in values]
             shares = (f"{n} ({100 * n / max(1, len(v)):.0f} %)" for n, v in zip(counts, values, strict=True))
             rows.append([f"- {label}", *shares, ""])
-    return table(
-        ["", *(f"{name} ({len(p)})" for name, p in zip(("healthy", "diseased"), parts, strict=True)), "missing"], rows
-    )
+    return table(["", f"healthy ({len(parts[0])})", f"diseased ({len(parts[1])})", "missing"], rows)
