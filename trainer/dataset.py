@@ -2,8 +2,9 @@
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -61,14 +62,20 @@ class TableSource:
         if self.rejects and any(file.path.resolve() == self.rejects.resolve() for file in found):
             raise DatasetError(f"{self.rejects}: this is the table itself; list its invalid rows in another file")
         left = sum(file.max_rows for file in found)
-        with _open_rejects(self.rejects) as write:
+        unlisted = nullcontext(Path(os.devnull))
+        with (
+            atomic_write(self.rejects) if self.rejects else unlisted as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as listed,
+        ):
+            rejects = csv.writer(listed, lineterminator="\n")
+            rejects.writerow(Fault._fields)
             for file in found:
                 left -= file.max_rows
                 for block in file.blocks():
                     values, invalid = block.values, _invalid(block)
                     if invalid.any():
                         first = first or next(_faults(file.path, block, invalid))
-                        write(_faults(file.path, block, invalid))
+                        rejects.writerows(_faults(file.path, block, invalid))
                         values = values[~invalid.any(axis=1)]
                     self.rows += len(values)
                     self.bad += len(invalid) - len(values)
@@ -102,18 +109,6 @@ def _faults(path: Path, block: Block, invalid: NDArray[np.bool_]) -> Iterator[Fa
         yield Fault(path, block.first + int(row), *cell)
 
 
-@contextmanager
-def _open_rejects(path: Path | None) -> Iterator[Callable[[Iterable[Fault]], None]]:
-    """Yield a function that writes faults to the file; without a file it does nothing."""
-    if path is None:
-        yield lambda _: None
-        return
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Fault._fields)
-        yield writer.writerows
-
-
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file in hex; of a folder, over name and digest of each file. Raises OSError."""
     if not path.is_dir():
@@ -124,13 +119,10 @@ def digest(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A table in memory: rows float32[N,13], NaN = missing; target float32[N] of 0 and 1.
+    """A table in memory, and the name and digest of its file."""
 
-    name and sha256: of the file
-    """
-
-    rows: Floats
-    target: Floats
+    rows: Floats  # float32[N,13], NaN = missing
+    target: Floats  # float32[N] of 0 and 1
     name: str
     sha256: str
 
@@ -172,11 +164,9 @@ class TrainTestTable:
         return self.train_rows + self.test_rows
 
     def train(self) -> Iterator[Chunk]:
-        """Yield the training rows in chunks."""
         return self._part(0)
 
     def test(self) -> Iterator[Chunk]:
-        """Yield the held-out rows in chunks."""
         return self._part(1)
 
     def _part(self, which: int) -> Iterator[Chunk]:

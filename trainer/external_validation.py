@@ -23,22 +23,15 @@ CALIBRATION = LogisticRegression(C=np.inf, tol=1e-8)  # without a penalty
 
 @dataclass(frozen=True)
 class Validation:
-    """The performance of a finished model on a table that it was not trained on.
-
-    intercept: of the log-odds with the slope fixed at 1; 0 is right on average, above 0 the estimates are too low
-    slope: of the log-odds; 1 is right, below 1 the estimates are too extreme
-    recalibrated: log loss after fitting both to these patients, cross-validated
-    line: intercept and slope fitted together, which recalibration applies
-    missing: share of missing values by field
-    """
+    """The performance of a finished model on a table that it was not trained on."""
 
     scores: dict[str, float]
     intervals: dict[str, Interval]
-    intercept: float
-    slope: float
-    recalibrated: float
-    line: tuple[float, float]
-    missing: dict[str, float]
+    intercept: float  # of the log-odds with the slope fixed at 1; 0 is right, above 0 the estimates are too low
+    slope: float  # of the log-odds; 1 is right, below 1 the estimates are too extreme
+    recalibrated: float  # log loss after fitting both to these patients, cross-validated
+    line: tuple[float, float]  # intercept and slope fitted together, which recalibration applies
+    missing: dict[str, float]  # share of missing values by field
 
 
 def validate(model: ExportedModel, rows: Floats, target: Floats) -> Validation:

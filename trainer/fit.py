@@ -60,9 +60,9 @@ class Fitted:
 OnEpoch = Callable[[Fitted], bool]  # called after every epoch; True stops the training
 
 
-def fit(rows: Floats, target: Floats, recipe: Recipe, on_epoch: OnEpoch = lambda _fitted: False) -> Fitted:
+def fit(rows: Floats, target: Floats, recipe: Recipe) -> Fitted:
     """Train on a table in memory: float32[N,13], NaN = missing, and float32[N] of 0 and 1. See fit_chunks."""
-    return fit_chunks(lambda: [(rows, target)], recipe, on_epoch)
+    return fit_chunks(lambda: [(rows, target)], recipe)
 
 
 def fit_chunks(

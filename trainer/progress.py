@@ -42,43 +42,25 @@ def ask(question: str) -> bool:
 
 
 @contextmanager
-def bar(epochs: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """Show a bar with epoch, losses and time left; without a terminal a plain line for every tenth of the epochs."""
-    with _progress("epoch", "{task.fields[losses]}") as shown:
-        task = shown.add_task("epoch", total=epochs, losses="")
-
-        def update(epoch: int, losses: Mapping[str, float]) -> None:
-            text = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
-            shown.update(task, completed=epoch, losses=text)
-            if shown.disable and epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
-                say(f"epoch {epoch}/{epochs}  {text}")
-
-        yield update
-
-
-@contextmanager
-def steps() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for each model that is fitted, with time left; without a terminal a plain line now and then."""
-    with _progress("{task.description}") as shown:
+def bars() -> Iterator[Callable[..., None]]:
+    """Show a bar for each task, with its losses and the time left; without a terminal a plain line now and then."""
+    name_column, losses_column = TextColumn("{task.description}"), TextColumn("{task.fields[losses]}")
+    columns = (name_column, MofNCompleteColumn(), BarColumn(), losses_column, TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
         tasks: dict[str, TaskID] = {}
         last_line = time.monotonic()
 
-        def update(name: str, done: int, total: int) -> None:
+        def update(name: str, done: int, total: int, losses: Mapping[str, float] | None = None) -> None:
             nonlocal last_line
+            text = "  ".join(f"{loss} {value:.4f}" for loss, value in (losses or {}).items())
             if name not in tasks:
-                tasks[name] = shown.add_task(name, total=total)
-            shown.update(tasks[name], completed=done)
+                tasks[name] = shown.add_task(name, total=total, losses=text)
+            shown.update(tasks[name], completed=done, losses=text)
             if shown.disable and (done == total or time.monotonic() - last_line > LINE_SECONDS):
                 last_line = time.monotonic()
-                say(f"{name}: {done}/{total}")
+                say(f"{name} {done}/{total}  {text}".rstrip())
 
         yield update
-
-
-def _progress(*texts: str) -> Progress:
-    first, *rest = (TextColumn(text) for text in texts)
-    columns = (first, MofNCompleteColumn(), BarColumn(), *rest, TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 def summary(folder: Path, metadata: Metadata, epochs: int, difference: float) -> None:

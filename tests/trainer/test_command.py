@@ -127,9 +127,9 @@ def test_interrupted_means_nothing_written(command: object, monkeypatch: pytest.
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Epoch, loss and time left on one line that moves."""
     monkeypatch.setattr(progress, "console", Console(force_terminal=True, width=100))
-    with progress.bar(2) as tick:
-        tick(1, {"loss": 0.6})
-        tick(2, {"loss": 0.512345})
+    with progress.bars() as tick:
+        tick("epoch", 1, 2, {"loss": 0.6})
+        tick("epoch", 2, 2, {"loss": 0.512345})
     assert "2/2" in (shown := capsys.readouterr().out)
     assert "loss 0.5123" in shown
 

@@ -98,13 +98,13 @@ def _train(options: FitOptions, table: TrainTestTable, strategy: tf.distribute.S
     """Return the trained network, and whether Ctrl-C stopped the training early."""
     test_rows, test_target = sample(table.test(), 10_000)
     writer = tf.summary.create_file_writer(str(options.tensorboard)) if options.tensorboard else None
-    with _interruptible() as interrupted, progress.bar(options.epochs) as show:
+    with _interruptible() as interrupted, progress.bars() as show:
 
         def tick(fitted: Fitted) -> bool:
             losses = {"loss": fitted.losses[-1]}
             if len(test_target):
                 losses["held-out loss"] = scores(test_target, fitted.predict(test_rows))["log_loss"]
-            show(len(fitted.losses), losses)
+            show("epoch", len(fitted.losses), options.epochs, losses)
             if writer:
                 with writer.as_default(step=len(fitted.losses)):
                     for name, value in losses.items():
@@ -123,7 +123,7 @@ def _judge(
     if options.repeats and len(table) <= MAX_FOLDED_ROWS:
         rows, target = sample(table.train())
         folds = stratified_folds(target, options.repeats, options.folds, options.seed)
-        with progress.steps() as tick:
+        with progress.bars() as tick:
             validation = cross_validate_models(rows, target, recipe, folds, tick)
             if not model:
                 return validation, None

@@ -9,9 +9,8 @@ from patient.record import FIELDS
 from trainer.cross_validation import NETWORK, CrossValidation
 from trainer.metrics import METRICS, interval
 from trainer.randomness import BLANK
+from trainer.report import tables
 from trainer.report.provenance import KNOWN, Provenance
-from trainer.report.results import results
-from trainer.report.tables import REFERENCE, patient_table, show, table
 from trainer.report.tripod import tripod
 
 CROSS_VALIDATED = "(cross-validated)"  # suffix of metrics of the recipe rather than of the shipped weights
@@ -25,7 +24,7 @@ def card(metadata: Metadata, difference: float, validation: CrossValidation | No
     """
     known = KNOWN.get(metadata.data["sha256"], Provenance())
     parts = [_facts(metadata, validation, known), USE, _data(validation, known)]
-    parts += [results(validation, metadata.threshold)] if validation else [NOT_VALIDATED]
+    parts += [_results(validation, metadata.threshold)] if validation else [NOT_VALIDATED]
     parts += [_this_model(metadata), _limits(metadata, known), _made(metadata, difference)]
     parts += [f"{TRIPOD}\n\n{tripod(metadata, validation, known)}"]
     return "# Heart disease, version {version}\n\n" + "\n\n".join(parts) + "\n"
@@ -61,7 +60,7 @@ def _facts(metadata: Metadata, validation: CrossValidation | None, known: Proven
         "Source of the data": f"{known.source}.",
     }  # fmt: skip
     rows = ((f"**{name}**", fact) for name, fact in facts.items())
-    return "## Model facts\n\n" + table(["", ""], rows).replace("---:", "---")
+    return "## Model facts\n\n" + tables.table(["", ""], rows).replace("---:", "---")
 
 
 def _performance(metadata: Metadata, validation: CrossValidation) -> str:
@@ -71,11 +70,11 @@ def _performance(metadata: Metadata, validation: CrossValidation) -> str:
         f"{100 * r.value:.0f} of 100 {who} (95 % interval {100 * r.low:.0f} to {100 * r.high:.0f})"
         for r, who in ((rate["sensitivity"], "patients with disease"), (rate["specificity"], "patients without"))
     )
-    text = f"At the threshold {metadata.threshold:g} it is positive for {found} and negative for {cleared}. AUC {show(rate['auc'], digits=2)}."
-    if REFERENCE in validation.probability:
-        gap = interval(target, network, reference=validation.probability[REFERENCE])
+    text = f"At the threshold {metadata.threshold:g} it is positive for {found} and negative for {cleared}. AUC {tables.show(rate['auc'], digits=2)}."
+    if tables.REFERENCE in validation.probability:
+        gap = interval(target, network, reference=validation.probability[tables.REFERENCE])
         verdict = "better than" if gap.high < 0 else "worse than" if gap.low > 0 else "not distinguishable from"
-        text += f" By log loss it is {verdict} a plain {REFERENCE} on these patients."
+        text += f" By log loss it is {verdict} a plain {tables.REFERENCE} on these patients."
     return text + " Performance on patients from elsewhere is unknown."
 
 
@@ -87,8 +86,99 @@ def _demographics(validation: CrossValidation) -> str:
 def _data(validation: CrossValidation | None, known: Provenance) -> str:
     text = f"## Data\n\n{known.who}. Outcome: {known.outcome}.\n\nSource: {known.source}. {known.notes}".rstrip()
     if validation:
-        text += f"\n\n{patient_table(validation)}\n\nNumbers: mean ± standard deviation. Shares are of the patients with a value."
+        text += f"\n\n{tables.patient_table(validation)}\n\nNumbers: mean ± standard deviation. Shares are of the patients with a value."
     return text
+
+
+def _results(validation: CrossValidation, threshold: float) -> str:
+    """Write the sections from Scores to Loss surface as Markdown; they link the files of plots.figures."""
+    repeats, patients = validation.probability[NETWORK].shape
+    differences = tables.difference_table(validation)
+    compared = f"""
+### Compared with {tables.REFERENCE}
+
+{differences}
+
+Model minus {tables.REFERENCE}, on the same patients: below 0 is better for log loss and Brier score, above 0 for AUC. In
+brackets: 95 % interval of a bootstrap over patients. If it contains 0, these patients do not show which model is better.
+""" if differences else ""  # fmt: skip
+    missing = f"""
+### Missing values
+
+{tables.missing_table(validation)}
+
+Log loss (nats, lower is better) when these measurements of the held-out patients are missing. For the number of missing
+values in the data see Data.
+""" if validation.missing else ""  # fmt: skip
+    return f"""## Scores
+
+{tables.score_table(validation, threshold)}
+
+Out of fold: each of the {patients} patients is predicted by models that were fitted without that patient, in each of {repeats}
+repeats of a cross-validation with different folds. ± is the standard deviation over the repeats, that is, over splits. The
+uncertainty over patients is larger: see the intervals below. Log loss in nats; ECE over 10 bins; accuracy, sensitivity and
+specificity at the threshold {threshold:g}.
+{compared}
+### Groups of patients
+
+{tables.group_table(validation, threshold)}
+
+The network, mean over the repeats, with 95 % intervals of a bootstrap over the patients of the group. Overlapping intervals
+neither show a difference nor rule one out. With one threshold for all, sensitivity is lower and specificity higher in groups
+in which the disease is rarer.
+
+### ROC curve
+
+![ROC curve with its area](roc.png)
+
+All repeats together, with equal weight for every patient. The area is the mean over the repeats. Band and brackets: 95 %
+intervals of a bootstrap over patients.
+
+### Calibration
+
+![Observed share of disease against predicted probability](calibration.png)
+
+All repeats together, ten groups of about equal size; bars are 95 % intervals of a bootstrap over patients. Below:
+histogram of the predictions for diseased and healthy patients (mean over the repeats).
+
+### Threshold
+
+![Confusion matrix at the threshold](confusion.png)
+
+Mean over the repeats, rounded to whole patients. {threshold:g} is the right threshold if missing a patient with disease is
+{_harm(threshold)} as a false positive.
+
+![Sensitivity and specificity over the threshold](thresholds.png)
+
+All repeats together; bands are 95 % intervals of a bootstrap over patients.
+{missing}
+### Learning curves
+
+![Log loss over the epochs](learning_curves.png)
+
+Mean over one fold of each repeat, after every epoch, without dropout or blanking.
+
+### Effect of each measurement
+
+![Partial dependence of the prediction on each field](partial_dependence.png)
+
+The shipped network's mean prediction over all patients if each of them had this value, with all other values unchanged. Numbers
+range from their 1st to their 99th percentile; grey bars are a histogram of the patients. A hollow dot is a measurement that was not
+taken. The plot shows how the model behaves, not what causes disease; some of the averaged combinations do not occur.
+
+### Loss surface
+
+![Log loss around the fitted weights](loss_surface.png)
+
+Log loss of the data, without the penalty, when the shipped network's weights move along two seeded random directions. A step of 1
+has the norm of the weights of each unit (filter normalisation, Li and others 2018). A wide, smooth minimum is desirable; this is
+only two of many directions."""
+
+
+def _harm(threshold: float) -> str:
+    """How bad missing a patient with disease must be, relative to a false positive, for this threshold to be right."""
+    ratio = f"{(1 - threshold) / threshold:.2g}"
+    return "as bad" if ratio == "1" else f"{ratio} times as bad"
 
 
 def _this_model(metadata: Metadata) -> str:
@@ -100,7 +190,7 @@ def _this_model(metadata: Metadata) -> str:
     ]
     text = f"""## This model
 
-{table(["", *METRICS.values()], rows)}
+{tables.table(["", *METRICS.values()], rows)}
 
 `train`: the {data["train_rows"]} rows that it was fitted on; this score is optimistic."""
     if data["test_rows"]:

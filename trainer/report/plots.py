@@ -234,16 +234,6 @@ def _square(axes: Axes) -> None:
     percent(axes.yaxis)
 
 
-def dependence(predict: Predict, rows: Floats, column: int, values: Floats) -> Doubles:
-    """Compute the mean prediction if every patient had this value: float32[V] (NaN = not taken) to float64[V]."""
-    means = []
-    for value in values:
-        changed = rows.copy()
-        changed[:, column] = value
-        means.append(predict(changed).mean(dtype=np.float64))
-    return np.array(means)
-
-
 @dataclass(frozen=True)
 class Effect:
     """The partial dependence of one field."""
@@ -255,7 +245,7 @@ class Effect:
 
 
 def effect(predict: Predict, rows: Floats, column: int) -> Effect:
-    """Compute a number from its 1st to its 99th percentile, a category over the codes that occur."""
+    """Average the predictions as if every patient had a value: from the 1st to the 99th percentile, or each code."""
     field = measurements()[column]
     taken = rows[~np.isnan(rows[:, column]), column]
     if field.codes:
@@ -263,7 +253,11 @@ def effect(predict: Predict, rows: Floats, column: int) -> Effect:
     else:
         low, high = np.percentile(taken, [1, 99])
         values = np.linspace(low, high, 25, dtype=np.float32)
-    return Effect(field, values, dependence(predict, rows, column, values), taken)
+    means, changed = [], rows.copy()
+    for value in values:
+        changed[:, column] = value
+        means.append(predict(changed).mean(dtype=np.float64))
+    return Effect(field, values, np.array(means), taken)
 
 
 @_plot(8, 9.5)

@@ -57,8 +57,7 @@ def test_rates_at_each_threshold_are_shares_of_the_patients(validation: CrossVal
 
 def test_partial_dependence_is_the_mean_over_all_patients(validation: CrossValidation) -> None:
     """A worked example: if all were men, the mean prediction is a quarter more than if all were women."""
-    values = np.array([0, 1], np.float32)
-    female, male = plots.dependence(predict, validation.rows, FIELDS.index("sex"), values)
+    female, male = plots.effect(predict, validation.rows, FIELDS.index("sex")).means
     age = validation.rows[:, FIELDS.index("age")].mean()
     assert (female, male) == pytest.approx((age / 200, age / 200 + 0.25), abs=1e-6)
 
