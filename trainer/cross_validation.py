@@ -54,8 +54,7 @@ def stratified_folds(target: Floats, repeats: int, k: int, seed: int) -> Folds:
         fold_of = np.empty(len(target), int)
         fold_of[dealt] = np.arange(len(target)) % k
         test += [np.flatnonzero(fold_of == fold) for fold in range(k)]
-    train = [np.setdiff1d(np.arange(len(target)), rows) for rows in test]
-    return Folds(repeats, k, train, test)
+    return Folds(repeats, k, [np.setdiff1d(np.arange(len(target)), rows) for rows in test], test)
 
 
 def without_fields(rows: Floats, fields: Sequence[str]) -> Floats:

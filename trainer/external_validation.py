@@ -8,11 +8,10 @@ import numpy as np
 import onnx
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from patient.encoding import Floats
 from patient.record import FIELDS
-from trainer.cross_validation import stratified_folds
 from trainer.dataset import Dataset, DatasetError
 from trainer.export import save
 from trainer.metrics import Doubles, Interval, interval, score, scores
@@ -44,9 +43,8 @@ def validate(model: ExportedModel, rows: Floats, target: Floats) -> Validation:
         raise DatasetError("a validation needs at least two patients with the disease, and two without")
     probability = model.predict(rows)
     odds = logit(probability)
-    folds = stratified_folds(target, 1, min(10, smaller_class), 0)
-    pairs = zip(folds.train, folds.test, strict=True)
-    refit = cross_val_predict(CALIBRATION, odds[:, None], target, cv=pairs, method="predict_proba")[:, 1]
+    folds = StratifiedKFold(min(10, smaller_class), shuffle=True, random_state=0)
+    refit = cross_val_predict(CALIBRATION, odds[:, None], target, cv=folds, method="predict_proba")[:, 1]
     line = calibration_line(odds, target)
     return Validation(
         scores=scores(target, probability, model.metadata.threshold),

@@ -17,8 +17,6 @@ from trainer.dataset import Chunk
 from trainer.randomness import Randomness
 from trainer.recipe import Recipe
 
-Chunks = Callable[[], Iterable[Chunk]]  # one pass over the rows, which need not fit into memory together
-
 
 class Encode(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
     """float32[N,13] with NaN for missing to float32[N,29], as patient.encoding.encode does it.
@@ -57,21 +55,18 @@ class Fitted:
         return np.asarray(self(rows))[:, 0]
 
 
-OnEpoch = Callable[[Fitted], bool]  # called after every epoch; True stops the training
-
-
 def fit(rows: Floats, target: Floats, recipe: Recipe) -> Fitted:
     """Train on a table in memory: float32[N,13], NaN = missing, and float32[N] of 0 and 1. See fit_chunks."""
     return fit_chunks(lambda: [(rows, target)], recipe)
 
 
 def fit_chunks(
-    chunks: Chunks,
+    chunks: Callable[[], Iterable[Chunk]],
     recipe: Recipe,
-    on_epoch: OnEpoch = lambda _fitted: False,
+    on_epoch: Callable[[Fitted], bool] = lambda _fitted: False,
     strategy: tf.distribute.Strategy | None = None,
 ) -> Fitted:
-    """Minimise the mean binary cross-entropy plus the penalty, in minibatches.
+    """Minimise the mean binary cross-entropy plus the penalty, in minibatches; `on_epoch` stops it by returning True.
 
     Every epoch is one pass over the chunks; rows are shuffled within a chunk. Mean and deviation of the standardisation
     come from a first pass. Equal arguments give equal weights on one machine, and the same up to rounding with any

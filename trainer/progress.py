@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from patient.artefact import Metadata
 from trainer.metrics import METRICS
+from trainer.report import tables
 
 LINE_SECONDS = 10.0  # between plain lines where stdout is not a terminal
 
@@ -22,18 +23,15 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns, the header first; never cut to the width of a terminal."""
+def markdown(text: str) -> None:
+    """Print a Markdown table in columns, never cut to the width of a terminal."""
+    header, _rule, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
+    rows = [header, *lines]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         say("  ".join([first.ljust(widths[0]), *numbers]).rstrip())
     say("")
-
-
-def markdown(text: str) -> None:
-    header, _rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
-    table([header, *rows])
 
 
 def ask(question: str) -> bool:
@@ -44,8 +42,8 @@ def ask(question: str) -> bool:
 @contextmanager
 def bars() -> Iterator[Callable[..., None]]:
     """Show a bar for each task, with its losses and the time left; without a terminal a plain line now and then."""
-    name_column, losses_column = TextColumn("{task.description}"), TextColumn("{task.fields[losses]}")
-    columns = (name_column, MofNCompleteColumn(), BarColumn(), losses_column, TimeRemainingColumn())
+    names, losses_shown = TextColumn("{task.description}"), TextColumn("{task.fields[losses]}")
+    columns = (names, MofNCompleteColumn(), BarColumn(), losses_shown, TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
         tasks: dict[str, TaskID] = {}
         last_line = time.monotonic()
@@ -68,6 +66,6 @@ def summary(folder: Path, metadata: Metadata, epochs: int, difference: float) ->
     data = metadata.data
     say(f"\n{epochs} epochs on {data['train_rows']} rows, {data['test_rows']} held out\n")
     rows = [[part, *(f"{values[name]:.4f}" for name in METRICS)] for part, values in metadata.metrics.items()]
-    table([["", *METRICS.values()], *rows])
+    markdown(tables.table(["", *METRICS.values()], rows))
     say(f"Keras and ONNX differ by at most {difference:.1e} on the training rows")
     say(f"Wrote {folder}")

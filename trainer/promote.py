@@ -42,12 +42,9 @@ class ExportedModel:
             self.session = ort.InferenceSession(self.content, providers=["CPUExecutionProvider"])
             self.metadata = Metadata.from_strings(self.session.get_modelmeta().custom_metadata_map)
             self.metadata.check()
-        except OSError as error:
-            raise ArtefactError(f"{file}: {error.strerror}") from None
-        except ArtefactError as error:
-            raise ArtefactError(f"{file}: {error}") from None
         except Exception as error:  # ONNX Runtime's own exceptions share no other base
-            raise ArtefactError(f"{file}: {str(error).splitlines()[0]}") from None
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            raise ArtefactError(f"{file}: {reason}") from None
 
     def predict(self, rows: Floats) -> Floats:
         """float32[N,13], NaN = missing, to float32[N] of probabilities."""

@@ -8,7 +8,6 @@ from patient.record import FIELDS, measurements
 from trainer.fit import Fitted
 
 TENTHS = [tenth / 10 for tenth in range(1, 10)]
-MAX_CANDIDATES = 5_000  # rows from which the background is chosen
 
 
 def bins(rows: Floats, target: Floats, probability: Floats) -> dict[str, Bins]:
@@ -46,7 +45,7 @@ def background(rows: Floats, count: int) -> list[Row]:
     Kernel herding (Chen, Welling and Smola, 2010) on the encoded rows: each chosen row minimises the maximum mean
     discrepancy between the chosen rows and all rows.
     """
-    rows = rows[:MAX_CANDIDATES]
+    rows = rows[:5_000]  # their kernel takes 200 MB
     encoded = encode(rows, *statistics(rows)).astype(np.float64)
     squares = (encoded**2).sum(axis=1)
     distance = np.maximum(squares[:, None] + squares - 2 * encoded @ encoded.T, 0)
@@ -61,8 +60,7 @@ def background(rows: Floats, count: int) -> list[Row]:
 
 def checks(fitted: Fitted) -> Checks:
     """Make up patients, with and without missing values, and store the network's predictions for them."""
-    rng = np.random.default_rng(0)
-    count = 32
+    rng, count = np.random.default_rng(0), 32
     rows = np.empty((count, len(FIELDS)), np.float32)
     for i, field in enumerate(measurements()):
         codes = list(field.codes)

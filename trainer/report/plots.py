@@ -46,10 +46,7 @@ GRID = np.append(np.linspace(0, 1, 201), 1.001)  # thresholds; at the last one n
 
 
 def figures(validation: CrossValidation, predict: Predict, losses: Floats, threshold: float) -> dict[str, bytes]:
-    """Draw the plots that the card links, by file name.
-
-    predict: the shipped network; losses: float32[S,S] of measure_loss_surface
-    """
+    """Draw the plots that the card links, by file name, of the shipped network and its `measure_loss_surface`."""
     target, probability = validation.target, validation.probability[NETWORK]
     return {
         "learning_curves.png": learning_curves(validation.learning),
@@ -63,10 +60,7 @@ def figures(validation: CrossValidation, predict: Predict, losses: Floats, thres
 
 
 def _plot(width: float, height: float) -> Callable[[Callable[Concatenate[Figure, P], None]], Callable[P, bytes]]:
-    """Pass an empty figure to a function that draws, and return a PNG of 128 colours, without Matplotlib's version.
-
-    width, height: inches of 150 pixels
-    """
+    """Pass an empty figure (inches of 150 pixels) to a function that draws; return its PNG, without metadata."""
 
     def decorate(draw: Callable[Concatenate[Figure, P], None]) -> Callable[P, bytes]:
         @STYLE
@@ -76,7 +70,7 @@ def _plot(width: float, height: float) -> Callable[[Callable[Concatenate[Figure,
             canvas: Any = FigureCanvasAgg(drawn)  # partly typed
             canvas.draw()
             out = io.BytesIO()
-            image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(128)
+            image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(128)  # 128 colours
             image.save(out, "png", optimize=True)
             return out.getvalue()
 
@@ -209,8 +203,7 @@ def loss_surface(drawn: Figure, losses: Floats) -> None:
     lines = axes.contour(ticks, ticks, losses, levels[1:10:2], colors="white", linewidths=0.8)
     axes.clabel(lines, fmt="%.2f", fontsize=8)
     here = losses[len(losses) // 2, len(losses) // 2]
-    point: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markersize": 9, "linestyle": "none"}
-    axes.plot(0, 0, "o", **point, label=f"fitted weights: {here:.3f}")
+    axes.plot(0, 0, "o", color="white", markeredgecolor="black", markersize=9, label=f"fitted weights: {here:.3f}")
     axes.legend(loc="upper right", frameon=True, framealpha=1)
     drawn.colorbar(filled, label="Log loss (nats)", format="%.2f")
     axes.set(xlabel="Step along a first random direction", ylabel="Step along a second random direction")
