@@ -20,9 +20,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from trainer.cli.generate import generate
-from trainer.dataset import read
+from trainer.dataset import TableSource, read
 from trainer.readers import BLOCK_ROWS, COLUMNS
-from trainer.table_source import TableSource
 
 ROOT = Path(__file__).parents[1]
 PASSES = 3

@@ -27,13 +27,12 @@ with suppress_stderr():
     import keras
 
     from patient.encoding import Floats, encode, statistics
-    from trainer import train_test
+    from trainer import dataset
     from trainer.cli.generate import generate
     from trainer.cross_validation import stratified_folds
-    from trainer.dataset import Dataset, read
+    from trainer.dataset import Dataset, TableSource, TrainTestTable, read
     from trainer.fit import fit, fit_chunks
     from trainer.recipe import Recipe
-    from trainer.table_source import TableSource
     from trainer.vectorized_cv import fit_folds
 
 ROOT = Path(__file__).parents[1]
@@ -98,8 +97,8 @@ def speed_tables(data: Dataset, epochs: int, count: int, rows: int) -> str:
 
 def stream(path: Path) -> dict[str, float]:
     """One epoch of minibatches of 1,024 from the file, after the passes for validation and statistics."""
-    train_test.MAX_ROWS_IN_MEMORY = 0
-    table = train_test.TrainTestTable(TableSource(path), 0.2, 0, 0)
+    dataset.MAX_ROWS_IN_MEMORY = 0
+    table = TrainTestTable(TableSource(path), 0.2, 0, 0)
     recipe = Recipe(epochs=1, batch_size=1024)
     seconds = timed(lambda: fit_chunks(table.train, recipe))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts it in KiB

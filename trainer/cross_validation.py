@@ -21,20 +21,13 @@ OnProgress = Callable[[str, int, int], None]  # receives what is fitted, the num
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Out-of-fold predictions of several models for the same patients on the same folds.
+    """Out-of-fold predictions of several models for the same patients on the same folds."""
 
-    rows:        float32[N,13], NaN = missing; target: float32[N] of 0 and 1
-    probability: for each model by its title float32[R,N]: its prediction for each patient in each of R repeats, always
-                 from a fit without that patient. "network" is the model that is shipped.
-    learning:    float32[2,E]: the network's training and held-out log loss after each epoch, mean over the folds
-    missing:     for each set of fields that the held-out rows lack ("nothing", "ca, thal", ...) each model's log loss
-    """
-
-    rows: Floats
-    target: Floats
-    probability: dict[str, Floats]
-    learning: Floats
-    missing: dict[str, dict[str, float]]
+    rows: Floats  # float32[N,13], NaN = missing
+    target: Floats  # float32[N] of 0 and 1
+    probability: dict[str, Floats]  # by model, float32[R,N]: in each of R repeats from fits without that patient
+    learning: Floats  # float32[2,E]: the network's training and held-out log loss after each epoch, mean over folds
+    missing: dict[str, dict[str, float]]  # log loss by the fields that held-out rows lack ("ca, thal"), and by model
 
 
 @dataclass(frozen=True)
@@ -61,8 +54,7 @@ def stratified_folds(target: Floats, repeats: int, k: int, seed: int) -> Folds:
         fold_of = np.empty(len(target), int)
         fold_of[dealt] = np.arange(len(target)) % k
         test += [np.flatnonzero(fold_of == fold) for fold in range(k)]
-    train = [np.setdiff1d(np.arange(len(target)), rows) for rows in test]
-    return Folds(repeats, k, train, test)
+    return Folds(repeats, k, [np.setdiff1d(np.arange(len(target)), rows) for rows in test], test)
 
 
 def without_fields(rows: Floats, fields: Sequence[str]) -> Floats:
@@ -108,14 +100,14 @@ def cross_validate_models(
         LECTURE: cross_validate(rows, target, lecture, folds, on_progress, LECTURE),
     }
     tables = {", ".join(fields) or "nothing": without_fields(rows, fields) for fields in LACKING}
-    lacking: dict[str, dict[str, float]] = {name: {} for name in tables}
+    lacking: dict[str, dict[str, float]] = {}
     plain = recipe.model_copy(update={"blank": 0})
     for name, table in tables.items():
-        lacking[name][NETWORK] = score("log_loss", target, out_of_fold(networks, table, folds))
-        title = f"{NETWORK}, {name} missing"
-        lacking[name][RETRAINED] = score(
-            "log_loss", target, cross_validate(table, target, plain, folds, on_progress, title)
-        )
+        retrained = cross_validate(table, target, plain, folds, on_progress, f"{NETWORK}, {name} missing")
+        lacking[name] = {
+            NETWORK: score("log_loss", target, out_of_fold(networks, table, folds)),
+            RETRAINED: score("log_loss", target, retrained),
+        }
     for title, baseline in BASELINES.items():
         scored = list(tables.values()) if baseline is logistic_regression else [rows]
         found = np.empty((len(scored), folds.repeats, len(rows)), np.float32)

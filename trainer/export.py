@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 import time
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,26 @@ import tf2onnx
 from patient.artefact import CARD, FILE, INPUT, OUTPUT, ArtefactError, Metadata, versions
 from patient.encoding import Floats
 from patient.record import FIELDS
-from trainer import triton
 from trainer.fit import Fitted
 
-OPSET = 18
+TRITON_FILE = "config.pbtxt"
+# Makes the folder of the versions a model of a Triton repository. The file does not repeat the model's name, so the
+# folder may be copied under another one. Every tensor's first dimension is the batch, so Triton may merge waiting
+# requests into one run; it adds that dimension to `dims`. Triton, like the service, ignores folders whose name is not a
+# number (candidates and unfinished versions).
+TRITON_CONFIG = f"""\
+# {INPUT}: {", ".join(FIELDS)}
+# NaN is a measurement that was not taken.
+# Triton runs the bare graph: it refuses no impossible value.
+platform: "onnxruntime_onnx"
+backend: "onnxruntime"
+max_batch_size: 65536
+dynamic_batching {{ }}
+version_policy {{ latest {{ num_versions: 1 }} }}
+input [ {{ name: "{INPUT}" data_type: TYPE_FP32 dims: [ {len(FIELDS)} ] }} ]
+output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ 1 ] }} ]
+"""
 TEMPORARY_PREFIX = ".writing-"  # of a folder that is being filled; readers ignore it
-ABANDONED_SECONDS = 3600  # after this time such a folder is the rest of a killed trainer
 MAX_DIFFERENCE = 1e-6  # between Keras and ONNX Runtime; float32 rounding stays below it
 
 
@@ -35,7 +48,7 @@ def to_onnx(fitted: Fitted) -> onnx.ModelProto:
     signature = [tf.TensorSpec((None, len(FIELDS)), tf.float32, name=INPUT)]
     graph = tf.function(lambda patient: {OUTPUT: fitted(patient)}, input_signature=signature)
     model: onnx.ModelProto
-    model, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
+    model, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=18)
     # doc_string and the name of the first dimension hold counters, by which two exports would differ.
     model.graph.ClearField("doc_string")
     for tensor in (*model.graph.input, *model.graph.output):
@@ -50,9 +63,8 @@ def parity(model: onnx.ModelProto, fitted: Fitted, rows: Floats) -> float:
     (exported,) = session.run([OUTPUT], {INPUT: rows})
     difference = float(np.abs(exported[:, 0] - fitted.predict(rows)).max())
     if not difference < MAX_DIFFERENCE:
-        raise ExportError(
-            f"ONNX Runtime and Keras differ by {difference:.1e}, allowed is {MAX_DIFFERENCE:.0e}; nothing written"
-        )
+        allowed = f"allowed is {MAX_DIFFERENCE:.0e}"
+        raise ExportError(f"ONNX Runtime and Keras differ by {difference:.1e}, {allowed}; nothing written")
     return difference
 
 
@@ -61,7 +73,7 @@ def save(
 ) -> Path:
     """Write model, card and plots as the next version, or with `aside` as a candidate; return the folder.
 
-    Triton's config.pbtxt is written before the first version, and again only if it differs.
+    Triton's config.pbtxt is written before the first version, and again only if it differs: Triton would reload.
 
     The folder is filled under a hidden name and then renamed. A rename onto an existing folder fails, so of two
     trainers that finish at once, the later one takes the next number.
@@ -69,22 +81,25 @@ def save(
     models.mkdir(parents=True, exist_ok=True)
     for left in models.glob(f"{TEMPORARY_PREFIX}*"):
         with contextlib.suppress(FileNotFoundError):  # another trainer removed or renamed it
-            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+            if time.time() - left.stat().st_mtime > 3600:  # the rest of a killed trainer
                 shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=models))
     try:
         folder.chmod(0o755)
         for name, content in plots.items():
             _write(folder / name, content)
-        for number in count(max(versions(models), default=0) + 1):
+        number = max(versions(models), default=0)
+        while True:
+            number += 1
             version = f"candidate-{metadata.created.replace(':', '')}" if aside else str(number)
             stamped = metadata.model_copy(update={"version": version})
             onnx.helper.set_model_props(model, stamped.to_strings())
             _write(folder / FILE, model.SerializeToString(deterministic=True))
             _write(folder / CARD, card.replace("{version}", version).encode())
-            if not aside and triton.is_outdated(models):
-                _write(folder / triton.CONFIG_FILE, triton.CONFIG.encode())
-                (folder / triton.CONFIG_FILE).replace(models / triton.CONFIG_FILE)
+            triton, content = models / TRITON_FILE, TRITON_CONFIG.encode()
+            if not aside and not (triton.exists() and triton.read_bytes() == content):
+                _write(folder / TRITON_FILE, content)
+                (folder / TRITON_FILE).replace(triton)
             try:
                 return folder.rename(models / version)
             except OSError:
@@ -92,7 +107,6 @@ def save(
                     raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # already renamed after a success
-    raise AssertionError("unreachable: there is always a next number")
 
 
 def _write(path: Path, content: bytes) -> None:

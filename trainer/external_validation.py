@@ -6,93 +6,95 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from patient.encoding import Floats
 from patient.record import FIELDS
-from trainer.cross_validation import stratified_folds
-from trainer.dataset import Dataset
+from trainer.dataset import Dataset, DatasetError
 from trainer.export import save
-from trainer.metrics import Interval, interval, score, scores
+from trainer.metrics import Doubles, Interval, interval, score, scores
 from trainer.promote import ExportedModel
+
+CALIBRATION = LogisticRegression(C=np.inf, tol=1e-8)  # without a penalty
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The performance of a finished model on a table that it was not trained on.
-
-    intercept: of the log-odds with the slope fixed at 1; 0 is right on average, above 0 the estimates are too low
-    slope: of the log-odds; 1 is right, below 1 the estimates are too extreme
-    recalibrated: log loss after fitting both to these patients, cross-validated
-    line: intercept and slope fitted together, which recalibration applies
-    missing: share of missing values by field
-    """
+    """The performance of a finished model on a table that it was not trained on."""
 
     scores: dict[str, float]
     intervals: dict[str, Interval]
-    intercept: float
-    slope: float
-    recalibrated: float
-    line: tuple[float, float]
-    missing: dict[str, float]
+    intercept: float  # of the log-odds with the slope fixed at 1; 0 is right, above 0 the estimates are too low
+    slope: float  # of the log-odds; 1 is right, below 1 the estimates are too extreme
+    recalibrated: float  # log loss after fitting both to these patients, cross-validated
+    line: tuple[float, float]  # intercept and slope fitted together, which recalibration applies
+    missing: dict[str, float]  # share of missing values by field
 
 
 def validate(model: ExportedModel, rows: Floats, target: Floats) -> Validation:
-    """Score the unchanged model; `rows` float32[N,13], NaN = missing, `target` float32[N] of 0 and 1."""
+    """Score the unchanged model; `rows` float32[N,13], NaN = missing, `target` float32[N] of 0 and 1.
+
+    Raises DatasetError for fewer than two patients of either class.
+    """
+    smaller_class = int(min(target.sum(), len(target) - target.sum()))
+    if smaller_class < 2:
+        raise DatasetError("a validation needs at least two patients with the disease, and two without")
     probability = model.predict(rows)
     odds = logit(probability)
-    offset, _ = calibration_line(odds, target, slope=False)
-    intercept, slope = calibration_line(odds, target)
-    refit = np.empty_like(odds)
-    folds = stratified_folds(target, 1, min(10, int(min(target.sum(), len(target) - target.sum()))), 0)
-    for train, test in zip(folds.train, folds.test, strict=True):
-        a, b = calibration_line(odds[train], target[train])
-        refit[test] = a + b * odds[test]
-    recalibrated = score("log_loss", target, (1 / (1 + np.exp(-refit))).astype(np.float32))
-    shares = {name: float(share) for name, share in zip(FIELDS, np.isnan(rows).mean(axis=0), strict=True)}
-    intervals = {name: interval(target, probability[None], name) for name in ("log_loss", "auc", "brier")}
-    found = scores(target, probability, model.metadata.threshold)
-    return Validation(found, intervals, offset, slope, recalibrated, (intercept, slope), shares)
+    folds = StratifiedKFold(min(10, smaller_class), shuffle=True, random_state=0)
+    refit = cross_val_predict(CALIBRATION, odds[:, None], target, cv=folds, method="predict_proba")[:, 1]
+    line = calibration_line(odds, target)
+    return Validation(
+        scores=scores(target, probability, model.metadata.threshold),
+        intervals={name: interval(target, probability[None], name) for name in ("log_loss", "auc", "brier")},
+        intercept=calibration_intercept(odds, target),
+        slope=line[1],
+        recalibrated=score("log_loss", target, refit.astype(np.float32)),
+        line=line,
+        missing=dict(zip(FIELDS, np.isnan(rows).mean(axis=0).tolist(), strict=True)),
+    )
 
 
-def logit(probability: Floats) -> NDArray[np.float64]:
+def logit(probability: Floats) -> Doubles:
     p = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
-    odds: NDArray[np.float64] = np.log(p / (1 - p))
+    odds: Doubles = np.log(p / (1 - p))
     return odds
 
 
-def calibration_line(odds: NDArray[np.float64], target: Floats, slope: bool = True) -> tuple[float, float]:
-    """Fit the logistic regression of the target on the model's log-odds (Cox, 1958): intercept and slope.
+def calibration_line(odds: Doubles, target: Floats) -> tuple[float, float]:
+    """Fit the logistic regression of the target on the model's log-odds (Cox, 1958): intercept and slope."""
+    fitted = clone(CALIBRATION).fit(odds[:, None], target)
+    return float(fitted.intercept_[0]), float(fitted.coef_[0, 0])
 
-    Without `slope` the slope stays 1 and only the intercept is fitted.
-    """
-    line = np.array([0.0, 1.0])
-    free = slice(0, 2 if slope else 1)
-    design = np.column_stack([np.ones_like(odds), odds])
+
+def calibration_intercept(odds: Doubles, target: Floats) -> float:
+    """Fit the intercept alone, by Newton's method; the slope stays 1, which scikit-learn cannot do."""
+    intercept = 0.0
     for _ in range(25):
-        p = 1 / (1 + np.exp(-design @ line))
-        gradient = design.T @ (target - p)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(2)
-        line[free] += np.linalg.solve(hessian[free, free], gradient[free])
-    return float(line[0]), float(line[1])
+        p = 1 / (1 + np.exp(-odds - intercept))
+        intercept += float((target - p).sum() / (p * (1 - p)).sum())
+    return intercept
 
 
 def report(found: Validation, version: str, data: Dataset) -> str:
-    lines = [f"Version {version} on {len(data)} patients of {data.name}, of whom {int(data.target.sum())} are diseased"]
-    for name, (value, low, high) in found.intervals.items():
-        lines.append(f"  {name.replace('_', ' '):<22} {value:.4f}  (95 % {low:.4f} to {high:.4f})")
-    lines.append(
-        f"  {'calibration intercept':<22} {found.intercept:+.3f}  (0 is right; above 0 the estimates are too low)"
-    )
-    lines.append(f"  {'calibration slope':<22} {found.slope:.3f}  (1 is right; below 1 the estimates are too extreme)")
     missing = ", ".join(f"{name} {share:.0%}" for name, share in found.missing.items() if share)
-    lines.append(f"  {'missing':<22} {missing or 'nothing'}")
+    values = {
+        name.replace("_", " "): f"{value:.4f}  (95 % {low:.4f} to {high:.4f})"
+        for name, (value, low, high) in found.intervals.items()
+    } | {
+        "calibration intercept": f"{found.intercept:+.3f}  (0 is right; above 0 the estimates are too low)",
+        "calibration slope": f"{found.slope:.3f}  (1 is right; below 1 the estimates are too extreme)",
+        "missing": missing or "nothing",
+    }
     better = found.scores["log_loss"] - found.recalibrated
-    lines.append(
-        f"Recalibrated to these patients its log loss would be {found.recalibrated:.4f} (cross-validated): "
-        + (f"{better:.4f} better; --recalibrate writes that model" if better > 0 else "no better, so keep the model")
-    )
-    return "\n".join(lines)
+    advice = f"{better:.4f} better; --recalibrate writes that model" if better > 0 else "no better, so keep the model"
+    listed = "\n".join(f"  {name:<22} {value}" for name, value in values.items())
+    return f"""\
+Version {version} on {len(data)} patients of {data.name}, of whom {int(data.target.sum())} are diseased
+{listed}
+Recalibrated to these patients its log loss would be {found.recalibrated:.4f} (cross-validated): {advice}"""
 
 
 def recalibrate(model: ExportedModel, found: Validation, data: Dataset, models: Path) -> Path:
@@ -106,14 +108,8 @@ def recalibrate(model: ExportedModel, found: Validation, data: Dataset, models: 
         moved = (onnx.numpy_helper.to_array(tensor) * slope + shift).astype(np.float32)
         tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
     old = model.metadata
-    how = {
-        "recalibrated_from": old.version,
-        "intercept": intercept,
-        "slope": slope,
-        "file": data.name,
-        "sha256": data.sha256,
-        "rows": len(data),
-    }
+    how = {"recalibrated_from": old.version, "intercept": intercept, "slope": slope}
+    how |= {"file": data.name, "sha256": data.sha256, "rows": len(data)}
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     text = f"""# Heart disease, version {{version}}
 

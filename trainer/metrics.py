@@ -10,6 +10,8 @@ patients: thousands of draws are then a few matrix products. The metric of R rep
     ece          expected calibration error over 10 bins of equal width: mean gap between predicted and observed rate
     sensitivity  share of the diseased at or above the threshold
     specificity  share of the healthy below the threshold
+
+Arguments: target float32[N] of 0 and 1; probability float32[R,N], the out-of-fold predictions of R repeats.
 """
 
 from collections.abc import Iterator
@@ -21,7 +23,15 @@ from numpy.typing import NDArray
 from patient.encoding import Floats
 
 Doubles = NDArray[np.float64]
-METRICS = ("log_loss", "auc", "accuracy", "brier", "ece", "sensitivity", "specificity")
+METRICS = {  # with their titles in tables
+    "log_loss": "log loss",
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "brier": "Brier score",
+    "ece": "ECE",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+}
 MAX_WEIGHTS = 2**22  # held at once: 32 MB, whatever the size of the table
 
 
@@ -34,53 +44,44 @@ class Interval(NamedTuple):
 
 
 def score(metric: str, target: Floats, probability: Floats, threshold: float = 0.5) -> float:
-    """One of METRICS.
-
-    target: float32[N] of 0 and 1; probability: float32[N], or float32[R,N] for the mean over R repeats
-    """
+    """Compute one of METRICS; probability: float32[N] or float32[R,N]."""
     ones = np.ones((1, len(target)))
     return float(weighted(metric, target, np.atleast_2d(probability), ones, threshold)[0])
 
 
 def scores(target: Floats, probability: Floats, threshold: float = 0.5) -> dict[str, float]:
-    """All METRICS by name; see `score`."""
+    """Compute all METRICS; see `score`."""
     return {metric: score(metric, target, probability, threshold) for metric in METRICS}
 
 
 def spread(target: Floats, probability: Floats, threshold: float = 0.5) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of every metric over the repeats; the deviation of a single repeat is NaN.
-
-    target: float32[N] of 0 and 1; probability: float32[R,N], out of fold
-    """
+    """Mean and standard deviation of every metric over the repeats; the deviation of a single repeat is NaN."""
     values = {name: np.array([score(name, target, once, threshold) for once in probability]) for name in METRICS}
     return {name: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else np.nan) for name, v in values.items()}
 
 
 def interval(
-    target: Floats, probability: Floats, metric: str = "log_loss", draws: int = 2000, seed: int = 0,
+    target: Floats,
+    probability: Floats,
+    metric: str = "log_loss",
     threshold: float = 0.5,
-) -> Interval:  # fmt: skip
+    reference: Floats | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
     """One of METRICS with its 95 % percentile interval from a bootstrap over patients.
 
-    target: float32[N] of 0 and 1; probability: float32[R,N], out of fold
+    reference: another model's predictions of the same patients, float32[R,N], whose metric is subtracted. Every draw
+    scores both models on the same patients, so what is hard about a patient cancels.
     """
-    blocks = [weighted(metric, target, probability, w, threshold) for w in weights(len(target), draws, seed)]
-    return _interval(np.concatenate(blocks))
-
-
-def paired_difference(
-    target: Floats, a: Floats, b: Floats, metric: str = "log_loss", draws: int = 2000, seed: int = 0,
-    threshold: float = 0.5,
-) -> Interval:  # fmt: skip
-    """The metric of `a` minus that of `b` (float32[R,N] each, same patients) with its 95 % bootstrap interval.
-
-    Every draw scores both models on the same patients, so what is hard about a patient cancels.
-    """
-    blocks = [
-        weighted(metric, target, a, w, threshold) - weighted(metric, target, b, w, threshold)
-        for w in weights(len(target), draws, seed)
-    ]
-    return _interval(np.concatenate(blocks))
+    blocks = []
+    for weight in weights(len(target), draws, seed):
+        found = weighted(metric, target, probability, weight, threshold)
+        blocks.append(found if reference is None else found - weighted(metric, target, reference, weight, threshold))
+    value, *drawn = np.concatenate(blocks)
+    known = np.array(drawn)[~np.isnan(drawn)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    return Interval(float(value), float(low), float(high))
 
 
 def weights(patients: int, draws: int, seed: int) -> Iterator[Doubles]:
@@ -94,9 +95,9 @@ def weights(patients: int, draws: int, seed: int) -> Iterator[Doubles]:
 
 
 def weighted(metric: str, target: Floats, probability: Floats, weight: Doubles, threshold: float = 0.5) -> Doubles:
-    """The metric in each draw: float32[N], float32[R,N] and float64[D,N] to float64[D], the mean over the R repeats.
+    """The metric in each draw, float64[D], for weights float64[D,N]; NaN where the patients that it needs are missing.
 
-    NaN in a draw that lacks the patients the metric needs. Raises KeyError for an unknown metric.
+    Raises KeyError for an unknown metric.
     """
     p = probability.astype(np.float64)
     found: Doubles
@@ -127,14 +128,8 @@ def _auc(target: Floats, probability: Floats, weight: Doubles) -> Doubles:
     return area
 
 
-def _ece(target: Floats, probability: Floats, weight: Doubles, bins: int = 10) -> Doubles:
-    in_bin = np.minimum((probability * bins).astype(int), bins - 1)[:, None] == np.arange(bins)
+def _ece(target: Floats, probability: Floats, weight: Doubles) -> Doubles:
+    in_bin = np.minimum((probability * 10).astype(int), 9)[:, None] == np.arange(10)
     gap = probability.astype(np.float64) - target
     error: Doubles = np.abs(weight @ (gap[:, None] * in_bin)).sum(axis=1) / weight.sum(axis=1)
     return error
-
-
-def _interval(drawn: Doubles) -> Interval:
-    known = drawn[1:][~np.isnan(drawn[1:])]
-    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
-    return Interval(float(drawn[0]), float(low), float(high))

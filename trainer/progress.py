@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from patient.artefact import Metadata
+from trainer.metrics import METRICS
+from trainer.report import tables
 
-COLUMNS = {"log_loss": "log loss", "auc": "AUC", "accuracy": "accuracy", "brier": "Brier", "ece": "ECE"}
 LINE_SECONDS = 10.0  # between plain lines where stdout is not a terminal
 
 console = Console()
@@ -22,18 +23,15 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns, the header first; never cut to the width of a terminal."""
+def markdown(text: str) -> None:
+    """Print a Markdown table in columns, never cut to the width of a terminal."""
+    header, _rule, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
+    rows = [header, *lines]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         say("  ".join([first.ljust(widths[0]), *numbers]).rstrip())
     say("")
-
-
-def markdown(text: str) -> None:
-    header, _rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
-    table([header, *rows])
 
 
 def ask(question: str) -> bool:
@@ -42,50 +40,32 @@ def ask(question: str) -> bool:
 
 
 @contextmanager
-def bar(epochs: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """Show a bar with epoch, losses and time left; without a terminal a plain line for every tenth of the epochs."""
-    with _progress("epoch", "{task.fields[losses]}") as shown:
-        task = shown.add_task("epoch", total=epochs, losses="")
-
-        def update(epoch: int, losses: Mapping[str, float]) -> None:
-            text = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
-            shown.update(task, completed=epoch, losses=text)
-            if shown.disable and epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
-                say(f"epoch {epoch}/{epochs}  {text}")
-
-        yield update
-
-
-@contextmanager
-def steps() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for each model that is fitted, with time left; without a terminal a plain line now and then."""
-    with _progress("{task.description}") as shown:
+def bars() -> Iterator[Callable[..., None]]:
+    """Show a bar for each task, with its losses and the time left; without a terminal a plain line now and then."""
+    names, losses_shown = TextColumn("{task.description}"), TextColumn("{task.fields[losses]}")
+    columns = (names, MofNCompleteColumn(), BarColumn(), losses_shown, TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
         tasks: dict[str, TaskID] = {}
         last_line = time.monotonic()
 
-        def update(name: str, done: int, total: int) -> None:
+        def update(name: str, done: int, total: int, losses: Mapping[str, float] | None = None) -> None:
             nonlocal last_line
+            text = "  ".join(f"{loss} {value:.4f}" for loss, value in (losses or {}).items())
             if name not in tasks:
-                tasks[name] = shown.add_task(name, total=total)
-            shown.update(tasks[name], completed=done)
+                tasks[name] = shown.add_task(name, total=total, losses=text)
+            shown.update(tasks[name], completed=done, losses=text)
             if shown.disable and (done == total or time.monotonic() - last_line > LINE_SECONDS):
                 last_line = time.monotonic()
-                say(f"{name}: {done}/{total}")
+                say(f"{name} {done}/{total}  {text}".rstrip())
 
         yield update
-
-
-def _progress(*texts: str) -> Progress:
-    first, *rest = (TextColumn(text) for text in texts)
-    columns = (first, MofNCompleteColumn(), BarColumn(), *rest, TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 def summary(folder: Path, metadata: Metadata, epochs: int, difference: float) -> None:
     """Print the scores, the parity and the folder of a new model."""
     data = metadata.data
     say(f"\n{epochs} epochs on {data['train_rows']} rows, {data['test_rows']} held out\n")
-    rows = [[part, *(f"{values[name]:.4f}" for name in COLUMNS)] for part, values in metadata.metrics.items()]
-    table([["", *COLUMNS.values()], *rows])
+    rows = [[part, *(f"{values[name]:.4f}" for name in METRICS)] for part, values in metadata.metrics.items()]
+    markdown(tables.table(["", *METRICS.values()], rows))
     say(f"Keras and ONNX differ by at most {difference:.1e} on the training rows")
     say(f"Wrote {folder}")

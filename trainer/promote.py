@@ -1,8 +1,7 @@
 """Decide whether a candidate may replace the serving version."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnxruntime as ort
 
@@ -26,14 +25,11 @@ class Comparison:
     @property
     def refusal(self) -> str | None:
         """The reason against promotion, with the numbers; None if there is none."""
-        if self.candidate - self.serving <= self.margin:
-            return None
         worse = self.candidate - self.serving
+        if worse <= self.margin:
+            return None
         than = f"{self.candidate:.4f} is worse than version {self.version}'s {self.serving:.4f} by {worse:.4f}"
         return f"its log loss of {than}, allowed is {self.margin:g} ({self.rows})"
-
-    def as_metadata(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class ExportedModel:
@@ -46,12 +42,9 @@ class ExportedModel:
             self.session = ort.InferenceSession(self.content, providers=["CPUExecutionProvider"])
             self.metadata = Metadata.from_strings(self.session.get_modelmeta().custom_metadata_map)
             self.metadata.check()
-        except OSError as error:
-            raise ArtefactError(f"{file}: {error.strerror}") from None
-        except ArtefactError as error:
-            raise ArtefactError(f"{file}: {error}") from None
         except Exception as error:  # ONNX Runtime's own exceptions share no other base
-            raise ArtefactError(f"{file}: {str(error).splitlines()[0]}") from None
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            raise ArtefactError(f"{file}: {reason}") from None
 
     def predict(self, rows: Floats) -> Floats:
         """float32[N,13], NaN = missing, to float32[N] of probabilities."""
@@ -84,18 +77,13 @@ def compare_recipes(
     That version's own weights cannot be compared: they were fitted on these rows.
     """
     version = model.metadata.version
-    name = f"version {version}'s recipe"
-    serving = cross_validate(rows, target, recipe_of(model.metadata), folds, on_progress, name)
-    where = f"{folds.repeats} x {folds.k} folds of {len(rows)} rows"
-    return _compare(version, target, candidate, serving, margin, where)
+    title = f"version {version}'s recipe"
+    serving = cross_validate(rows, target, recipe_of(model.metadata), folds, on_progress, title)
+    ours, theirs = score("log_loss", target, candidate), score("log_loss", target, serving)
+    return Comparison(version, ours, theirs, margin, f"{folds.repeats} x {folds.k} folds of {len(rows)} rows")
 
 
 def compare_models(model: ExportedModel, rows: Floats, target: Floats, candidate: Floats, margin: float) -> Comparison:
     """Compare `candidate` (float32[N], for held-out rows) with the serving version, which may have trained on them."""
-    where = f"{len(rows)} held-out rows"
-    return _compare(model.metadata.version, target, candidate, model.predict(rows), margin, where)
-
-
-def _compare(version: str, target: Floats, candidate: Floats, serving: Floats, margin: float, rows: str) -> Comparison:
-    ours, theirs = (score("log_loss", target, probability) for probability in (candidate, serving))
-    return Comparison(version, ours, theirs, margin, rows)
+    ours, theirs = score("log_loss", target, candidate), score("log_loss", target, model.predict(rows))
+    return Comparison(model.metadata.version, ours, theirs, margin, f"{len(rows)} held-out rows")

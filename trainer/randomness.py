@@ -34,10 +34,8 @@ class Randomness:
         for layer, (fan_in, fan_out) in enumerate(pairwise(widths)):
             start = self.recipe.bias if layer < len(self.recipe.hidden) and self.recipe.activation == "relu" else 0
             limit = np.sqrt(6 / (fan_in + fan_out))
-            found += [
-                self.rng.uniform(-limit, limit, (fan_in, fan_out)).astype(np.float32),
-                np.full(fan_out, start, np.float32),
-            ]
+            kernel = self.rng.uniform(-limit, limit, (fan_in, fan_out)).astype(np.float32)
+            found += [kernel, np.full(fan_out, start, np.float32)]
         return found
 
     def epoch(self, rows: int) -> tuple[NDArray[np.int32], Floats]:

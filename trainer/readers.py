@@ -33,27 +33,21 @@ class DatasetError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Neighbouring rows of a file.
+    """Neighbouring rows of a file."""
 
-    values: float64[n,14], the fields and the target; NaN = missing, infinite where a cell is not a number
-    broken: rows that could not be parsed: index in `values`, which holds no data of them, to the reason
-    first:  the number of the first row, from 1: in CSV its line, in Parquet its row
-    max_rows_left: upper bound of the rows that follow
-    """
-
-    values: NDArray[np.float64]
-    broken: dict[int, str]
-    first: int
-    max_rows_left: int
+    values: NDArray[np.float64]  # [n,14], the fields and the target; NaN = missing, infinite: not a number
+    broken: dict[int, str]  # rows that could not be parsed: index in `values`, which lacks their data, to the reason
+    first: int  # the number of the first row, from 1: in CSV its line, in Parquet its row
+    max_rows_left: int  # upper bound of the rows that follow
 
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """A file with a valid header. `max_rows` is an upper bound of its rows; `blocks` reads it."""
+    """A file with a valid header."""
 
     path: Path
-    max_rows: int
-    blocks: Callable[[], Iterator[Block]]
+    max_rows: int  # upper bound
+    blocks: Callable[[], Iterator[Block]]  # reads the file
 
 
 def list_files(path: Path) -> list[Path]:
@@ -204,10 +198,7 @@ def _parse_cells(data: bytes, names: list[str]) -> tuple[NDArray[np.float64], di
 
 
 def _number(cell: str) -> float:
-    if is_not_taken(cell):
-        return math.nan
     try:
-        number = float(cell)
+        return math.nan if is_not_taken(cell) else float(cell)
     except ValueError:
         return math.inf
-    return number

@@ -28,12 +28,8 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="seed of all random numbers")
     l2: float = Field(0.008, ge=0, description="penalty on the squared weights; 0 is the lecture's")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of inputs dropped in each step; 0 is the lecture's")
-    bias: float = Field(
-        2, description="initial bias of ReLU units; 0 is the lecture's, with 2 the network starts out linear"
-    )
-    blank: float = Field(
-        0.5, ge=0, le=1, description="share of rows that lose whole fields in an epoch; 0 is the lecture's"
-    )
+    bias: float = Field(2, description="initial bias of ReLU units; 0 is the lecture's, 2 starts with a linear network")
+    blank: float = Field(0.5, ge=0, le=1, description="share of rows that lose fields in an epoch; 0 is the lecture's")
     blank_fields: list[Annotated[str, AfterValidator(_check_field)]] = Field(
         ["ca", "thal", "slope", "chol"], description="fields that such a row may lose"
     )

@@ -7,11 +7,7 @@ from patient.encoding import Floats, encode, statistics
 from patient.record import FIELDS, measurements
 from trainer.fit import Fitted
 
-DECILES = np.linspace(0.1, 0.9, 9)
-TENTHS = [round(float(share), 1) for share in DECILES]
-CHECK_ROWS = 32
-CHECK_MISSING_SHARE = 0.2
-MAX_CANDIDATES = 5_000  # rows from which the background is chosen
+TENTHS = [tenth / 10 for tenth in range(1, 10)]
 
 
 def bins(rows: Floats, target: Floats, probability: Floats) -> dict[str, Bins]:
@@ -25,7 +21,7 @@ def bins(rows: Floats, target: Floats, probability: Floats) -> dict[str, Bins]:
         if field.codes:
             upper = list(map(float, field.codes))[:-1]
         else:
-            edges = np.unique(np.quantile(taken, DECILES)) if len(taken) else taken
+            edges = np.unique(np.quantile(taken, TENTHS)) if len(taken) else taken
             upper = [edge for edge in _plain(edges) if edge < taken.max()]
         found[field.name] = _bins(upper, column, target)
     return found | {"probability": _bins(TENTHS, probability, target)}
@@ -49,7 +45,7 @@ def background(rows: Floats, count: int) -> list[Row]:
     Kernel herding (Chen, Welling and Smola, 2010) on the encoded rows: each chosen row minimises the maximum mean
     discrepancy between the chosen rows and all rows.
     """
-    rows = rows[:MAX_CANDIDATES]
+    rows = rows[:5_000]  # their kernel takes 200 MB
     encoded = encode(rows, *statistics([rows])).astype(np.float64)
     squares = (encoded**2).sum(axis=1)
     distance = np.maximum(squares[:, None] + squares - 2 * encoded @ encoded.T, 0)
@@ -59,20 +55,23 @@ def background(rows: Floats, count: int) -> list[Row]:
         gain = wanted - kernel[:, chosen].sum(axis=1) / (taken + 1)
         gain[chosen] = -np.inf
         chosen.append(int(gain.argmax()))
-    return [[None if np.isnan(value) else value for value in _plain(rows[i])] for i in sorted(chosen)]
+    return [_row(rows[i]) for i in sorted(chosen)]
 
 
 def checks(fitted: Fitted) -> Checks:
     """Make up patients, with and without missing values, and store the network's predictions for them."""
-    rng = np.random.default_rng(0)
-    rows = np.empty((CHECK_ROWS, len(FIELDS)), np.float32)
+    rng, count = np.random.default_rng(0), 32
+    rows = np.empty((count, len(FIELDS)), np.float32)
     for i, field in enumerate(measurements()):
         codes = list(field.codes)
-        rows[:, i] = rng.choice(codes, CHECK_ROWS) if codes else rng.uniform(field.low, field.high, CHECK_ROWS).round(1)
+        rows[:, i] = rng.choice(codes, count) if codes else rng.uniform(field.low, field.high, count).round(1)
         if field.nullable:
-            rows[rng.random(CHECK_ROWS) < CHECK_MISSING_SHARE, i] = np.nan
-    values = [[None if np.isnan(value) else value for value in _plain(row)] for row in rows]
-    return Checks(rows=values, probabilities=fitted.predict(rows).tolist())
+            rows[rng.random(count) < 0.2, i] = np.nan
+    return Checks(rows=[_row(row) for row in rows], probabilities=fitted.predict(rows).tolist())
+
+
+def _row(values: Floats) -> Row:
+    return [None if np.isnan(value) else value for value in _plain(values)]
 
 
 def _plain(values: Floats) -> list[float]:

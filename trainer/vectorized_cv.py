@@ -15,6 +15,12 @@ from trainer.randomness import Randomness
 from trainer.recipe import Recipe
 
 Indices = NDArray[np.intp]
+Function = Callable[[Floats], Floats]
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {  # with the derivative, from the activation's output
+    "relu": (lambda z: np.maximum(z, 0), lambda output: (output > 0).astype(np.float32)),
+    "tanh": (np.tanh, lambda output: 1 - output**2),
+    "sigmoid": (lambda z: np.float32(1) / (np.float32(1) + np.exp(-z)), lambda output: output * (1 - output)),
+}
 
 
 class FoldNetworks:
@@ -33,23 +39,9 @@ def _forward(weights: Sequence[Floats], inputs: Floats, activation: str) -> list
     """The outputs of every layer, inputs first."""
     outputs = [inputs]
     for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
-        z = outputs[-1] @ kernel + bias
-        last = kernel is weights[-2]
-        outputs.append(
-            _sigmoid(z) if last or activation == "sigmoid" else np.tanh(z) if activation == "tanh" else np.maximum(z, 0)
-        )
+        function, _ = ACTIVATIONS["sigmoid" if kernel is weights[-2] else activation]
+        outputs.append(function(outputs[-1] @ kernel + bias))
     return outputs
-
-
-def _sigmoid(z: Floats) -> Floats:
-    return np.float32(1) / (np.float32(1) + np.exp(-z))
-
-
-def _slope(output: Floats, activation: str) -> Floats:
-    """The activation's derivative, from its output."""
-    if activation == "relu":
-        return (output > 0).astype(np.float32)
-    return 1 - output**2 if activation == "tanh" else output * (1 - output)
 
 
 def fit_folds(
@@ -65,12 +57,10 @@ def fit_folds(
     (from 1) and the networks.
     """
     size = max(map(len, folds))
-    moments = [statistics([rows[fold]]) for fold in folds]
     random = [Randomness(recipe.model_copy(update={"seed": recipe.seed + k})) for k in range(len(folds))]
-    starts = [source.weights() for source in random]
-    weights = [np.stack(layer) for layer in zip(*starts, strict=True)]
+    weights = [np.stack(layer) for layer in zip(*(source.weights() for source in random), strict=True)]
     weights = [w if w.ndim == 3 else w[:, None, :] for w in weights]
-    mean, std = (np.stack(values) for values in zip(*moments, strict=True))
+    mean, std = (np.stack(values) for values in zip(*(statistics([rows[fold]]) for fold in folds), strict=True))
     networks = FoldNetworks(weights, mean, std, recipe.activation)
     # Folds differ in length by a row or so: shorter ones are padded with rows of weight 0.
     encoded = np.zeros((len(folds), size, networks.weights[0].shape[1]), np.float32)
@@ -90,28 +80,25 @@ def fit_folds(
             # A shorter fold may have no rows left in this minibatch: it takes no step.
             live = slice(None) if weight[:, start].all() else np.flatnonzero(weight[:, start])
             current = [w[live] for w in weights]
-            gradient = _gradient(
-                current, inputs[live, part], labels[live, part], weight[live, part], recipe.l2, recipe.activation
-            )
+            gradient = _gradient(current, inputs[live, part], labels[live, part], weight[live, part], recipe)
             for w, step in zip(weights, optimizer.steps(gradient, live), strict=True):
                 w[live] -= step
         on_epoch(epoch, networks)
     return networks
 
 
-def _gradient(
-    weights: list[Floats], inputs: Floats, labels: Floats, weight: Floats, l2: float, activation: str
-) -> list[Floats]:
+def _gradient(weights: list[Floats], inputs: Floats, labels: Floats, weight: Floats, recipe: Recipe) -> list[Floats]:
     """The gradient of each fold's mean cross-entropy plus l2 * sum(kernel ** 2)."""
-    outputs = _forward(weights, inputs, activation)
+    outputs = _forward(weights, inputs, recipe.activation)
     delta = (outputs[-1] - labels) * (weight / weight.sum(axis=1, keepdims=True))
     found: list[Floats] = []
     for layer in range(len(outputs) - 2, -1, -1):
         kernel = weights[2 * layer]
-        kernel_gradient = outputs[layer].transpose(0, 2, 1) @ delta + np.float32(2 * l2) * kernel
+        kernel_gradient = outputs[layer].transpose(0, 2, 1) @ delta + np.float32(2 * recipe.l2) * kernel
         found = [kernel_gradient, delta.sum(axis=1, keepdims=True), *found]
         if layer:
-            delta = delta @ kernel.transpose(0, 2, 1) * _slope(outputs[layer], activation)
+            _, derivative = ACTIVATIONS[recipe.activation]
+            delta = delta @ kernel.transpose(0, 2, 1) * derivative(outputs[layer])
     return found
 
 

@@ -15,8 +15,7 @@ from service.cli.score import score as command
 from service.tables import csv
 from service.tables.source import Limits
 from tests.conftest import ROOT
-from trainer.readers import DatasetError
-from trainer.table_source import TableSource
+from trainer.dataset import DatasetError, TableSource
 
 NULLABLE = [field.name for field in measurements() if field.nullable]
 AS_WRITTEN = ["", "?", "NA", "N/A", "#N/A", "<NA>", "nan", "NaN", "-nan", "NULL", "null", "None", r"\N", " ", "\t NA "]

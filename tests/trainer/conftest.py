@@ -12,7 +12,7 @@ from patient.record import FIELDS
 from trainer.cross_validation import CrossValidation
 from trainer.dataset import Dataset
 from trainer.recipe import Recipe
-from trainer.report.results import figures
+from trainer.report.plots import figures
 
 if TYPE_CHECKING:
     from trainer.fit import Fitted

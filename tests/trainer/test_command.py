@@ -11,9 +11,10 @@ from rich.console import Console
 
 from service.model.predictor import load
 from tests.conftest import CLEVELAND
-from trainer import progress, triton
+from trainer import progress
 from trainer.__main__ import main
 from trainer.dataset import Dataset
+from trainer.export import TRITON_FILE
 from trainer.report.card import command_line
 
 
@@ -90,7 +91,7 @@ def test_if_none_leaves_a_model_alone(command: object, tmp_path: Path) -> None:
     """What a container's start needs: one model, not one more at every start."""
     assert fit(command, "--if-none") == 0
     assert fit(command, "--if-none") == 0
-    assert sorted(path.name for path in (tmp_path / "models/heart_disease").iterdir()) == ["1", triton.CONFIG_FILE]
+    assert sorted(path.name for path in (tmp_path / "models/heart_disease").iterdir()) == ["1", TRITON_FILE]
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,9 @@ def test_interrupted_means_nothing_written(command: object, monkeypatch: pytest.
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Epoch, loss and time left on one line that moves."""
     monkeypatch.setattr(progress, "console", Console(force_terminal=True, width=100))
-    with progress.bar(2) as tick:
-        tick(1, {"loss": 0.6})
-        tick(2, {"loss": 0.512345})
+    with progress.bars() as tick:
+        tick("epoch", 1, 2, {"loss": 0.6})
+        tick("epoch", 2, 2, {"loss": 0.512345})
     assert "2/2" in (shown := capsys.readouterr().out)
     assert "loss 0.5123" in shown
 

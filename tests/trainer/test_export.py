@@ -10,9 +10,9 @@ import pytest
 
 from patient.artefact import versions
 from tests.patient.test_artefact import metadata
-from trainer import export, triton
+from trainer import export
 from trainer.dataset import Dataset
-from trainer.export import ExportError, parity, save, to_onnx
+from trainer.export import TRITON_FILE, ExportError, parity, save, to_onnx
 from trainer.fit import Fitted, fit
 from trainer.recipe import Recipe
 
@@ -59,7 +59,7 @@ def test_versions_count_up_and_are_stamped(model: onnx.ModelProto, tmp_path: Pat
         assert folder.name == number
         assert session.get_modelmeta().custom_metadata_map["version"] == f'"{number}"'
         assert (folder / "MODEL_CARD.md").read_text() == f"card of {number}"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", triton.CONFIG_FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", TRITON_FILE]
 
 
 def test_a_number_that_another_trainer_took_meanwhile_is_passed_over(
@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_renamed_is_an_error_and_no_endless_loop(
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(PermissionError):
         save(model, metadata(), "", {}, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [triton.CONFIG_FILE]  # without a version it means nothing
+    assert [path.name for path in tmp_path.iterdir()] == [TRITON_FILE]  # without a version it means nothing
 
 
 def test_the_folder_of_a_killed_trainer_is_removed(model: onnx.ModelProto, tmp_path: Path) -> None:
@@ -108,4 +108,4 @@ def test_the_folder_of_a_killed_trainer_is_removed(model: onnx.ModelProto, tmp_p
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     save(model, metadata(), "", {}, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-new", "1", triton.CONFIG_FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-new", "1", TRITON_FILE]

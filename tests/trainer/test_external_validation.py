@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from service.model.predictor import load
 from tests.conftest import MODELS
 from trainer import external_validation
-from trainer.dataset import Dataset
+from trainer.dataset import Dataset, DatasetError
 from trainer.promote import ExportedModel
 
 
@@ -20,12 +19,20 @@ def model() -> ExportedModel:
     return ExportedModel(MODELS / "1/model.onnx")
 
 
-def test_the_calibration_line_is_a_logistic_regression(cleveland: Dataset, model: ExportedModel) -> None:
-    """Of the target on the model's log-odds, without penalty."""
+def test_calibration_maximises_the_likelihood(cleveland: Dataset, model: ExportedModel) -> None:
+    """The residuals sum to 0, and with a slope they do not correlate with the log-odds."""
     odds = external_validation.logit(model.predict(cleveland.rows))
-    theirs = LogisticRegression(C=1e9, tol=1e-8).fit(odds[:, None], cleveland.target)
-    line = external_validation.calibration_line(odds, cleveland.target)
-    assert line == pytest.approx((theirs.intercept_[0], theirs.coef_[0, 0]), abs=1e-3)
+    intercept, slope = external_validation.calibration_line(odds, cleveland.target)
+    residuals = cleveland.target - 1 / (1 + np.exp(-intercept - slope * odds))
+    assert (residuals.mean(), (residuals * odds).mean()) == pytest.approx((0, 0), abs=1e-5)
+    alone = external_validation.calibration_intercept(odds, cleveland.target)
+    assert (cleveland.target - 1 / (1 + np.exp(-alone - odds))).mean() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_validation_needs_two_patients_of_either_class(cleveland: Dataset, model: ExportedModel) -> None:
+    one_diseased = np.arange(303, dtype=np.float32) == 0
+    with pytest.raises(DatasetError, match="at least two patients"):
+        external_validation.validate(model, cleveland.rows, one_diseased.astype(np.float32))
 
 
 def test_estimates_that_are_too_low_show_in_the_calibration_intercept(model: ExportedModel, cleveland: Dataset) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from trainer.metrics import METRICS, interval, paired_difference, score, scores, spread, weighted, weights
+from trainer.metrics import METRICS, interval, score, scores, spread, weighted, weights
 
 RNG = np.random.default_rng(0)
 Y = (RNG.random(120) < 0.45).astype(np.float32)
@@ -71,7 +71,7 @@ def test_spread_is_mean_and_deviation_over_the_repeats() -> None:
     assert spread(y, p)["accuracy"] == pytest.approx((0.75, math.sqrt(0.125)))
     assert spread(y, p)["sensitivity"] == pytest.approx((0.5, math.sqrt(0.5)))
     assert math.isnan(spread(y, p[:1])["auc"][1])
-    assert tuple(spread(y, p)) == METRICS == tuple(scores(y, p[0]))
+    assert list(spread(y, p)) == list(METRICS) == list(scores(y, p[0]))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -116,9 +116,9 @@ def test_an_interval_is_that_of_the_normal_approximation_where_it_holds() -> Non
 
 def test_a_paired_difference_cancels_what_is_hard_for_both_models() -> None:
     """Equal models differ by nothing, for sure; a model that is always a bit better is so in every draw."""
-    assert paired_difference(Y, P, P, draws=50) == (0, 0, 0)
+    assert interval(Y, P, reference=P, draws=50) == (0, 0, 0)
     better = np.where(Y == 1, P + 0.01, P - 0.01).astype(np.float32)
-    difference = paired_difference(Y, better, P, draws=200)
+    difference = interval(Y, better, reference=P, draws=200)
     alone = interval(Y, P, draws=200)
     assert difference.low < difference.value < difference.high < 0
     assert difference.high - difference.low < (alone.high - alone.low) / 5

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from patient.record import EXAMPLE, FIELDS, measurements
 from tests.conftest import CLEVELAND
 from trainer.cli.generate import generate
-from trainer.dataset import Dataset, DatasetError, read
+from trainer.dataset import Dataset, DatasetError, TableSource, digest, read
 from trainer.readers import BLOCK_ROWS, COLUMNS
-from trainer.table_source import TableSource, digest
 
 HEADER = ",".join(COLUMNS)
 GOOD = ",".join([*(str(EXAMPLE[name]) for name in FIELDS), "1"])
@@ -51,7 +50,7 @@ def rejected(path: Path, rejects: Path) -> list[list[str]]:
 def message(path: Path, share: float = 0) -> str:
     """What reading the table raises."""
     with pytest.raises(DatasetError) as caught:
-        read(path, share)
+        list(TableSource(path, share))
     assert "9999" not in str(caught.value)
     return str(caught.value)
 
@@ -298,7 +297,7 @@ def test_a_reject_file_is_never_half_written(tmp_path: Path) -> None:
     assert rejects.read_text() == "before"
     assert not list(tmp_path.glob(".writing-*"))
     with pytest.raises(DatasetError):
-        read(write(path, GOOD, BAD), 0.1, rejects)
+        list(TableSource(write(path, GOOD, BAD), 0.1, rejects))
     assert "t.csv,3,chol" in rejects.read_text()
 
 

@@ -14,8 +14,7 @@ from google.protobuf import text_format
 from patient.artefact import versions
 from tests.conftest import MODELS
 from tests.patient.test_artefact import metadata
-from trainer import triton
-from trainer.export import save
+from trainer.export import TRITON_CONFIG, TRITON_FILE, save
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def model() -> onnx.ModelProto:
 
 def test_triton_reads_the_file_and_finds_the_models_own_tensors(protobuf: Any) -> None:
     """Every name in it is Triton's; a batch dimension in front of `dims` gives the graph's shapes."""
-    config = text_format.Parse((MODELS / triton.CONFIG_FILE).read_text(), protobuf.ModelConfig())
+    config = text_format.Parse((MODELS / TRITON_FILE).read_text(), protobuf.ModelConfig())
     assert (config.platform, config.backend, config.name) == ("onnxruntime_onnx", "onnxruntime", "")
     assert config.max_batch_size >= 1
     assert config.HasField("dynamic_batching")
@@ -57,18 +56,18 @@ def test_triton_reads_the_file_and_finds_the_models_own_tensors(protobuf: Any) -
 
 def test_the_committed_file_is_what_the_trainer_writes() -> None:
     """Byte for byte; and the service takes it for no version."""
-    assert (MODELS / triton.CONFIG_FILE).read_text() == triton.CONFIG
+    assert (MODELS / TRITON_FILE).read_text() == TRITON_CONFIG
     assert all((MODELS / str(version) / "model.onnx").is_file() for version in versions(MODELS))
 
 
 def test_a_new_version_writes_the_file_once(model: onnx.ModelProto, tmp_path: Path) -> None:
     """A file that is right is left alone, or a Triton that watches the folder would load its model again."""
     save(model, metadata(), "", {}, tmp_path)
-    os.utime(tmp_path / triton.CONFIG_FILE, (1, 1))
+    os.utime(tmp_path / TRITON_FILE, (1, 1))
     save(model, metadata(), "", {}, tmp_path)
-    assert (tmp_path / triton.CONFIG_FILE).stat().st_mtime == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", triton.CONFIG_FILE]
-    assert not (tmp_path / "2" / triton.CONFIG_FILE).exists()
+    assert (tmp_path / TRITON_FILE).stat().st_mtime == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", TRITON_FILE]
+    assert not (tmp_path / "2" / TRITON_FILE).exists()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"name: 'other'", b"\xff"])
@@ -78,9 +77,9 @@ def test_a_file_that_is_missing_or_wrong_is_made_right(
     """Earlier trainers wrote none."""
     shutil.copytree(MODELS / str(versions(MODELS)[0]), tmp_path / "1")
     if content is not None:
-        (tmp_path / triton.CONFIG_FILE).write_bytes(content)
+        (tmp_path / TRITON_FILE).write_bytes(content)
     save(model, metadata(), "", {}, tmp_path)
-    assert (tmp_path / triton.CONFIG_FILE).read_text() == triton.CONFIG
+    assert (tmp_path / TRITON_FILE).read_text() == TRITON_CONFIG
 
 
 def test_triton_ignores_candidates(model: onnx.ModelProto, tmp_path: Path) -> None:

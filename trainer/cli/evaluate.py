@@ -28,7 +28,7 @@ def run(options: EvaluateOptions) -> None:
         _write(options.out, dataclasses.asdict(result), [])
         return
     folds = stratified_folds(data.target, options.repeats, options.folds, options.seed)
-    with progress.steps() as tick:
+    with progress.bars() as tick:
         validation = cross_validate_models(data.rows, data.target, options, folds, tick)
     progress.say(f"{options.repeats} x {options.folds} folds of {len(data)} rows, seed {options.seed}:\n")
     progress.markdown(tables.score_table(validation, options.threshold))

@@ -1,5 +1,6 @@
 """`python -m trainer fit`: train on a table and save the next version, or a candidate that is not promoted."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import signal
@@ -16,15 +17,14 @@ from patient.encoding import Floats
 from trainer import progress, training_summary
 from trainer.cli.options import MAX_FOLDED_ROWS, FitOptions
 from trainer.cross_validation import NETWORK, CrossValidation, cross_validate_models, stratified_folds
+from trainer.dataset import TableSource, TrainTestTable, digest, sample
 from trainer.export import parity, save, to_onnx
 from trainer.fit import Fitted, fit_chunks
 from trainer.metrics import scores, spread
 from trainer.promote import Comparison, compare_models, compare_recipes, serving
 from trainer.report.card import CROSS_VALIDATED, card
 from trainer.report.loss_surface import measure_loss_surface
-from trainer.report.results import figures
-from trainer.table_source import TableSource, digest
-from trainer.train_test import TrainTestTable, sample
+from trainer.report.plots import figures
 
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 
@@ -75,7 +75,7 @@ def run(options: FitOptions) -> None:
         flags=options.model_dump(mode="json", exclude=unrecorded) | {"epochs": len(fitted.losses)},
         metrics=metrics,
         libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
-        promotion=comparison.as_metadata() if comparison else {},
+        promotion=dataclasses.asdict(comparison) if comparison else {},
         checks=training_summary.checks(fitted),
         bins=training_summary.bins(rows, target, predicted),
         background=training_summary.background(rows, options.background),
@@ -95,13 +95,13 @@ def _train(options: FitOptions, table: TrainTestTable, strategy: tf.distribute.S
     """Return the trained network, and whether Ctrl-C stopped the training early."""
     test_rows, test_target = sample(table.test(), 10_000)
     writer = tf.summary.create_file_writer(str(options.tensorboard)) if options.tensorboard else None
-    with _interruptible() as interrupted, progress.bar(options.epochs) as show:
+    with _interruptible() as interrupted, progress.bars() as show:
 
         def tick(fitted: Fitted) -> bool:
             losses = {"loss": fitted.losses[-1]}
             if len(test_target):
                 losses["held-out loss"] = scores(test_target, fitted.predict(test_rows))["log_loss"]
-            show(len(fitted.losses), losses)
+            show("epoch", len(fitted.losses), options.epochs, losses)
             if writer:
                 with writer.as_default(step=len(fitted.losses)):
                     for name, value in losses.items():
@@ -120,7 +120,7 @@ def _evaluate(
     if options.repeats and len(table) <= MAX_FOLDED_ROWS:
         rows, target = sample(table.train())
         folds = stratified_folds(target, options.repeats, options.folds, options.seed)
-        with progress.steps() as tick:
+        with progress.bars() as tick:
             validation = cross_validate_models(rows, target, recipe, folds, tick)
             if not model:
                 return validation, None

@@ -17,45 +17,35 @@ from pathlib import Path
 
 TARGET = Path(__file__).with_name("cleveland.csv")
 SHA256 = "dee6cc4854aeda6daf444110de51698a4f24a778ae207f409732ea191ce3a6c7"
-PACKAGE = "orange3==3.40.0"
-MEMBER = "Orange/datasets/heart_disease.tab"
 
-# The source's columns, in the order of the record, with UCI's code for each label; None: numbers, copied.
-COLUMNS: dict[str, dict[str, str] | None] = {
-    "age": None,
+HEADER = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,target"
+CODES = {  # UCI's code for each label of the source
     "sex": {"female": "0", "male": "1"},
     "cp": {"typical ang": "1", "atypical ang": "2", "non-anginal": "3", "asymptomatic": "4"},
-    "trestbps": None,
-    "chol": None,
-    "fbs": None,
     "restecg": {"normal": "0", "ST-T abnormal": "1", "left vent hypertrophy": "2"},
-    "thalach": None,
-    "exang": None,
-    "oldpeak": None,
     "slope": {"upsloping": "1", "flat": "2", "downsloping": "3"},
-    "ca": None,
     "thal": {"normal": "3", "fixed defect": "6", "reversable defect": "7"},
-    "target": None,
 }
 
 
 def source() -> str:
     """Download the package and return the table in it."""
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, "orange3==3.40.0"]
         subprocess.run(pip, check=True)
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-            return wheel.read(MEMBER).decode()
+            return wheel.read("Orange/datasets/heart_disease.tab").decode()
 
 
 def convert(table: str) -> bytes:
     """Replace labels by codes, '?' by empty cells, and the three header lines by one."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    columns = HEADER.split(",")
+    writer.writerow(columns)
     for line in table.splitlines()[3:]:
-        cells = zip(line.split("\t"), COLUMNS.values(), strict=True)
-        writer.writerow("" if cell == "?" else codes[cell] if codes else cell for cell, codes in cells)
+        cells = zip(columns, line.split("\t"), strict=True)
+        writer.writerow("" if cell == "?" else CODES.get(column, {}).get(cell, cell) for column, cell in cells)
     return out.getvalue().encode()
 
 

@@ -6,12 +6,11 @@ from typing import Any
 from patient.artefact import Metadata
 from patient.encoding import layout
 from patient.record import FIELDS
-from trainer.cross_validation import CrossValidation
-from trainer.metrics import METRICS, interval, paired_difference
+from trainer.cross_validation import NETWORK, CrossValidation
+from trainer.metrics import METRICS, interval
 from trainer.randomness import BLANK
-from trainer.report.provenance import Provenance, provenance_of
-from trainer.report.results import results
-from trainer.report.tables import REFERENCE, TITLES, patient_table, show, table
+from trainer.report import tables
+from trainer.report.provenance import KNOWN, Provenance
 from trainer.report.tripod import tripod
 
 CROSS_VALIDATED = "(cross-validated)"  # suffix of metrics of the recipe rather than of the shipped weights
@@ -23,13 +22,11 @@ def card(metadata: Metadata, difference: float, validation: CrossValidation | No
     difference: the largest between Keras and ONNX Runtime on the training data
     validation: without a cross-validation the card has no plots, and says that none was run
     """
-    known = provenance_of(metadata.data.get("sha256"))
+    known = KNOWN.get(metadata.data["sha256"], Provenance())
     parts = [_facts(metadata, validation, known), USE, _data(validation, known)]
-    parts += [results(validation, metadata.threshold)] if validation else [NOT_VALIDATED]
+    parts += [_results(validation, metadata.threshold)] if validation else [NOT_VALIDATED]
     parts += [_this_model(metadata), _limits(metadata, known), _made(metadata, difference)]
-    parts += [
-        f"## TRIPOD+AI\n\nThe items of the reporting guideline, shortened, each with an answer or the word unknown.\n\n{tripod(metadata, validation, known)}"
-    ]
+    parts += [f"{TRIPOD}\n\n{tripod(metadata, validation, known)}"]
     return "# Heart disease, version {version}\n\n" + "\n\n".join(parts) + "\n"
 
 
@@ -41,6 +38,10 @@ Do not use it for diagnosis, treatment, referral or reassurance; to rank people 
 without symptoms; for children; or to label data for, or train, another model that does any of these. It is **not a medical
 device** and has not been tested in care."""
 
+TRIPOD = """## TRIPOD+AI
+
+The items of the reporting guideline, shortened, each with an answer or the word unknown."""
+
 NOT_VALIDATED = """## Scores
 
 No cross-validation was run for this version. The performance of the recipe, its uncertainty, and the performance in groups
@@ -48,7 +49,6 @@ of patients are unknown. The scores below are all that is known."""
 
 
 def _facts(metadata: Metadata, validation: CrossValidation | None, known: Provenance) -> str:
-    """One page for clinicians."""
     facts = {
         "What it is": "A small neural network, trained on measurements of patients with and without heart disease. For teaching, **not a medical device**.",
         "Inputs": "13 measurements: age, sex, chest pain, blood pressure, cholesterol, blood sugar, resting ECG, the exercise test, fluoroscopy, thallium scan.",
@@ -60,94 +60,171 @@ def _facts(metadata: Metadata, validation: CrossValidation | None, known: Proven
         "Source of the data": f"{known.source}.",
     }  # fmt: skip
     rows = ((f"**{name}**", fact) for name, fact in facts.items())
-    return "## Model facts\n\n" + table(["", ""], rows).replace("---:", "---")
+    return "## Model facts\n\n" + tables.table(["", ""], rows).replace("---:", "---")
 
 
 def _performance(metadata: Metadata, validation: CrossValidation) -> str:
-    target, network = validation.target, validation.probability["network"]
-    rate = {
-        m: interval(target, network, m, threshold=metadata.threshold) for m in ("sensitivity", "specificity", "auc")
-    }
+    target, network = validation.target, validation.probability[NETWORK]
+    rate = {m: interval(target, network, m, metadata.threshold) for m in ("sensitivity", "specificity", "auc")}
     found, cleared = (
         f"{100 * r.value:.0f} of 100 {who} (95 % interval {100 * r.low:.0f} to {100 * r.high:.0f})"
         for r, who in ((rate["sensitivity"], "patients with disease"), (rate["specificity"], "patients without"))
     )
-    text = f"At the threshold {metadata.threshold:g} it is positive for {found} and negative for {cleared}. AUC {show(rate['auc'], digits=2)}."
-    if REFERENCE in validation.probability:
-        gap = paired_difference(target, network, validation.probability[REFERENCE])
+    text = f"At the threshold {metadata.threshold:g} it is positive for {found} and negative for {cleared}. AUC {tables.show(rate['auc'], digits=2)}."
+    if tables.REFERENCE in validation.probability:
+        gap = interval(target, network, reference=validation.probability[tables.REFERENCE])
         verdict = "better than" if gap.high < 0 else "worse than" if gap.low > 0 else "not distinguishable from"
-        text += f" By log loss it is {verdict} a plain {REFERENCE} on these patients."
+        text += f" By log loss it is {verdict} a plain {tables.REFERENCE} on these patients."
     return text + " Performance on patients from elsewhere is unknown."
 
 
 def _demographics(validation: CrossValidation) -> str:
     ages, men = validation.rows[:, FIELDS.index("age")], validation.rows[:, FIELDS.index("sex")].mean()
-    diseased = validation.target.mean()
-    return f" Aged {ages.min():.0f} to {ages.max():.0f}, {100 * men:.0f} % men, {100 * diseased:.0f} % diseased."
+    return f" Aged {ages.min():.0f} to {ages.max():.0f}, {100 * men:.0f} % men, {100 * validation.target.mean():.0f} % diseased."
 
 
 def _data(validation: CrossValidation | None, known: Provenance) -> str:
     text = f"## Data\n\n{known.who}. Outcome: {known.outcome}.\n\nSource: {known.source}. {known.notes}".rstrip()
     if validation:
-        text += f"\n\n{patient_table(validation)}\n\nNumbers: mean ± standard deviation. Shares are of the patients with a value."
+        text += f"\n\n{tables.patient_table(validation)}\n\nNumbers: mean ± standard deviation. Shares are of the patients with a value."
     return text
 
 
+def _results(validation: CrossValidation, threshold: float) -> str:
+    """Write the sections from Scores to Loss surface as Markdown; they link the files of plots.figures."""
+    repeats, patients = validation.probability[NETWORK].shape
+    differences = tables.difference_table(validation)
+    compared = f"""
+### Compared with {tables.REFERENCE}
+
+{differences}
+
+Model minus {tables.REFERENCE}, on the same patients: below 0 is better for log loss and Brier score, above 0 for AUC. In
+brackets: 95 % interval of a bootstrap over patients. If it contains 0, these patients do not show which model is better.
+""" if differences else ""  # fmt: skip
+    missing = f"""
+### Missing values
+
+{tables.missing_table(validation)}
+
+Log loss (nats, lower is better) when these measurements of the held-out patients are missing. For the number of missing
+values in the data see Data.
+""" if validation.missing else ""  # fmt: skip
+    return f"""## Scores
+
+{tables.score_table(validation, threshold)}
+
+Out of fold: each of the {patients} patients is predicted by models that were fitted without that patient, in each of {repeats}
+repeats of a cross-validation with different folds. ± is the standard deviation over the repeats, that is, over splits. The
+uncertainty over patients is larger: see the intervals below. Log loss in nats; ECE over 10 bins; accuracy, sensitivity and
+specificity at the threshold {threshold:g}.
+{compared}
+### Groups of patients
+
+{tables.group_table(validation, threshold)}
+
+The network, mean over the repeats, with 95 % intervals of a bootstrap over the patients of the group. Overlapping intervals
+neither show a difference nor rule one out. With one threshold for all, sensitivity is lower and specificity higher in groups
+in which the disease is rarer.
+
+### ROC curve
+
+![ROC curve with its area](roc.png)
+
+All repeats together, with equal weight for every patient. The area is the mean over the repeats. Band and brackets: 95 %
+intervals of a bootstrap over patients.
+
+### Calibration
+
+![Observed share of disease against predicted probability](calibration.png)
+
+All repeats together, ten groups of about equal size; bars are 95 % intervals of a bootstrap over patients. Below:
+histogram of the predictions for diseased and healthy patients (mean over the repeats).
+
+### Threshold
+
+![Confusion matrix at the threshold](confusion.png)
+
+Mean over the repeats, rounded to whole patients. {threshold:g} is the right threshold if missing a patient with disease is
+{_harm(threshold)} as a false positive.
+
+![Sensitivity and specificity over the threshold](thresholds.png)
+
+All repeats together; bands are 95 % intervals of a bootstrap over patients.
+{missing}
+### Learning curves
+
+![Log loss over the epochs](learning_curves.png)
+
+Mean over one fold of each repeat, after every epoch, without dropout or blanking.
+
+### Effect of each measurement
+
+![Partial dependence of the prediction on each field](partial_dependence.png)
+
+The shipped network's mean prediction over all patients if each of them had this value, with all other values unchanged. Numbers
+range from their 1st to their 99th percentile; grey bars are a histogram of the patients. A hollow dot is a measurement that was not
+taken. The plot shows how the model behaves, not what causes disease; some of the averaged combinations do not occur.
+
+### Loss surface
+
+![Log loss around the fitted weights](loss_surface.png)
+
+Log loss of the data, without the penalty, when the shipped network's weights move along two seeded random directions. A step of 1
+has the norm of the weights of each unit (filter normalisation, Li and others 2018). A wide, smooth minimum is desirable; this is
+only two of many directions."""
+
+
+def _harm(threshold: float) -> str:
+    """How bad missing a patient with disease must be, relative to a false positive, for this threshold to be right."""
+    ratio = f"{(1 - threshold) / threshold:.2g}"
+    return "as bad" if ratio == "1" else f"{ratio} times as bad"
+
+
 def _this_model(metadata: Metadata) -> str:
-    if not metadata.metrics:
-        return "## This model\n\nIt was not scored separately."
-    parts = {part: found for part, found in metadata.metrics.items() if not part.endswith(CROSS_VALIDATED)}
-    rows = [
-        [part, *(f"{found[name]:.3f}" if name in found else "" for name in METRICS)] for part, found in parts.items()
-    ]
     data, flags, promotion = metadata.data, metadata.flags, metadata.promotion
-    held = (
-        f" `test`: {data['test_rows']} rows that were not used for training. `majority`: the training rows' share of disease, predicted for all of them."
-        if data["test_rows"]
-        else ""
-    )
-    blanking = (
-        f"""
+    rows = [
+        [part, *(f"{found[name]:.3f}" if name in found else "" for name in METRICS)]
+        for part, found in metadata.metrics.items()
+        if not part.endswith(CROSS_VALIDATED)
+    ]
+    text = f"""## This model
+
+{tables.table(["", *METRICS.values()], rows)}
+
+`train`: the {data["train_rows"]} rows that it was fitted on; this score is optimistic."""
+    if data["test_rows"]:
+        text += f" `test`: {data['test_rows']} rows that were not used for training. `majority`: the training rows' share of disease, predicted for all of them."
+    if flags.get("blank"):
+        text += f"""
+
 In every epoch {flags["blank"]:.0%} of the training rows lost whole measurements: each of {", ".join(flags["blank_fields"])}
 with a probability of {BLANK}. So the network learnt to predict without them."""
-        if flags.get("blank")
-        else ""
-    )
-    compared = (
-        f"""
+    if "serving" in promotion:
+        text += f"""
+
 Before promotion its log loss was compared with that of version {promotion["version"]}: {promotion["candidate"]:.4f} against
 {promotion["serving"]:.4f} ({promotion["rows"]}). The margin was {promotion["margin"]:g}."""
-        if "serving" in promotion
-        else ""
-    )
-    return f"""## This model
-
-{table(["", *TITLES.values()], rows)}
-
-`train`: the {data["train_rows"]} rows that it was fitted on; this score is optimistic.{held}
-{blanking}
-{compared}"""
+    return text
 
 
 def _limits(metadata: Metadata, known: Provenance) -> str:
-    held_out = metadata.data["test_rows"]
     limits = [
         *known.limits,
         "No external validation: all scores are for patients from the same source.",
         "The recipe was chosen on the Cleveland data, so its scores there are slightly optimistic.",
     ]
-    if held_out:
+    if held_out := metadata.data["test_rows"]:
         limits.append(f"{held_out} held-out patients are too few to distinguish good models or to find rare errors.")
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
 def _made(metadata: Metadata, difference: float) -> str:
     data = metadata.data
-    flags = " ".join(command_line(metadata.flags))
     units = ", ".join(map(str, [layout().width, *metadata.flags.get("hidden", []), 1]))
     return f"""## How it was made
 
-    python -m trainer fit {flags}
+    python -m trainer fit {" ".join(command_line(metadata.flags))}
 
 - Data: {data["file"]}, {data["rows"]} rows ({data["train_rows"]} to train, {data["test_rows"]} to test), SHA-256 `{data["sha256"]}`
 - Layers, from inputs to probability: {units} units

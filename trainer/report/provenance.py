@@ -51,9 +51,4 @@ another target (83 positives instead of 139): scores on it cannot be compared wi
         "The thallium scan and fluoroscopy have much influence, and are rarely available elsewhere.",
     ),
 )  # fmt: skip
-SHA256 = {"dee6cc4854aeda6daf444110de51698a4f24a778ae207f409732ea191ce3a6c7": CLEVELAND}
-
-
-def provenance_of(sha256: str | None) -> Provenance:
-    """Return what is known of the file with this digest."""
-    return SHA256.get(sha256 or "", Provenance())
+KNOWN = {"dee6cc4854aeda6daf444110de51698a4f24a778ae207f409732ea191ce3a6c7": CLEVELAND}  # by SHA-256 of the table

@@ -7,13 +7,10 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
-from trainer.cross_validation import CrossValidation
-from trainer.metrics import METRICS, Interval, interval, paired_difference, spread
+from trainer.cross_validation import NETWORK, CrossValidation
+from trainer.metrics import METRICS, Interval, interval, spread
 
 REFERENCE = "logistic regression"  # the model that all others are compared with
-TITLES = dict(
-    zip(METRICS, ("log loss", "AUC", "accuracy", "Brier score", "ECE", "sensitivity", "specificity"), strict=True)
-)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -36,26 +33,25 @@ def score_table(validation: CrossValidation, threshold: float) -> str:
     for name, probability in validation.probability.items():
         found = spread(validation.target, probability, threshold).values()
         rows.append([name, *(f"{mean:.3f}" + ("" if np.isnan(sd) else f" ± {sd:.3f}") for mean, sd in found)])
-    return table(["", *TITLES.values()], rows)
+    return table(["", *METRICS.values()], rows)
 
 
-def difference_table(validation: CrossValidation, metrics: Sequence[str] = ("log_loss", "auc", "brier")) -> str:
+def difference_table(validation: CrossValidation) -> str:
     """Every model minus REFERENCE, with 95 % intervals; empty without the reference."""
     models = validation.probability
     if REFERENCE not in models:
         return ""
-    rows = [
-        [name, *(show(paired_difference(validation.target, p, models[REFERENCE], m), sign="+") for m in metrics)]
-        for name, p in models.items()
-        if name != REFERENCE
-    ]
-    return table(["", *(TITLES[metric] for metric in metrics)], rows)
+    metrics, rows = ("log_loss", "auc", "brier"), []
+    for name in [title for title in models if title != REFERENCE]:
+        gaps = (interval(validation.target, models[name], m, reference=models[REFERENCE]) for m in metrics)
+        rows.append([name, *(show(gap, sign="+") for gap in gaps)])
+    return table(["", *(METRICS[metric] for metric in metrics)], rows)
 
 
 def groups(rows: Floats) -> dict[str, NDArray[np.bool_]]:
     """Membership by group, float32[N,13] to bool[N] each: everybody, each sex and three age groups."""
     sex, age = rows[:, FIELDS.index("sex")], rows[:, FIELDS.index("age")]
-    codes = next(field.codes for field in measurements() if field.name == "sex")
+    codes = measurements()[FIELDS.index("sex")].codes
     return {
         "everybody": np.ones(len(rows), bool),
         **{label: sex == code for code, label in codes.items()},
@@ -65,20 +61,16 @@ def groups(rows: Floats) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def group_table(
-    validation: CrossValidation,
-    threshold: float,
-    metrics: Sequence[str] = ("log_loss", "auc", "sensitivity", "specificity"),
-) -> str:
+def group_table(validation: CrossValidation, threshold: float) -> str:
     """The network's scores in each group, with 95 % intervals."""
-    rows, probability = [], validation.probability["network"]
+    metrics = ("log_loss", "auc", "sensitivity", "specificity")
+    rows, probability = [], validation.probability[NETWORK]
     for name, members in groups(validation.rows).items():
-        if not members.any():
-            continue
         target, theirs = validation.target[members], probability[:, members]
-        scores = [show(interval(target, theirs, metric, threshold=threshold), digits=2) for metric in metrics]
-        rows.append([name, f"{members.sum()}", f"{target.sum():.0f}", *scores])
-    return table(["", "patients", "diseased", *(TITLES[metric] for metric in metrics)], rows)
+        if len(target):
+            scores = [show(interval(target, theirs, metric, threshold), digits=2) for metric in metrics]
+            rows.append([name, f"{len(target)}", f"{target.sum():.0f}", *scores])
+    return table(["", "patients", "diseased", *(METRICS[metric] for metric in metrics)], rows)
 
 
 def missing_table(validation: CrossValidation) -> str:
@@ -104,6 +96,4 @@ def patient_table(validation: CrossValidation) -> str:
             counts = [int((value == code).sum()) for value in values]
             shares = (f"{n} ({100 * n / max(1, len(v)):.0f} %)" for n, v in zip(counts, values, strict=True))
             rows.append([f"- {label}", *shares, ""])
-    return table(
-        ["", *(f"{name} ({len(p)})" for name, p in zip(("healthy", "diseased"), parts, strict=True)), "missing"], rows
-    )
+    return table(["", f"healthy ({len(parts[0])})", f"diseased ({len(parts[1])})", "missing"], rows)

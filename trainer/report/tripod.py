@@ -11,13 +11,11 @@ NOT = "not applicable: "
 def tripod(metadata: Metadata, validation: CrossValidation | None, known: Provenance) -> str:
     data = metadata.data
     validated = "cross-validation" if validation else "one held-out part"
-    plots = "see Calibration, ROC, Threshold" if validation else "unknown: no cross-validation was run"
-    groups = "see Groups of patients" if validation else "unknown: no cross-validation was run"
-    counts = (
-        f"{validation.target.sum():.0f} diseased of {len(validation.target)}"
-        if validation
-        else f"{data.get('rows')} patients"
-    )
+    unknown, counts = "unknown: no cross-validation was run", f"{data['rows']} patients"
+    if validation:
+        counts = f"{validation.target.sum():.0f} diseased of {len(validation.target)}"
+    plots = "see Calibration, ROC, Threshold" if validation else unknown
+    groups = "see Groups of patients" if validation else unknown
     items = {
         "1 title": "see Model facts: development with internal validation; diagnosis",
         "2 abstract": "see Model facts",
@@ -37,9 +35,9 @@ def tripod(metadata: Metadata, validation: CrossValidation | None, known: Proven
         "9a choice of predictors": "all 13 fields that the authors of the data set published; no selection",
         "9b definition of predictors": "see Data, and patient/record.py for units and codes; times of measurement are unknown",
         "9c assessors of predictors": "unknown: not in the table",
-        "10 sample size": f"all available patients: {data.get('rows')}; no calculation was made",
+        "10 sample size": f"all available patients: {data['rows']}; no calculation was made",
         "11 missing data": "rows with missing values were kept. A missing number counts as the training rows' mean, a missing category as none of its codes",
-        "12a use of the data": f"{validated}; {data.get('train_rows')} rows fit the shipped network, {data.get('test_rows')} are held out",
+        "12a use of the data": f"{validated}; {data['train_rows']} rows fit the shipped network, {data['test_rows']} are held out",
         "12b handling of predictors": "numbers standardised, codes one-hot, inside the graph; no other transformation",
         "12c type of model, tuning, validation": f"neural network; see How it was made. The recipe's defaults were chosen on the Cleveland data before this run, so its scores there are slightly optimistic. Internal validation: {validated}",
         "12d heterogeneity between clusters": NOT + "the table names no hospitals",
@@ -59,7 +57,7 @@ def tripod(metadata: Metadata, validation: CrossValidation | None, known: Proven
         "18f code": "this repository; How it was made has the command that repeats the run",
         "19 involvement of patients and the public": "no",
         "20a flow of participants": f"{counts}; exclusions by the authors of the data are unknown",
-        "20b characteristics": "see Data" if validation else "unknown: no cross-validation was run",
+        "20b characteristics": "see Data" if validation else unknown,
         "20c comparison with development data": NOT + "no external data",
         "21 participants in each analysis": f"{counts}; see 12a",
         "22 full specification": "`model.onnx` holds the encoding and all weights",

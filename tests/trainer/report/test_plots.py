@@ -11,7 +11,7 @@ from tests.trainer.conftest import LOSSES, predict
 from trainer.cross_validation import CrossValidation
 from trainer.dataset import Dataset
 from trainer.fit import Fitted
-from trainer.report import partial_dependence, plots
+from trainer.report import plots
 from trainer.report.loss_surface import measure_loss_surface
 
 NAMES = ("learning_curves", "roc", "calibration", "confusion", "thresholds", "partial_dependence", "loss_surface")
@@ -57,18 +57,17 @@ def test_rates_at_each_threshold_are_shares_of_the_patients(validation: CrossVal
 
 def test_partial_dependence_is_the_mean_over_all_patients(validation: CrossValidation) -> None:
     """A worked example: if all were men, the mean prediction is a quarter more than if all were women."""
-    values = np.array([0, 1], np.float32)
-    female, male = partial_dependence.dependence(predict, validation.rows, FIELDS.index("sex"), values)
+    female, male = plots.effect(predict, validation.rows, FIELDS.index("sex")).means
     age = validation.rows[:, FIELDS.index("age")].mean()
     assert (female, male) == pytest.approx((age / 200, age / 200 + 0.25), abs=1e-6)
 
 
 def test_partial_dependence_stays_where_patients_are(validation: CrossValidation) -> None:
     """No code that nobody has, no extreme ages; and what the model says when a measurement was not taken."""
-    chest_pain = partial_dependence.effect(predict, validation.rows, FIELDS.index("cp"))
+    chest_pain = plots.effect(predict, validation.rows, FIELDS.index("cp"))
     assert chest_pain.values[:-1].tolist() == [1, 2, 3, 4]
     assert np.isnan(chest_pain.values[-1])
-    age = partial_dependence.effect(predict, validation.rows, FIELDS.index("age"))
+    age = plots.effect(predict, validation.rows, FIELDS.index("age"))
     assert validation.rows[:, 0].min() < age.values.min() < age.values.max() < validation.rows[:, 0].max()
     assert not np.isnan(age.values).any()
 

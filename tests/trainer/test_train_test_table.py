@@ -6,19 +6,17 @@ import numpy as np
 import pytest
 
 from tests.conftest import CLEVELAND
-from trainer import readers, train_test
+from trainer import dataset, readers
 from trainer.cli.generate import generate
-from trainer.dataset import Dataset, DatasetError
+from trainer.dataset import Dataset, DatasetError, TableSource, TrainTestTable, sample
 from trainer.fit import fit, fit_chunks
 from trainer.recipe import Recipe
-from trainer.table_source import TableSource
-from trainer.train_test import TrainTestTable, sample
 
 
 def test_a_small_table_holds_nothing_out_unless_told(cleveland: Dataset) -> None:
     """Folds judge it, so all rows may train."""
     table = TrainTestTable(TableSource(CLEVELAND), None, 0, small=1000)
-    assert (table.train_rows, table.test_rows, table.positives) == (303, 0, 139)
+    assert (table.train_rows, table.test_rows) == (303, 0)
     assert np.array_equal(sample(table.train())[0], cleveland.rows, equal_nan=True)
     assert len(sample(table.test())[1]) == 0
 
@@ -39,7 +37,7 @@ def test_a_table_that_does_not_fit_into_memory_trains_the_same(
     file = tmp_path / "many.parquet"
     generate(file, 10_000, 0, cleveland)
     kept = TrainTestTable(TableSource(file), 0.2, 0, small=0)
-    monkeypatch.setattr(train_test, "MAX_ROWS_IN_MEMORY", 5000)
+    monkeypatch.setattr(dataset, "MAX_ROWS_IN_MEMORY", 5000)
     streamed = TrainTestTable(TableSource(file), 0.2, 0, small=0)
     assert kept.kept is not None
     assert streamed.kept is None
