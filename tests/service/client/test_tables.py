@@ -3,7 +3,7 @@
 import asyncio
 import io
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -77,21 +77,26 @@ def test_a_table_is_retried_if_it_can_be_rewound() -> None:
     file.seek(6)
     asked: list[bytes] = []
 
-    def hearing(listening: socket.socket) -> None:
-        for answer in (b"", full, scored):
-            connection, _ = listening.accept()
-            with connection:
-                heard = b""
-                while not heard.endswith(b"0\r\n\r\n"):
-                    heard += connection.recv(2**16)
-                asked.append(heard)
-                connection.sendall(answer)
+    def hearing(*answers: bytes) -> Callable[[socket.socket], None]:
+        """A server that reads each request to its end before it responds."""
 
-    with acting(hearing) as url, Client(url) as client, client.score(file, kind="csv") as answer:
+        def act(listening: socket.socket) -> None:
+            for answer in answers:
+                connection, _ = listening.accept()
+                with connection:
+                    heard = b""
+                    while not heard.endswith(b"0\r\n\r\n"):
+                        heard += connection.recv(2**16)
+                    asked.append(heard)
+                    connection.sendall(answer)
+
+        return act
+
+    with acting(hearing(b"", full, scored)) as url, Client(url) as client, client.score(file, kind="csv") as answer:
         assert answer.read() == b"probability\n0.5\n"
     assert all(request.endswith(b"\r\n\r\n5\r\nTABLE\r\n0\r\n\r\n") for request in asked)
     assert len(asked) == 3
-    with answering(full) as url, Client(url) as client, pytest.raises(Unavailable):
+    with acting(hearing(full)) as url, Client(url) as client, pytest.raises(Unavailable):
         client.score(iter([b"TABLE"]), kind="csv")
     with answering(scored[:-5]) as url, Client(url) as client, pytest.raises(Unavailable, match="was cut off"):
         client.score(b"TABLE", kind="csv").read()
