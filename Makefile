@@ -106,10 +106,11 @@ sbom: .audit/made ## write what each lock installs into sbom/, as CycloneDX
 			--output-file sbom/$$lock.cdx.json && echo sbom/$$lock.cdx.json || exit; \
 	done
 
+# The extras of dev stay in its lock: pip 23 does not take coverage==7 for coverage[toml].
 lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 	@for extra in dev trainer trainer-cuda service service-cuda ray; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-			$$([ $$extra = dev ] || echo --constraint locks/dev.txt) --extra $$extra pyproject.toml --output-file locks/$$extra.txt || exit; \
+			$$([ $$extra = dev ] && echo --no-strip-extras || echo --constraint locks/dev.txt) --extra $$extra pyproject.toml --output-file locks/$$extra.txt || exit; \
 	done
 	@printf 'pip-audit\ncyclonedx-bom\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate - --output-file locks/audit.txt
