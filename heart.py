@@ -11,7 +11,9 @@ from patient.command_line import HELP, LazyCommand, OrderedGroup
 COMMANDS = [
     LazyCommand("predict", "Predict the probability that a patient has heart disease.", "service.cli.predict:predict"),
     LazyCommand("explain", "Show what each measurement adds to the probability.", "service.cli.predict:explain"),
-    LazyCommand("score", "Score tables of patients: files, folders, pipes, object stores.", "service.cli.score:score"),
+    LazyCommand(
+        "score", "Score tables of patients: files, folders, pipes, object stores.", "service.cli.score.command:score"
+    ),
     LazyCommand("serve", "Serve predictions over HTTP.", "service.__main__:main"),
     LazyCommand("train", "Train and evaluate the network, and make it the next version.", "trainer.__main__:train"),
 ]

@@ -22,12 +22,12 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from benchmarks.results import put
-from service.cli import score
-from service.cli.attempt import SequentialExecutor
-from service.cli.cluster import join_cluster
-from service.cli.job import Job, Kind
-from service.cli.local import LocalEngine
-from service.cli.plan import Executor, make_plan
+from service.cli.score import command as score
+from service.cli.score.attempt import SequentialExecutor
+from service.cli.score.cluster import join_cluster
+from service.cli.score.job import Job, Kind
+from service.cli.score.local_engine import LocalEngine
+from service.cli.score.plan import Executor, make_plan
 from service.model.device import GpuOptions
 from trainer.cli.generate import generate
 from trainer.dataset import read

@@ -14,7 +14,7 @@ log = logging.getLogger("service")
 
 @click.group(
     cls=OrderedGroup,
-    commands=[LazyCommand("score", "Score tables of patients: files, folders, pipes.", "service.cli.score:score")],
+    commands=[LazyCommand("score", "Score tables of patients.", "service.cli.score.command:score")],
     params=options(Settings),
     invoke_without_command=True,
     context_settings=HELP,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from patient.encoding import Floats
 from patient.record import EXAMPLE, FIELDS, measurements
 from patient.table import NOT_TAKEN, is_not_taken
-from service.cli.score import score as command
+from service.cli.score.command import score as command
 from service.tables import csv
 from service.tables.source import Limits
 from tests.conftest import ROOT

@@ -14,8 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from patient.record import measurements
-from service.cli.job import Kind
-from service.cli.score import score as command
+from service.cli.score.command import score as command
+from service.cli.score.job import Kind
 from service.tables.formats import ARROW, CSV, JSON, NDJSON, PARQUET
 from tests.conftest import ROOT
 

@@ -20,7 +20,13 @@ def test_a_node_that_is_killed_costs_nothing(tmp_path: Path, score: Command) -> 
     for i in range(PARTS):
         table = spoiled(patients(40_000, seed=i), chol={i: 7.5}, age={100 * i: 17})
         write(tmp_path / "in" / f"p{i:02}.{'csv' if i % 2 else 'parquet'}", table)
-    command = [sys.executable, "-m", "tests.service.cli.cluster", str(tmp_path / "in"), str(tmp_path / "ray.parquet")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.service.cli.cluster",
+        str(tmp_path / "in"),
+        str(tmp_path / "ray.parquet"),
+    ]
     done = subprocess.run([*command, *KEEP], cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["status"] == 3, found["said"]
@@ -58,7 +64,7 @@ def test_without_ray_it_says_how_to_install_it(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.modules["ray"] = None
-from service.cli.score import score
+from service.cli.score.command import score
 sys.exit(score(["{tmp_path}/in", "{tmp_path}/out", "--engine", "ray"]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

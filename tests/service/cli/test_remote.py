@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cli import remote
+from service.cli.score import remote_engine as remote
 from service.records.errors import RowFault, Tally
 from tests.e2e.serving import answering, serving
 from tests.service.cli.conftest import KINDS, Command, patients, run, spoiled, write

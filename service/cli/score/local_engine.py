@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.cli import progress
-from service.cli.job import Buffer, Job, Part
+from service.cli.score import progress
+from service.cli.score.job import Buffer, Job, Part
 from service.model.device import GpuOptions
 from service.model.model_file import bundled_notice, model_folder
 from service.model.predictor import Predictor, load

@@ -11,7 +11,7 @@ import click
 import pyarrow as pa
 from pyarrow import fs
 
-from service.cli.job import PIPE, Kind, Outcome, Part, Tick
+from service.cli.score.job import PIPE, Kind, Outcome, Part, Tick
 
 WILDCARDS = frozenset("*?[")
 

@@ -19,7 +19,7 @@ import click
 import pyarrow as pa
 from pyarrow import fs
 
-from service.cli.job import Job, Outcome, Part
+from service.cli.score.job import Job, Outcome, Part
 
 try:
     import fcntl

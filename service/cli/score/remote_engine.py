@@ -15,7 +15,7 @@ import click
 import msgspec
 import pyarrow as pa
 
-from service.cli.job import Buffer, Job, Part
+from service.cli.score.job import Buffer, Job, Part
 from service.client import Client, InvalidRecord, NotThisService, Scored, ServiceError
 from service.records.errors import EMPTY_BATCH, FieldFault, InvalidRows, RecordError, RowFault, TableError, Tally
 from service.records.results import BATCH_END, batch_start

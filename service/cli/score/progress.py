@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.cli.job import Outcome
+from service.cli.score.job import Outcome
 from service.records.errors import MAX_LISTED_ERRORS
 
 

@@ -19,12 +19,12 @@ import patient
 import service
 from patient.artefact import FILE
 from patient.suppress_stderr import suppress_stderr
-from service.cli.attempt import attempt
-from service.cli.job import Job, Outcome, Tick
-from service.cli.local import LocalEngine
-from service.cli.plan import Plan
-from service.cli.progress import say
-from service.cli.store import remove
+from service.cli.score.attempt import attempt
+from service.cli.score.job import Job, Outcome, Tick
+from service.cli.score.local_engine import LocalEngine
+from service.cli.score.output_files import remove
+from service.cli.score.plan import Plan
+from service.cli.score.progress import say
 from service.model.device import GpuOptions, ProviderError
 from service.model.predictor import load
 from service.model.session import CPU, CUDA

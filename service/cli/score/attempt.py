@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from service.cli.job import PIPE, Buffer, Engine, Outcome, Part, Tick
-from service.cli.plan import Plan
-from service.cli.store import hidden_file
+from service.cli.score.job import PIPE, Buffer, Engine, Outcome, Part, Tick
+from service.cli.score.output_files import hidden_file
+from service.cli.score.plan import Plan
 from service.client.sender import describe_error
 from service.records.errors import InvalidRows, RecordError, Tally
 from service.tables.source import OutputBuffer, buffer_until_complete

@@ -12,12 +12,12 @@ from pydantic import BaseModel, Field
 
 from patient.artefact import ArtefactError
 from patient.command_line import HELP, SettingsError, options, parse
-from service.cli import progress, store
-from service.cli.attempt import SequentialExecutor
-from service.cli.job import KINDS, Job, Kind, Outcome
-from service.cli.local import LocalEngine
-from service.cli.plan import Executor, Plan, make_plan
-from service.cli.remote import RemoteEngine
+from service.cli.score import output_files, progress
+from service.cli.score.attempt import SequentialExecutor
+from service.cli.score.job import KINDS, Job, Kind, Outcome
+from service.cli.score.local_engine import LocalEngine
+from service.cli.score.plan import Executor, Plan, make_plan
+from service.cli.score.remote_engine import RemoteEngine
 from service.client.sender import describe_error
 from service.model.device import DeviceLost, GpuOptions, ProviderError
 from service.records.errors import ColumnsError, RecordError
@@ -133,7 +133,7 @@ def _executor(given: ScoreOptions, job: Job) -> AbstractContextManager[Executor]
     gpu = GpuOptions.of(settings)
     if given.engine == "local":
         return nullcontext(SequentialExecutor(LocalEngine.load(models, provider, gpu, job)))
-    from service.cli.cluster import join_cluster  # Ray is an optional dependency
+    from service.cli.score.cluster import join_cluster  # Ray is an optional dependency
 
     return join_cluster(LocalEngine.load(models, "cpu", gpu, job), provider, gpu, given.ray_address, given.workers)
 
@@ -143,17 +143,17 @@ def _score_one(plan: Plan, executor: Executor, quiet: bool) -> Outcome:
     [part] = plan.parts
     folder = part.target.rpartition("/")[0]
     if folder:
-        store.remove_hidden(plan.target, folder, store.ABANDONED_SECONDS)
+        output_files.remove_hidden(plan.target, folder, output_files.ABANDONED_SECONDS)
     with progress.Bar(part.size, quiet) as bar:
         [outcome] = executor.attempts(plan, folder, bar.tick)
     if outcome.hidden:
-        store.commit(plan.target, outcome.hidden, part.target)
+        output_files.commit(plan.target, outcome.hidden, part.target)
     return outcome
 
 
 def _score_parts(plan: Plan, path: str, executor: Executor, job: Job, quiet: bool) -> tuple[list[Outcome], int]:
     """Score the parts of a folder; return the outcome of each, in order, and how many were finished before."""
-    with store.Folder(plan.target, path, job, executor.identity) as folder:
+    with output_files.Folder(plan.target, path, job, executor.identity) as folder:
         outcomes = {part.name: folder.finished(part) for part in plan.parts}
         left = {part.name: part for part in plan.parts if outcomes[part.name] is None}
         before = len(outcomes) - len(left)
