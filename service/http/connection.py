@@ -6,10 +6,12 @@ timer of its own. Requests that are rejected here get a problem+json response li
 
 import asyncio
 import socket
+import sys
 from collections import deque
 from http import HTTPStatus
 from typing import Any
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.http.problems import Problem, ProblemResponse, busy
@@ -22,6 +24,7 @@ KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # ends 
 INVALID_REQUEST = Problem(HTTPStatus.BAD_REQUEST, "Not a valid HTTP request.")
 SLOW_REQUEST = Problem(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
 TOO_MANY_CONNECTIONS = busy("Too many connections.")
+FRAMING = (b"content-length", b"transfer-encoding")  # what says where a body ends
 TRAILERS = deque[tuple[bytes, bytes]](maxlen=0)  # keeps none: as headers they would bypass what has checked those
 
 
@@ -31,6 +34,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.max_connections, self.max_head_bytes = settings.max_connections, settings.max_head
         self.poll_seconds = settings.max_arrival / MAX_IDLE_POLLS
         self.url = b""
+        self.data = self.rest = b""  # received last; of that, what is to be parsed after an Upgrade header
         self.rejection = INVALID_REQUEST
         self.unparsed_bytes = 0  # received since the last complete head or piece of a body
         self.polled_request: object = None  # the request's state at the last poll
@@ -55,7 +59,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self.unparsed_bytes += len(data)
-        super().data_received(data)
+        while data:
+            self.data, self.rest = data, b""
+            super().data_received(data)
+            data = self.rest
         if self.unparsed_bytes > self.max_head_bytes:
             self.reject(self._too_large())
 
@@ -128,4 +135,45 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         return Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Ignore Upgrade requests without a warning."""
+        """Ignore an Upgrade header (RFC 9110, section 7.8), which Java's HTTP client sends with every request.
+
+        httptools takes what follows such a head for another protocol. So a new parser, which does not know of the
+        header, reads on where httptools stopped: the body, and the requests after it.
+        """
+        error = sys.exception()
+        assert error
+        self.rest = self.data[error.args[0] :]
+        cycle = self.cycle
+        cycle.more_body = True  # httptools has just reported a request without a body
+        cycle.message_event.clear()
+        self.parser = HttpRequestParser(_AfterHead(self))
+        framing = b"".join(b"%b: %b\r\n" % header for header in cycle.scope["headers"] if header[0] in FRAMING)
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
+
+
+class _AfterHead:
+    """Callbacks of a parser that is fed a substitute for a head that has been handled: it reports all but that."""
+
+    def __init__(self, protocol: LimitedHttpProtocol) -> None:
+        self.protocol = protocol
+        self.is_past_head = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.protocol, name)
+
+    def on_message_begin(self) -> None:
+        if self.is_past_head:
+            self.protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if self.is_past_head:
+            self.protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.is_past_head:
+            self.protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self.is_past_head:
+            self.protocol.on_headers_complete()
+        self.is_past_head = True
