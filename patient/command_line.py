@@ -87,7 +87,7 @@ def parse(model: type[M], words: Mapping[str, Any]) -> M:
         if word in (None, ()):
             continue  # the option is not given
         if isinstance(word, tuple):
-            values[name] = [item for text in word for item in _split(text)]
+            values[name] = [item for text in word for item in split_list(text)]
         else:
             values[name] = None if word == "null" and model.model_fields[name].default is None else word
     try:
@@ -102,12 +102,15 @@ def parse(model: type[M], words: Mapping[str, Any]) -> M:
         raise SettingsError("; ".join(faults)) from None
 
 
-def _split(text: str) -> list[Any]:
+def split_list(value: Any) -> Any:
+    """Return the list that text holds: `a,b`, or a JSON array. Other values pass."""
+    if not isinstance(value, str):
+        return value
     try:
-        parsed = json.loads(text)
-    except ValueError:
-        return text.split(",")
-    return parsed if isinstance(parsed, list) else [text]
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        return value.split(",")
+    return parsed if isinstance(parsed, list) else [value]
 
 
 class OrderedGroup(click.Group):

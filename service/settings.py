@@ -6,38 +6,67 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-import pydantic_settings
-from pydantic import Field
-from pydantic_settings import BaseSettings
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource
 
-from patient.command_line import SettingsError, parse
+from patient.command_line import SettingsError, parse, split_list
+
+T = TypeVar("T")
 
 Provider = Literal["auto", "cuda", "cpu"]
 GpuMode = Literal["plain", "iobinding"]
 Origin = Annotated[str, Field(pattern=r"^https?://[^\s/*,]+$")]
+AnyCase = Annotated[T, BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)]
 
 
-class Settings(BaseSettings, env_prefix="HEART_"):
+def _without_brackets(host: object) -> object:
+    """Take [::1], as in a URL, for ::1."""
+    return re.sub(r"^\[(.*)\]$", r"\1", host) if isinstance(host, str) else host
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, without the HEART_PORT=tcp://10.0.0.1:8000 that Kubernetes sets for a Service named heart."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        if re.match("(tcp|udp|sctp)://", str(values.get("port"))):
+            del values["port"]
+        return values
+
+
+class Settings(BaseSettings, env_prefix="HEART_", env_ignore_empty=True):
     """The settings of the service: --max-body on the command line, or HEART_MAX_BODY in the environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **_named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
 
     models: Path = Field(Path("models/heart_disease"), description="Folder of the model's versions.")
     version: int | None = Field(
         None, ge=1, description="Version to serve. If not set: the one in the file `serve`, or else the highest."
     )
     watch: float = Field(2, ge=0, description="Seconds between two checks for a new version; 0 checks on SIGHUP only.")
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: Annotated[str, BeforeValidator(_without_brackets)] = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free port.")
     keys: Path | None = Field(None, description="File of API keys. If not set, requests need no key.")
     open_to_network: bool = Field(False, description="Listen beyond this machine without API keys.")
-    cors_origins: list[Origin] = Field(
+    cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(split_list)] = Field(
         [], description="Origins of web pages that may call the service, such as https://a.example,https://b.example."
     )
-    provider: Provider = Field(
+    provider: AnyCase[Provider] = Field(
         "auto", description="cuda: require a GPU; cpu: use none; auto: use a GPU if there is one, and log the choice."
     )
-    gpu_mode: GpuMode = Field("iobinding", description="Copy rows to the GPU: plain, or by iobinding (fixed buffers).")
+    gpu_mode: AnyCase[GpuMode] = Field(
+        "iobinding", description="Copy rows to the GPU: plain, or by iobinding (fixed buffers)."
+    )
     gpu_memory: int = Field(256, ge=64, description="MiB of GPU memory for the model; CUDA takes some hundred more.")
     crossover: int | None = Field(
         None, ge=0, description="With auto, least rows that go to the GPU; 0: all. If not set, it is measured."
@@ -66,18 +95,15 @@ class Settings(BaseSettings, env_prefix="HEART_"):
     grace: int = Field(20, ge=1, description="Seconds that running requests then have to finish.")
     workers: int = Field(1, ge=1, le=256, description="Number of worker processes; one that dies is replaced.")
     access_log: bool = Field(True, description="Log a line for each request, at level info.")
-    log_format: Literal["auto", "json", "text"] = Field(
+    log_format: AnyCase[Literal["auto", "json", "text"]] = Field(
         "auto", description="Format of the log; auto: text on a terminal, else JSON lines."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level to log.")
+    log_level: AnyCase[Literal["debug", "info", "warning", "error"]] = Field("info", description="Lowest level to log.")
 
 
 def read_settings(options: Mapping[str, Any] | None = None) -> Settings:
     """Read the settings: options of the command line before environment before defaults. Raises SettingsError."""
-    try:
-        return parse(Settings, options or {})
-    except pydantic_settings.SettingsError as error:
-        raise SettingsError(f"HEART_CORS_ORIGINS must be a JSON array of strings: {error}") from None
+    return parse(Settings, options or {})
 
 
 def read_client_key() -> str | None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from patient.command_line import SettingsError, options
 from service.__main__ import main
@@ -74,7 +76,7 @@ def test_beyond_this_machine_keys_or_a_setting_are_required(host: str, tmp_path:
         refuse_exposure(from_command_line(["--host", host, *words]))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
 def test_this_machine_alone_needs_no_keys(host: str) -> None:
     refuse_exposure(from_command_line(["--host", host]))
 
@@ -102,12 +104,69 @@ def test_a_list_is_comma_separated_repeated_or_json(words: list[str]) -> None:
     assert from_command_line(words).cors_origins == ["https://a.example", "https://b.example"]
 
 
-def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEART_CORS_ORIGINS", '["https://a.example"]')
-    assert read_settings().cors_origins == ["https://a.example"]
-    monkeypatch.setenv("HEART_CORS_ORIGINS", "https://a.example")
-    with pytest.raises(SettingsError, match="HEART_CORS_ORIGINS must be a JSON array"):
-        read_settings()
+@pytest.mark.parametrize("text", ["https://a.example,https://b.example", '["https://a.example","https://b.example"]'])
+def test_a_list_in_the_environment_is_written_as_on_the_command_line(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEART_CORS_ORIGINS", text)
+    assert read_settings().cors_origins == ["https://a.example", "https://b.example"]
+    monkeypatch.setenv("HEART_CORS_ORIGINS", "http://localhost:3000")
+    assert read_settings().cors_origins == ["http://localhost:3000"]
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Compose file passes on what is not set as empty. It never opens the service to a network."""
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"HEART_{name.upper()}", "")
+    assert read_settings() == Settings()
+    assert read_settings().max_body == 4 * 2**20
+    with pytest.raises(SettingsError, match="no API keys are set"):
+        refuse_exposure(from_command_line(["--host", "0.0.0.0"]))
+
+
+@pytest.mark.parametrize("link", ["tcp://10.0.0.1:8000", "udp://10.0.0.1:53", "sctp://[fd00::1]:8000"])
+def test_kubernetes_variables_of_a_service_named_heart_are_ignored(link: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are set in every container of the namespace. A wrong HEART_PORT is still an error."""
+    monkeypatch.setenv("HEART_PORT", link)
+    monkeypatch.setenv("HEART_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("HEART_SERVICE_PORT", "8000")
+    monkeypatch.setenv("HEART_PORT_8000_TCP", link)
+    assert read_settings().port == 8000
+    assert from_command_line(["--port", "8001"]).port == 8001
+    for wrong in ("tcp", "80 80", "http://10.0.0.1:8000"):
+        monkeypatch.setenv("HEART_PORT", wrong)
+        with pytest.raises(SettingsError, match="HEART_PORT"):
+            read_settings()
+
+
+def test_choices_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LOG_LEVEL=INFO is how most programs want it."""
+    monkeypatch.setenv("HEART_LOG_LEVEL", "WARNING")
+    monkeypatch.setenv("HEART_PROVIDER", "CPU")
+    settings = from_command_line(["--log-format", "JSON"])
+    assert (settings.log_level, settings.provider, settings.log_format) == ("warning", "cpu", "json")
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30) | st.sampled_from(
+    ["[", "{}", "null", "-1", "1e999", "NaN", "tcp://", "[" * 10_000, ",", "true", "\n", " 8000 "]
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from([*Settings.model_fields]), TEXTS, max_size=3))
+def test_a_hostile_environment_gives_settings_or_one_line(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """Whatever the variables hold: never a traceback."""
+    with monkeypatch.context() as patched:
+        for name, text in variables.items():
+            patched.setenv(f"HEART_{name.upper()}", text)
+        message = ""
+        try:
+            assert read_settings()
+        except SettingsError as error:
+            message = str(error)
+        assert not message or ("HEART_" in message and "\n" not in message)
 
 
 def test_null_unsets_an_optional_setting(monkeypatch: pytest.MonkeyPatch) -> None:
