@@ -56,7 +56,7 @@ check: $(VENV)/dev $(BIN)/heart ## run ruff, import-linter, mypy, and every test
 faults: $(VENV)/dev ## run the fault tests at full length and print the figures of docs/reliability.md (2 minutes)
 	@FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults tests/trainer/test_processes.py::test_two_trainers_at_once_make_two_whole_versions
 
-fuzz: $(VENV)/dev .fuzz/made ## send 100,000 damaged bodies and 5,000 cases of Schemathesis to a service (half an hour)
+fuzz: $(VENV)/dev .fuzz/made ## send 100,000 damaged bodies and some 10,000 cases of Schemathesis to a service (half an hour)
 	@$(BIN)/python -m tests.fuzz.run 100000
 	@$(BIN)/python -m tests.fuzz.openapi .fuzz/bin/schemathesis 2500
 
@@ -114,12 +114,12 @@ lock: ## resolve the dependencies of pyproject.toml into locks/ (needs uv)
 	done
 	@printf 'pip-audit\ncyclonedx-bom\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate - --output-file locks/audit.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--constraint locks/dev.txt --group build --output-file locks/build.txt
 
 lock-fuzz: ## resolve Schemathesis into locks/fuzz.txt (needs uv)
 	@echo schemathesis | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--no-annotate - --output-file locks/fuzz.txt
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--constraint locks/dev.txt --group build --output-file locks/build.txt
 
 lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (needs uv)
 	@resolve() { \

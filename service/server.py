@@ -50,7 +50,7 @@ def serve(settings: Settings, registry: ModelRegistry, metrics: Metrics) -> None
 class Supervisor(Multiprocess):
     """Uvicorn's supervisor, which replaces workers that were killed.
 
-    At SIGHUP it would replace all workers; this one makes each of them look for a new model.
+    At SIGHUP Uvicorn's would replace all workers; this one forwards the signal, so that each polls for a new model.
     """
 
     def handle_hup(self) -> None:

@@ -102,7 +102,7 @@ class Settings(BaseSettings, env_prefix="HEART_", env_ignore_empty=True):
 
 
 def read_settings(options: Mapping[str, Any] | None = None) -> Settings:
-    """Read the settings: options of the command line before environment before defaults. Raises SettingsError."""
+    """Read the settings: options override environment variables, which override defaults. Raises SettingsError."""
     return parse(Settings, options or {})
 
 

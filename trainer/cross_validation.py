@@ -16,7 +16,7 @@ from trainer.vectorized_cv import FoldNetworks, fit_folds
 NETWORK, LECTURE, RETRAINED = "network", "network, lecture's recipe", "network retrained without them"
 LACKING = ((), ("ca", "thal"), ("ca", "thal", "slope"), ("ca", "thal", "slope", "chol"))  # in other hospitals' tables
 
-OnProgress = Callable[[str, int, int], None]  # receives what is fitted, the number of steps done, and of all steps
+OnProgress = Callable[[str, int, int], None]  # receives the model's name, the steps done, and the total
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class TableSource:
 
 
 def _invalid(block: Block) -> NDArray[np.bool_]:
-    """bool[n,14]: the invalid cells; of a broken row the first."""
+    """Find the invalid cells, bool[n,14]; of a row that could not be parsed only the first cell counts."""
     target = block.values[:, -1]
     invalid = np.column_stack([invalid_cells(block.values[:, :-1]), (target != 0) & (target != 1)])
     for row in block.broken:

@@ -26,7 +26,7 @@ TRITON_FILE = "config.pbtxt"
 TRITON_CONFIG = f"""\
 # {INPUT}: {", ".join(FIELDS)}
 # NaN is a measurement that was not taken.
-# Triton runs the bare graph: it refuses no impossible value.
+# Triton runs the bare graph: it does not check ranges and codes.
 platform: "onnxruntime_onnx"
 backend: "onnxruntime"
 max_batch_size: 65536

@@ -3,10 +3,10 @@
 A bootstrap draw is a weight for each patient (how often it was drawn), and every metric is written once, for weighted
 patients: thousands of draws are then a few matrix products. The metric of R repeats is the mean over the repeats.
 
-    log_loss     mean negative log-likelihood in nats; lower is better, ln 2 is a coin
+    log_loss     mean negative log-likelihood in nats; lower is better, a constant 0.5 scores ln 2 = 0.693
     auc          area under the ROC curve: how often a diseased patient scores above a healthy one, ties counted half
     accuracy     share of patients on the right side of the threshold
-    brier        mean squared difference between probability and outcome; lower is better, 0.25 is a coin
+    brier        mean squared difference between probability and outcome; lower is better, 0.5 scores 0.25
     ece          expected calibration error over 10 bins of equal width: mean gap between predicted and observed rate
     sensitivity  share of the diseased at or above the threshold
     specificity  share of the healthy below the threshold

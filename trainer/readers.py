@@ -88,7 +88,7 @@ def _check_header(path: Path, header: list[str]) -> None:
     for fault, columns in (
         ("lacks the column", [c for c in COLUMNS if c not in header]),
         ("has the unknown column", [c for c in header if c not in COLUMNS]),
-        ("has twice the column", sorted({c for c in header if header.count(c) > 1})),
+        ("repeats the column", sorted({c for c in header if header.count(c) > 1})),
     ):
         if columns:
             raise DatasetError(f"{path}: the header {fault} {', '.join(columns)}")

@@ -1,4 +1,4 @@
-"""POST /explain: the reasons for a result, for one patient or a few."""
+"""POST /explain: Shapley values and counterfactuals for one record or a few."""
 
 import asyncio
 import math

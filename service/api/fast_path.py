@@ -1,7 +1,7 @@
-"""Middleware: answer plain JSON records, one or an array, without FastAPI.
+"""Middleware: handle plain JSON predictions, for one record or an array, without FastAPI.
 
-FastAPI documents these routes and answers them alike (service/api/ calls the same functions), but spends several times
-the work that a record needs: docs/adr/0005. Every other request goes to FastAPI.
+FastAPI documents these routes, and its handlers call the same functions, but its overhead is several times the work
+that a record needs: docs/adr/0005. All other requests go to FastAPI.
 """
 
 from collections.abc import Awaitable, Callable

@@ -34,8 +34,8 @@ async def live() -> Live:
 async def ready(request: Request) -> Ready:
     """Whether the service can score records, and with which model and device.
 
-    It is not ready while one of its worker processes cannot. A GPU scores a record first, because it may have been
-    lost since the last request.
+    503 while any worker process cannot. With a GPU, one record is scored first, because the GPU may have been lost
+    since the last request.
     """
     state = AppState.of(request)
     if state.shutdown.stopping:

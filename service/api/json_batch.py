@@ -1,4 +1,4 @@
-"""Answer a JSON array of records in the event loop, in parts, so that other requests are served in between."""
+"""Score a JSON array of records in the event loop, in parts, so that other requests are served in between."""
 
 import asyncio
 from collections.abc import Generator
@@ -24,7 +24,7 @@ STREAMING = (
     "Send more as a stream, of any length: application/x-ndjson, text/csv or application/vnd.apache.arrow.stream;"
     " or as application/vnd.apache.parquet."
 )
-YIELDS = 6  # of the event loop between two parts: a single record is read, scored and answered in five
+YIELDS = 6  # event loop iterations between two parts; a single record needs five
 
 
 async def predict_batch(state: AppState, scope: Scope, receive: Receive) -> bytes:

@@ -26,7 +26,7 @@ class AppState:
         self.keys = ApiKeys(settings.keys) if settings.keys else None
         self.routes: list[str] = []  # templates
         self.shutdown = GracefulShutdown(settings.drain)
-        self.model: Predictor | None = None  # that serves, once there is one
+        self.model: Predictor | None = None  # the serving model; None until one is loaded
         self.batcher = MicroBatcher(self.ready_model, settings.max_waiting, metrics)
         self.streams = StreamPool(Gate(settings.max_streams, "Too many tables at once.", metrics, "streams"))
         self.batches = BoundedLock(Gate(settings.max_batches, "Too many batches are waiting.", metrics, "batches"))
@@ -38,7 +38,7 @@ class AppState:
         return cast(AppState, request.app.state.heart)
 
     def serve(self, model: Predictor) -> None:
-        """Answer with this model from now on; requests that began with another finish with that."""
+        """Use this model for new requests; requests in progress finish with the model that they began with."""
         self.model = model
         self.metrics.set_model(model)
         log.info("serving model version %s on %s, sha256 %s", model.version, model.provider, model.digest)

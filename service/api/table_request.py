@@ -48,7 +48,7 @@ class TableRequest:
 
 
 def parse_table_request(request: Request) -> TableRequest:
-    """Raises Problem 400, 406, 415 or 422, and ColumnsError."""
+    """Parse the headers and the query. Raises Problem 400, 406, 415 or 422, and ColumnsError."""
     query = request.query_params
     if not set(query) <= {*PARAMETERS}:
         detail = f"The only query parameters are {' and '.join(PARAMETERS)}."
@@ -65,7 +65,7 @@ def parse_table_request(request: Request) -> TableRequest:
         on_error=on_error[0] if on_error else None,
         keep=columns.parse_keep(",".join(query.getlist("keep"))),
     )
-    parsed.response_format(format_ or NDJSON)  # if any is acceptable does not depend on the body's format
+    parsed.response_format(format_ or NDJSON)  # raises 406 before the body is read; a form's format is not known yet
     return parsed
 
 

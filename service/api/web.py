@@ -12,7 +12,7 @@ FOLDER = "/web/"
 FILES = StaticFiles(directory=WEB)
 router = APIRouter(include_in_schema=False)
 
-mimetypes.add_type("text/javascript", ".js")  # some systems say text/plain, and browsers run no such module
+mimetypes.add_type("text/javascript", ".js")  # some systems map it to text/plain, which browsers do not run as a module
 
 
 @router.api_route("/", methods=["GET", "HEAD"])

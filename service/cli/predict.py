@@ -37,7 +37,7 @@ DEADLINE_SECONDS = 5.0  # as long as a person waits at a terminal
 
 
 class LocalModel:
-    """The newest model of a folder, on the CPU: a GPU takes longer to start than that. Raises ArtefactError."""
+    """A folder's pinned or highest version, on the CPU, which starts faster than a GPU. Raises ArtefactError."""
 
     def __init__(self, models: Path) -> None:
         from service.model.model_file import bundled_notice, model_folder

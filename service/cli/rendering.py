@@ -13,54 +13,55 @@ FOR, AGAINST = "red", "cyan"
 CAVEAT = "Not a medical device."
 
 
-def print_prediction(console: Console, record: PatientRecord, answer: Prediction) -> None:
+def print_prediction(console: Console, record: PatientRecord, result: Prediction) -> None:
     """Print the measurements and the probability."""
     width = max(len(field.title) for field in measurements())
     for field, value in zip(measurements(), record.__dict__.values(), strict=True):
         _print(console, Text.assemble(f"{field.title:{width}}  ", _describe(field, value)))
     console.print()
-    _print_probability(console, answer)
-    _print_footer(console, answer.model_version)
+    _print_probability(console, result)
+    _print_footer(console, result.model_version)
 
 
-def print_explanation(console: Console, answer: Explanation) -> None:
+def print_explanation(console: Console, result: Explanation) -> None:
     """Print the probability, the contribution of each measurement, and what would change the result."""
-    _print_probability(console, answer)
+    _print_probability(console, result)
     console.print()
     _print(console, Text("What raises (+) and lowers (-) the probability, in log-odds", "bold"))
-    largest = max(abs(one.contribution) for one in answer.contributions) or 1.0
-    width = max(len(one.label) for one in answer.contributions)
-    for one in answer.contributions:
+    largest = max(abs(one.contribution) for one in result.contributions) or 1.0
+    width = max(len(one.label) for one in result.contributions)
+    for one in result.contributions:
         label = Text(f"{one.label:{width}}  ", "dim" if one.value is None else "")
         _print(console, Text.assemble(label, _contribution_bar(console, one, largest), f"{one.contribution:+7.2f}"))
-    base, end = _percent(answer.base_probability), _percent(answer.probability)
-    _print(console, Text(f"Together they lead from {base}, the mean of the background patients, to {end}.", "dim"))
+    base, end = _percent(result.base_probability), _percent(result.probability)
+    total = f"Together they move the probability from {base} (mean of the background patients) to {end}."
+    _print(console, Text(total, "dim"))
     console.print()
     _print(console, Text("What would change the result", "bold"))
-    changes = [change for change in answer.changes if change.to is not None]
+    changes = [change for change in result.changes if change.to is not None]
     for change in changes:
         probability = "" if change.probability is None else f" ({_percent(change.probability)})"
         _print(console, Text(change.label.partition(". ")[0] + probability))
     if not changes:
-        _print(console, Text("No plausible change of a single measurement does."))
-    _print(console, Text(answer.note, "dim"))
-    _print_footer(console, answer.model_version)
+        _print(console, Text("No plausible value of a single measurement would."))
+    _print(console, Text(result.note, "dim"))
+    _print_footer(console, result.model_version)
 
 
 def _print(console: Console, text: Text) -> None:
     console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
-def _print_probability(console: Console, answer: Prediction | Explanation) -> None:
-    threshold = answer.threshold
-    verdict = "heart disease" if answer.heart_disease else "no heart disease"
-    style = FOR if answer.heart_disease else AGAINST
-    percent = (_percent(answer.probability), f"bold {style}")
+def _print_probability(console: Console, result: Prediction | Explanation) -> None:
+    threshold = result.threshold
+    verdict = "heart disease" if result.heart_disease else "no heart disease"
+    style = FOR if result.heart_disease else AGAINST
+    percent = (_percent(result.probability), f"bold {style}")
     end = f"  {verdict} (threshold {_percent(threshold)})"
     _print(console, Text.assemble("Probability of heart disease  ", percent, end))
     full, empty, mark = ("█", "░", "┃") if _can_print_blocks(console) else ("#", ".", "|")
     width = min(BAR_WIDTH, max(console.width - 4, 10))
-    filled, at = round(answer.probability * width), min(round(threshold * width), width - 1)
+    filled, at = round(result.probability * width), min(round(threshold * width), width - 1)
     bar = Text.assemble((full * filled, style), (empty * (width - filled), "dim"))
     _print(console, Text.assemble(bar[:at], (mark, "bold"), bar[at + 1 :]))
 

@@ -47,11 +47,11 @@ def _nearest(
         nearest = int(np.where(crosses, distance, np.inf).argmin())
         new_value, probability = others[nearest].item(), probabilities[nearest].item()
         result = "no heart disease" if heart_disease else "heart disease"
-        label = f"{field.describe(new_value)}. The model would answer {result}."
+        label = f"{field.describe(new_value)}. The model would predict {result}."
     else:
         low, *_, high = field.plausible
         tried = "any other finding" if field.codes else f"{low:g} to {high:g} {field.unit}"
-        label = f"{field.title}, {tried}. The model would answer the same."
+        label = f"{field.title}, {tried}. The model would predict the same."
     return OtherValue(
         feature=field.name,
         value=value,

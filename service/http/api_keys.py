@@ -46,7 +46,7 @@ class ApiKeys:
         self.file = file
         self._stat, keys = _read(file)
         if not keys:
-            raise ApiKeysError(f"{file}: no key in it; `python -m service key NAME` makes one")
+            raise ApiKeysError(f"{file}: contains no API key; `python -m service key NAME` makes one")
         self._keys: tuple[list[Key], dict[bytes, Key]] = keys, {}
 
     def find(self, key: bytes) -> Key | None:
@@ -95,7 +95,7 @@ def new_key(name: str, scope: str = "all") -> tuple[str, str]:
 
 
 def _stat(file: Path) -> tuple[int, ...] | None:
-    """What changes when the file is written, replaced or its link moved; None if there is no file."""
+    """Return values that change when the file is written or replaced, or its link moved; None without a file."""
     try:
         stat = file.stat()
     except OSError:
@@ -118,7 +118,7 @@ def _read(file: Path) -> tuple[tuple[int, ...] | None, list[Key]]:
 
 
 def _parse(lines: Iterable[str], where: str) -> list[Key]:
-    """The keys of these lines. Raises ApiKeysError, which repeats no line: it may contain a key by mistake."""
+    """Parse the lines of a key file. ApiKeysError repeats no line: it may contain a key by mistake."""
     keys: list[Key] = []
     for number, line in enumerate(lines, 1):
         match line.partition("#")[0].split():

@@ -1,7 +1,7 @@
 """Uvicorn's HTTP/1.1 protocol with limits on the size of a request's head and on slow clients.
 
-Bytes are counted as they arrive. Time is checked by polling each connection now and then, so that a request needs no
-timer of its own. Requests that are rejected here get a problem+json response like any other.
+Bytes are counted as they arrive. Time is checked by polling each connection MAX_IDLE_POLLS times per `max_arrival`, so
+that a request needs no timer. Requests that are rejected here get a problem+json response like any other.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # ends 
 INVALID_REQUEST = Problem(HTTPStatus.BAD_REQUEST, "Not a valid HTTP request.")
 SLOW_REQUEST = Problem(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
 TOO_MANY_CONNECTIONS = busy("Too many connections.")
-FRAMING = (b"content-length", b"transfer-encoding")  # what says where a body ends
-TRAILERS = deque[tuple[bytes, bytes]](maxlen=0)  # keeps none: as headers they would bypass what has checked those
+FRAMING = (b"content-length", b"transfer-encoding")  # the headers that delimit a body
+TRAILERS = deque[tuple[bytes, bytes]](maxlen=0)  # drops trailers: Uvicorn would treat them as headers
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -68,7 +68,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Check the head's size. To reject it, raise ValueError: Uvicorn then calls `send_400_response`."""
-        if self.unparsed_bytes > MAX_URL_BYTES:  # a smaller head needs no sum
+        if self.unparsed_bytes > min(MAX_URL_BYTES, self.max_head_bytes):  # a smaller head exceeds neither limit
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.max_head_bytes or len(self.url) > MAX_URL_BYTES:
                 self.rejection = self._too_large()
@@ -137,8 +137,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Ignore an Upgrade header (RFC 9110, section 7.8), which Java's HTTP client sends with every request.
 
-        httptools takes what follows such a head for another protocol. So a new parser, which does not know of the
-        header, reads on where httptools stopped: the body, and the requests after it.
+        httptools stops after such a head, because another protocol may follow. A new parser, which has not seen the
+        header, continues there with the body and the requests after it.
         """
         error = sys.exception()
         assert error
@@ -152,7 +152,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
 
 class _AfterHead:
-    """Callbacks of a parser that is fed a substitute for a head that has been handled: it reports all but that."""
+    """Callbacks for a parser that is first fed a substitute head: they ignore that head and forward everything else."""
 
     def __init__(self, protocol: LimitedHttpProtocol) -> None:
         self.protocol = protocol

@@ -1,7 +1,7 @@
-"""Graceful shutdown: at SIGTERM turn unready, serve on for a moment, then stop.
+"""Graceful shutdown: on SIGTERM report not ready, keep serving for some seconds, then stop.
 
-Proxies and clusters learn of it from /health/ready, a moment later. Until they do, no request is turned away, and
-every response closes its connection, so that the client's next request goes to another instance.
+Load balancers notice at their next check of /health/ready. Until then requests are served as usual, and each response
+closes its connection, so that the client's next request goes to another instance.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class GracefulShutdown:
-    """Whether the service is stopping; `seconds` lie between SIGTERM and the end."""
+    """The state of the shutdown. seconds: from SIGTERM until the server stops accepting requests."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -41,7 +41,7 @@ class GracefulShutdown:
         if self.stopping:
             stop()
             return
-        log.info("stopping: not ready from now on; serving for another %g s", self.seconds)
+        log.info("shutting down: /health/ready is 503; still serving requests for %g s", self.seconds)
         self.stopping = True
         asyncio.get_running_loop().call_later(self.seconds, stop)
 

@@ -12,7 +12,7 @@ from service.observe.metrics import Gauge, Metrics
 class Gate:
     """Admits up to `limit` tasks at once; beyond that raises Problem 503, counted as an overload.
 
-    refusal: the error's detail; gauge: shows how many are inside
+    refusal: the error's detail; gauge: the metric of the number admitted
     """
 
     def __init__(self, limit: int, refusal: str, metrics: Metrics, gauge: Gauge | None = None) -> None:
@@ -49,9 +49,9 @@ class BoundedLock:
 
 
 class ConcurrencyLimitMiddleware:
-    """Answer 503 beyond `limit` requests that are worked on at once; paths in `exempt` (probes) always pass.
+    """Respond with 503 beyond `limit` concurrent requests; paths in `exempt` (probes) are not limited.
 
-    A request that waits for its client to send counts as none: a thousand slow clients would keep all others out.
+    A request whose client is still sending is not counted: otherwise slow clients would exclude all others.
     """
 
     def __init__(self, app: ASGIApp, limit: int, metrics: Metrics, exempt: Container[str]) -> None:
@@ -63,7 +63,7 @@ class ConcurrencyLimitMiddleware:
             await self.app(scope, receive, send)
             return
 
-        async def receive_outside() -> Message:
+        async def receive_uncounted() -> Message:
             self.gate.inside -= 1
             try:
                 return await receive()
@@ -73,6 +73,6 @@ class ConcurrencyLimitMiddleware:
         is_complete = not getattr(getattr(receive, "__self__", None), "more_body", True)  # Uvicorn knows of most
         try:
             with self.gate:
-                await self.app(scope, receive if is_complete else receive_outside, send)
+                await self.app(scope, receive if is_complete else receive_uncounted, send)
         except Problem as problem:  # the gate's: the app handles its own
             await ProblemResponse(problem)(scope, receive, send)

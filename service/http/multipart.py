@@ -62,7 +62,7 @@ class FormFile:
 
 
 class _Part:
-    """What the parser has found. Refers to neither parser nor source: a cycle would keep them until a collection."""
+    """The form's part, filled by the parser. It has no reference to parser or source, which would be a cycle."""
 
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}

@@ -2,7 +2,7 @@
 
     what is wrong                                     status  errors[]
     the body is not JSON, or a damaged table          400     -
-    the client left before its body had ended         400     -
+    the client disconnected while sending the body    400     -
     no API key, or one that is invalid                401     -      with WWW-Authenticate, where keys are required
     a valid key without the right to do this          403     -
     no such path                                      404     -
@@ -21,12 +21,12 @@
     the model has no probability for a valid record   500     one per record of a batch
     no model is loaded, or too many requests          503     -      with Retry-After
     the service is stopping (/health/ready alone)     503     -
-    the GPU is lost, and only it may answer           503     -      until the process is restarted
+    the GPU is lost, and provider is cuda             503     -      until the process is restarted
     no disk space to buffer a table                   507     -
 
-A table's response that has begun can no longer fail with a status: its connection is closed before the end.
-Under /v2 errors have the Open Inference Protocol's shape, {"error": "..."}, and an invalid record is 400. No response
-and no log line repeats a value that was sent: these are patients.
+Once a table's response has begun, its status cannot change: a failure closes the connection early. Under /v2 errors
+have the Open Inference Protocol's shape, {"error": "..."}, and an invalid record is 400. No response and no log line
+repeats a value that was sent, because it is a patient's.
 """
 
 import logging
@@ -121,7 +121,7 @@ class ProblemResponse(Response):
     """A problem as a response, in the error shape that belongs to its path."""
 
     def __init__(self, problem: Problem) -> None:
-        self.detail, self.extra_headers = problem.detail, problem.headers  # not the exception, whose traceback lives on
+        self.detail, self.extra_headers = problem.detail, problem.headers  # keep no traceback alive
         body = ProblemDetails(
             title=problem.status.phrase,
             status=problem.status,
@@ -213,7 +213,7 @@ def _routing_problem(error: HTTPException, method: str) -> Problem:
     status = HTTPStatus(error.status_code)
     allow = (error.headers or {}).get("Allow")
     detail = {
-        HTTPStatus.NOT_FOUND: "Nothing is at this path; see /docs for the paths there are.",
+        HTTPStatus.NOT_FOUND: "No such path; /docs lists the paths of this service.",
         HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not allow {method}; it allows {allow}.",
     }.get(status, status.description)
     return Problem(status, detail, headers=error.headers)

@@ -176,7 +176,7 @@ class StreamPool:
     async def run(
         self, work: Work, receive: Receive, stall_seconds: float, max_seconds: float
     ) -> AsyncIterator[Stream]:
-        """Yield the stream whose response `work` makes of a body. Raises Problem 503 when all threads are busy.
+        """Run `work` on a body in a thread and yield the stream. Raises Problem 503 when all threads are busy.
 
         The work has ended when the context ends, whether or not all of the response was read.
 
@@ -198,7 +198,7 @@ class StreamPool:
 
 
 async def discard_body(receive: Receive) -> None:
-    """Read and drop the rest of a body: to close while a client still sends would destroy its response."""
+    """Read and drop the rest of a body: closing while the client sends would lose the response."""
     left = MAX_DISCARDED_BYTES
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DISCARD_SECONDS):

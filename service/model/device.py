@@ -12,7 +12,7 @@ class GpuOptions:
 
     mode: how rows are copied to it
     memory: limit of its arena in MiB
-    crossover: for provider=auto, rows from which on a run goes to the GPU; None measures it at start-up
+    crossover: for provider=auto, the smallest run, in rows, that goes to the GPU; None measures it at start-up
     """
 
     mode: GpuMode = "iobinding"

@@ -1,7 +1,7 @@
 """Find and read model files: bounded in size, and only graphs of ONNX's own operators without external data.
 
-A tensor with external data names any path to be read, and an operator's domain may stand for a library. Both are
-refused before ONNX Runtime reads the file, by parsing its Protocol Buffers.
+External data can name any path to be read, and an operator of another domain can run a library's code. Both are found
+by parsing the file's Protocol Buffers, and rejected before ONNX Runtime reads it.
 """
 
 import os
@@ -13,7 +13,7 @@ from patient.artefact import ArtefactError
 from service.settings import Settings
 
 BUNDLED = Path(__file__).parents[1] / "bundled_models"  # the version that a wheel contains
-MAX_FILE_BYTES = 2**26  # the network has 10 kB
+MAX_FILE_BYTES = 2**26  # version 3 has 16 kB
 MAX_DEPTH = 32  # of nested messages
 DOMAINS = (b"", b"ai.onnx", b"ai.onnx.ml")
 

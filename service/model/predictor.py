@@ -41,7 +41,7 @@ class Predictor:
     cpu, gpu: None if it never runs there. A lost GPU's session is kept: destroying it in its broken context can crash
               the process
     fallback: why provider=auto does not use a GPU
-    crossover: rows from which on a run goes to the GPU; None without a GPU
+    crossover: the smallest run, in rows, that goes to the GPU; None without a GPU
     failure: how the GPU was lost, if the CPU may not replace it
     file, digest: the model file and its SHA-256
     """

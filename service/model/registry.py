@@ -34,7 +34,7 @@ class ModelRegistry:
 
     on_reload: called with the outcome of each new version
     model: the one that serves; refused: failed versions and their stamps; seen: stamps at the last poll
-    is_gone: whether the serving version's file is
+    is_gone: whether the serving version's file has been deleted
     """
 
     def __init__(self, settings: Settings, on_reload: Callable[[Outcome], None] = lambda _outcome: None) -> None:
@@ -82,7 +82,7 @@ class ModelRegistry:
             self.seen.pop(PIN, None)
             is_gone = self._stamp(self.serving[0]) is None
             if is_gone and not self.is_gone:
-                log.warning("%s is gone; the model keeps serving from memory", self._file(self.serving[0]))
+                log.warning("%s was deleted; its model keeps serving from memory", self._file(self.serving[0]))
             self.is_gone = is_gone
             for version in wanted:
                 if version < self.serving[0] and pin is None:

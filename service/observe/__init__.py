@@ -1,1 +1,1 @@
-"""Metrics in shared memory, drift histograms, the Prometheus exposition and logs; imports tables, model and records."""
+"""Metrics in shared memory, drift histograms, the Prometheus exposition and logs. May import model; knows no HTTP."""

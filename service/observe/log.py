@@ -8,7 +8,7 @@ from service.observe.log_format import ROOT, AccessEntry, JsonFormatter, TextFor
 from service.observe.log_writer import LogWriter
 from service.settings import Settings
 
-FLUSH_SECONDS = 1.0  # that a process which ends waits for its last lines
+FLUSH_SECONDS = 1.0  # how long a process that ends waits for its last lines to be written
 
 AccessLog = Callable[[AccessEntry], object]
 

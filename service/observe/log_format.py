@@ -14,9 +14,9 @@ from service.observe.request_context import CURRENT
 
 ROOT = str(Path(__file__).parents[2]) + "/"
 
-# A request that has ended: method, route, status, whether its response is complete, bytes in and out.
+# Of a finished request: method, route, status, whether the response is complete, bytes received and sent.
 Response = tuple[str, str, int, bool, int, int]
-# When, in seconds since 1970; its duration in seconds, id, and response; scored rows, and the version of the model.
+# End of the request in Unix time, duration in seconds, request id, response, scored rows, model version.
 AccessEntry = tuple[float, float, bytes, Response, int | None, str | None]
 
 
@@ -67,7 +67,7 @@ def _access_head(milliseconds: int) -> bytes:
 
 @lru_cache(1024)
 def _access_tail(response: Response, rows: int | None, version: str | None) -> bytes:
-    """What many requests have in common."""
+    """Encode the fields that are equal for many requests, so that they can be cached."""
     method, route, status, is_complete, bytes_in, bytes_out = response
     line: dict[str, object] = {"method": method, "route": route, "status": status}
     line |= {} if is_complete else {"cut": True}

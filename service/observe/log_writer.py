@@ -40,7 +40,7 @@ class LogWriter(Generic[Entry]):
             self._urgent.set()
 
     def flush(self, seconds: float) -> None:
-        """Wait until all is written, or so long: a pipe that nobody reads must not keep a process alive."""
+        """Wait until all is written, at most `seconds`: a pipe without a reader must not keep a process alive."""
         done = Event()
         self._queue.put(done)
         self._urgent.set()
@@ -82,7 +82,7 @@ class LogWriter(Generic[Entry]):
                 flush.set()
 
     def _gathered(self, first: Entry | bytes | Event) -> Iterator[Entry | bytes | Event]:
-        """Yield the entries that wait, each taken from the queue when it is its turn, and a report of dropped lines."""
+        """Take the waiting entries from the queue one by one and yield them; then yield a report of dropped lines."""
         yield first
         for _ in range(self._queue.qsize()):
             yield self._queue.get()

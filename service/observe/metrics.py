@@ -26,7 +26,7 @@ Outcome = Literal["loaded", "refused"]
 
 MAX_ROUTES = 48  # including the one that stands for unknown paths
 NO_ROUTE = "other"  # the route of unknown paths, and the first of all routes
-STATUSES = (200, 400, 401, 403, 404, 405, 406, 408, 413, 414, 415, 422, 429, 431, 499, 500, 503)
+STATUSES = (200, 400, 401, 403, 404, 405, 406, 408, 409, 413, 414, 415, 422, 431, 499, 500, 503, 507)
 STATUS = {status: place for place, status in enumerate(STATUSES)}
 CUT, OTHER = len(STATUSES), len(STATUSES) + 1
 
@@ -99,7 +99,11 @@ REFUSED = Metric(
     {"field": (*FIELDS, "other")},
 )
 MISSING = Metric("counter", "heart_missing_total", "Scored records without a value, by field.", {"field": FIELDS})
-OVERLOADS = Metric("counter", "heart_overloads_total", "Requests rejected with 503 because a queue was full.")
+OVERLOADS = Metric(
+    "counter",
+    "heart_overloads_total",
+    "Requests rejected with 503 because a queue was full or too many requests were in progress.",
+)
 RELOADS = Metric("counter", "heart_reloads_total", "New model versions by outcome.", {"outcome": ("loaded", "refused")})
 LOG_DROPPED = Metric("counter", "heart_log_dropped_total", "Log lines dropped: stderr is not read, or not writable.")
 WAITING = Metric(
@@ -125,7 +129,7 @@ FEATURE_EXPECTED = Metric("gauge", "heart_feature_expected_share", "Share of the
 _DRIFT = METRICS[-1].end
 _DRIFT_END = _DRIFT + 1 + len(FEATURES) * CELLS
 
-# What every request needs, as plain numbers: an attribute or a search would cost it more.
+# Positions of cells that every request uses, as plain numbers: looking them up costs more.
 _REQUESTS, _STATUSES = REQUESTS.start, len(REQUESTS.labels["status"])
 _SECONDS, _SECONDS_WIDTH, _SECONDS_BUCKETS = REQUEST_SECONDS.start, REQUEST_SECONDS.width, REQUEST_SECONDS.buckets
 _RUN_ROWS = {way: RUN_ROWS.cell(way) for way in WAY["way"]}

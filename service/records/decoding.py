@@ -1,7 +1,7 @@
 """Decode JSON patient records: the one decoder behind /predict, /explain, JSON batches and NDJSON tables.
 
-msgspec decodes several times as fast as Pydantic, and what it accepts is valid. What it refuses goes to PatientRecord,
-which alone decides what is valid and how the error reads.
+msgspec decodes several times as fast as Pydantic and accepts only valid records. Records that msgspec rejects are
+validated by PatientRecord, which accepts a few more, such as codes written as 1.0, and words the errors.
 """
 
 import json

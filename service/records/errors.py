@@ -1,4 +1,4 @@
-"""Errors of patient records and of tables of them. No message repeats a value that was sent: these are patients."""
+"""Errors of patient records and tables. No message repeats a value that was sent, because it is a patient's."""
 
 import re
 from collections import Counter
@@ -102,5 +102,5 @@ EMPTY_BATCH = FieldFault("", "The batch is empty: send at least one record")
 
 
 def shown_name(name: str) -> str:
-    """As much of a field's or column's name as may be repeated: not a number, which could be a patient's."""
+    """Shorten an unknown name for an error message. A number is not repeated: it could be a patient's value."""
     return "(a number)" if NUMBER.fullmatch(name) else name[:MAX_NAME_LENGTH].encode(errors="replace").decode()

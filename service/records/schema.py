@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
 from patient.artefact import Metadata
 
-NOTE = "What the model answers when one value is replaced and all others stay: a property of the model, not advice."
+NOTE = "What the model predicts when one value is replaced and all others stay: a property of the model, not advice."
 
 Probability = Annotated[float, Field(ge=0, le=1, description="of heart disease", examples=[0.0731])]
 HeartDisease = Annotated[bool, Field(description="whether the probability reaches the threshold", examples=[False])]
@@ -83,7 +83,7 @@ class OtherValue(BaseModel):
     probability: float | None = Field(description="the probability with the other value", examples=[0.5021])
     low: float = Field(description="the lowest probability with any other plausible value", examples=[0.3862])
     high: float = Field(description="the highest probability with any other plausible value", examples=[0.8137])
-    label: str = Field(examples=["ST depression 2.6 mm. The model would answer heart disease."])
+    label: str = Field(examples=["ST depression 2.6 mm. The model would predict heart disease."])
 
 
 class Explanation(BaseModel):
@@ -114,7 +114,7 @@ class Ready(BaseModel):
     provider: str = Field(description="the execution provider that runs the model", examples=["CPUExecutionProvider"])
     fallback: str | None = Field(description="why provider=auto does not use a GPU", examples=[None])
     crossover: int | None = Field(
-        description="rows from which on a run goes to the GPU; null without a GPU", examples=[None]
+        description="the smallest run, in rows, that goes to the GPU; null without a GPU", examples=[None]
     )
     workers: int = Field(description="processes that serve", examples=[1])
 

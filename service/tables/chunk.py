@@ -76,7 +76,7 @@ def concat_chunks(parts: list[Chunk]) -> Chunk:
 
 
 def _to_numbers(column: pa.Array) -> Column:
-    """Convert a column of any type to a chunk's: null becomes NaN, and what is not a number infinite.
+    """Convert a column of any type to numbers: null becomes NaN, and a value that is not a number infinite.
 
     Integers, floats and decimals of any width are numbers; booleans and strings are not. Copies only where it must.
     """

@@ -87,7 +87,7 @@ def _strip_line_ends(block: bytes) -> bytes:
 class RecordDecoder:
     """Decode JSON records into chunks; the columns `names` pass through.
 
-    A block of lines is first decoded as a whole, which only tells whether all are valid; if not, one by one.
+    A block of lines is decoded as a whole; if any line is invalid, the block is decoded again line by line.
     """
 
     def __init__(self, names: list[str]) -> None:

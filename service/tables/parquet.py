@@ -53,7 +53,7 @@ def _open(stream: IO[bytes], limits: Limits) -> tuple[pq.ParquetFile, pa.Schema,
 def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     """Encode batches as row groups of about GROUP_ROWS rows."""
     buffer, waiting = OutputBuffer(), list[pa.RecordBatch]()
-    repetitive = [name for name in schema.names if name != "probability"]  # whose values hardly ever repeat
+    repetitive = [name for name in schema.names if name != "probability"]  # probabilities hardly ever repeat
     with pq.ParquetWriter(pa.PythonFile(buffer, "w"), schema, use_dictionary=repetitive) as writer:
         for batch in batches:
             waiting.append(batch)

@@ -28,7 +28,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a table is read; TooLarge is raised above.
+    """Limits of one table; reading beyond one raises TooLarge.
 
     packed and unpacked: bytes of the table as received, and decompressed
     part:  bytes of what must be in memory as a whole, such as an Arrow batch
@@ -45,7 +45,7 @@ class Limits:
 
 
 class Source(Protocol):
-    """What a table is read from. An optional `readinto` saves a copy."""
+    """A stream of bytes that a table is read from. An optional `readinto` saves a copy."""
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, as soon as there are any; b"" at the end."""

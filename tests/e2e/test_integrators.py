@@ -44,7 +44,7 @@ def test_the_python_examples_run(
     said = capsys.readouterr().out.splitlines()
     assert said[-1] == "100001"
     assert any("/chol" in line for line in said)
-    assert not any("no answer" in line for line in said)
+    assert not any("failed:" in line for line in said)
     scored = read(tmp_path / "scored.parquet")
     assert [row["mrn"] for row in scored] == [str(number) for number in range(20)]
 

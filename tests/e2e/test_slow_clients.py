@@ -153,15 +153,25 @@ def test_an_endless_head_is_rejected_and_takes_no_memory(
     assert memory(process) - before < 15
 
 
+def check_head(port: int, size: int, status: int) -> None:
+    """A head of some size gets the status, in one packet and in many."""
+    head = b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX: %b\r\n\r\n" % (b"a" * size)
+    for step in (len(head), 1000):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            for start in range(0, len(head), step):
+                connection.sendall(head[start : start + step])
+            assert ended(connection).startswith(b"HTTP/1.1 %d " % status)
+
+
 def test_a_head_below_the_limit_is_accepted_and_one_above_it_is_not(server: tuple[int, int]) -> None:
-    """In one packet and in many."""
-    for size, status in ((31_000, 200), (33_000, 431)):
-        head = b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX: %b\r\n\r\n" % (b"a" * size)
-        for step in (len(head), 1000):
-            with socket.create_connection(("127.0.0.1", server[0])) as connection:
-                for start in range(0, len(head), step):
-                    connection.sendall(head[start : start + step])
-                assert ended(connection).startswith(b"HTTP/1.1 %d " % status)
+    check_head(server[0], 31_000, 200)
+    check_head(server[0], 33_000, 431)
+
+
+def test_a_small_limit_of_heads_holds_too() -> None:
+    with serving("--max-head", "2048") as (port, _):
+        check_head(port, 1_500, 200)
+        check_head(port, 2_500, 431)
 
 
 def test_a_client_that_never_reads_is_disconnected(server: tuple[int, int]) -> None:

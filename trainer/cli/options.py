@@ -37,7 +37,7 @@ class FitOptions(Recipe):
 
 
 class EvaluateOptions(Recipe):
-    """Cross-validate a network with these options beside baseline models, or validate a trained model on a table."""
+    """Cross-validate a network with these options and the baselines, or validate a trained model on a table."""
 
     data: Path = Field(Path("trainer/data/cleveland.csv"), description="CSV or Parquet file, or a folder of them.")
     folds: int = Field(10, ge=2, description="Folds of the cross-validation.")

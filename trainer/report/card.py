@@ -212,7 +212,7 @@ def _limits(metadata: Metadata, known: Provenance) -> str:
     limits = [
         *known.limits,
         "No external validation: all scores are for patients from the same source.",
-        "The recipe was chosen on the Cleveland data, so its scores there are slightly optimistic.",
+        "The recipe was chosen on the Cleveland data, so its scores there are optimistic by an amount that was not measured.",
     ]
     if held_out := metadata.data["test_rows"]:
         limits.append(f"{held_out} held-out patients are too few to distinguish good models or to find rare errors.")

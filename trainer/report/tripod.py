@@ -39,7 +39,7 @@ def tripod(metadata: Metadata, validation: CrossValidation | None, known: Proven
         "11 missing data": "rows with missing values were kept. A missing number counts as the training rows' mean, a missing category as none of its codes",
         "12a use of the data": f"{validated}; {data['train_rows']} rows fit the shipped network, {data['test_rows']} are held out",
         "12b handling of predictors": "numbers standardised, codes one-hot, inside the graph; no other transformation",
-        "12c type of model, tuning, validation": f"neural network; see How it was made. The recipe's defaults were chosen on the Cleveland data before this run, so its scores there are slightly optimistic. Internal validation: {validated}",
+        "12c type of model, tuning, validation": f"neural network; see How it was made. The recipe's defaults were chosen on the Cleveland data before this run, so its scores there are optimistic by an amount that was not measured. Internal validation: {validated}",
         "12d heterogeneity between clusters": NOT + "the table names no hospitals",
         "12e measures and plots": "log loss, AUC, accuracy, Brier score, ECE, sensitivity, specificity; " + plots,
         "12f model updating": "none",

@@ -44,7 +44,7 @@ def _length(headers: Headers, name: str) -> int | None:
 
 
 class Inference:
-    """One request, and the model that answers all of it. Raises Problem 400 and 415, and 503 while there is no model.
+    """One inference request and the model for all its rows. Raises Problem 400 and 415, and 503 without a model.
 
     json_bytes: length of the JSON if binary tensors follow it; body_bytes: length of the body if it was announced;
     encoding: how the body is compressed; response: set when `run_in_thread` has ended

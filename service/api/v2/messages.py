@@ -28,7 +28,7 @@ Data = list[float | list[float | None] | None]  # flat or nested, row-major; nul
 
 
 class Parameters(msgspec.Struct):
-    """The parameters of a request, an input or an output that are supported, or refused."""
+    """Parameters of a request, an input or an output: three that are supported, and two that are rejected."""
 
     binary_data_size: int | None = None  # of an input
     binary_data: bool | None = None  # of an output

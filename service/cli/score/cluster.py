@@ -47,7 +47,7 @@ except ImportError:
 
 
 class Scorer:
-    """An actor with a model, which attempts parts."""
+    """A Ray actor: a model that scores parts."""
 
     def __init__(
         self, model: tuple[str, bytes], provider: tuple[Provider, GpuOptions], job: Job, plan: Plan, folder: str
@@ -138,7 +138,7 @@ class ClusterExecutor:
             cause = _last_line(error)
             raise TableError(f"The cluster failed: {cause}; finished parts are kept, run it again.") from None
         if (lost := nodes - _nodes()) > 0:
-            say(f"{lost} of the cluster's {nodes} nodes were lost; other nodes made their parts")
+            say(f"{lost} of the cluster's {nodes} nodes were lost; other nodes scored their parts")
         for name in sorted(left):
             yield Outcome(name, failure="The cluster lost this part: run it again.")
 

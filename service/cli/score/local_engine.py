@@ -28,7 +28,7 @@ class LocalEngine:
 
     @classmethod
     def load(cls, models: Path, provider: Provider, gpu: GpuOptions, job: Job) -> "LocalEngine":
-        """Load the highest version. Raises ArtefactError and ProviderError."""
+        """Load the pinned version, or else the highest. Raises ArtefactError and ProviderError."""
         folder = model_folder(models)
         predictor = load(folder, provider, gpu)
         if folder != models:
