@@ -15,7 +15,7 @@ from heart import heart
 from patient.record import EXAMPLE
 from tests.conftest import ROOT
 from tests.e2e.serving import serving
-from tests.service.cli.conftest import patients, read, write
+from tests.service.cli.score.conftest import patients, read, write
 
 HEART = (sys.executable, "-m", "heart")
 

@@ -11,7 +11,7 @@ import pytest
 import service.client
 from service.client import ServiceError
 from tests.conftest import ROOT
-from tests.service.cli.conftest import patients, read, write
+from tests.service.cli.score.conftest import patients, read, write
 
 PAGE = (ROOT / "docs/integrators.md").read_text()
 

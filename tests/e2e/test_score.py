@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.service.cli.conftest import patients, read, write
+from tests.service.cli.score.conftest import patients, read, write
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [

@@ -1,6 +1,6 @@
 """Two raylets, one of them killed while a folder is scored: run as a process of its own, because Ray warns a lot.
 
-Usage: python -m tests.service.cli.cluster IN OUT FLAG...
+Usage: python -m tests.service.cli.score.cluster IN OUT FLAG...
 
 Prints, as JSON: how many parts there were when the node was killed, the exit status, and what was said.
 """

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.conftest import MODELS
-from tests.service.cli.conftest import Command, patients, read, run, spoiled, started, write
+from tests.service.cli.score.conftest import Command, patients, read, run, spoiled, started, write
 
 KEEP = ("--keep", "*")
 

@@ -12,7 +12,7 @@ import pytest
 
 from patient.record import FIELDS
 from service.model.predictor import Predictor
-from tests.service.cli.conftest import KINDS, Command, patients, read, run, spoiled, started, write
+from tests.service.cli.score.conftest import KINDS, Command, patients, read, run, spoiled, started, write
 
 KEEP = ("--keep", "mrn,ward")
 

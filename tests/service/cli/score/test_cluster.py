@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from tests.conftest import ROOT
-from tests.service.cli.conftest import Command, patients, spoiled, started, write
+from tests.service.cli.score.conftest import Command, patients, spoiled, started, write
 
 KEEP = ("--keep", "*", "--on-error", "report")
 PARTS = 12
@@ -23,7 +23,7 @@ def test_a_node_that_is_killed_costs_nothing(tmp_path: Path, score: Command) -> 
     command = [
         sys.executable,
         "-m",
-        "tests.service.cli.cluster",
+        "tests.service.cli.score.cluster",
         str(tmp_path / "in"),
         str(tmp_path / "ray.parquet"),
     ]

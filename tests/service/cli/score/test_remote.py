@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from service.cli.score import remote_engine as remote
 from service.records.errors import RowFault, Tally
 from tests.e2e.serving import answering, serving
-from tests.service.cli.conftest import KINDS, Command, patients, run, spoiled, write
+from tests.service.cli.score.conftest import KINDS, Command, patients, run, spoiled, write
 
 KEEP = ("--keep", "*")
 
