@@ -5,6 +5,7 @@ Click parses words, Pydantic validates them: a command line and a variable of th
 
 import json
 import pkgutil
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
@@ -109,7 +110,7 @@ def split_list(value: Any) -> Any:
     try:
         parsed = json.loads(value)
     except (ValueError, RecursionError):
-        return value.split(",")
+        return re.sub(r"^\[(.*)\]$", r"\1", value).split(",")  # a shell removes the quotes of a JSON array
     return parsed if isinstance(parsed, list) else [value]
 
 

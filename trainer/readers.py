@@ -85,9 +85,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
+    """Raise DatasetError. It names unknown columns by their places: without a header they are a patient's values."""
     for fault, columns in (
         ("lacks the column", [c for c in COLUMNS if c not in header]),
-        ("has the unknown column", [c for c in header if c not in COLUMNS]),
+        ("has an unknown name for column", [str(i) for i, c in enumerate(header, 1) if c not in COLUMNS]),
         ("repeats the column", sorted({c for c in header if header.count(c) > 1})),
     ):
         if columns:

@@ -1,5 +1,6 @@
 """Score tables of any size: send the table while the results arrive."""
 
+import errno
 import os
 from collections.abc import Iterable
 from http.client import HTTPException, IncompleteRead
@@ -147,6 +148,8 @@ class _TableBody:
         """Open the table, or return to its first byte. Raises OSError."""
         self.close()
         if isinstance(self.table, (str, os.PathLike)):
+            if not os.path.exists(self.table):  # noqa: PTH110  # Path.exists raises for long text
+                raise FileNotFoundError(errno.ENOENT, "`table` is not the path of a file; send a table itself as bytes")
             self.file = open(self.table, "rb")  # noqa: PTH123, SIM115  # `close` does
         elif isinstance(self.table, bytes):
             self.file = BytesIO(self.table)

@@ -1,10 +1,13 @@
-"""Check a table's columns: the 13 fields in any order, columns that pass through unchanged, and no others."""
+"""Check a table's columns: the 13 fields in any order, columns that pass through unchanged, and no others.
+
+No error repeats a name that is not a field's, because without a header the first line holds a patient's values.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from patient.record import FIELDS, measurements
-from service.records.errors import NUMBER, ColumnsError, FieldFault, shown_name
+from service.records.errors import ColumnsError, FieldFault
 
 RESULT_COLUMNS = ("probability", "heart_disease", "missing", "error")
 RESERVED = {
@@ -12,6 +15,8 @@ RESERVED = {
     **dict.fromkeys(FIELDS, "A field of the patient record cannot be kept"),
 }
 ALL = "*"
+MIN_FIELDS = 7  # fields that a header must name to be taken for one
+MAX_LISTED_COLUMNS = 10  # whose places an error names
 
 Keep = tuple[str, ...]  # names of columns to pass through; (ALL,) is all others
 
@@ -28,23 +33,44 @@ def check_header(header: Sequence[str], keep: Keep) -> list[str]:
 
     Raises ColumnsError for a missing field, and for a column that is duplicated, unknown, or cannot be kept.
     """
-    if header and all(NUMBER.fullmatch(name) for name in header):  # a patient's values, which no error may repeat
-        raise ColumnsError([FieldFault("", "The table has no header: the first line must name its columns")])
+    if count_fields(header) < MIN_FIELDS:
+        raise ColumnsError([FieldFault("", _describe_missing(header))])
     others = [name for name in header if name not in FIELDS]
     missing = (field for field in measurements() if field.name not in header)
     faults = [FieldFault(field.name, f"{field.title} is missing") for field in missing]
-    duplicated = (name for name, count in Counter(header).items() if count > 1)
-    faults += [FieldFault(shown_name(name), "The column occurs twice") for name in duplicated]
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    faults += [FieldFault(name, "The column occurs twice") for name in repeated if name in FIELDS]
+    if places := [i for i, name in enumerate(header, 1) if name in repeated and name not in FIELDS]:
+        faults.append(FieldFault("", f"{_list_columns(places)}: the name occurs twice"))
     if ALL in keep:
         _refuse_reserved(others)
     else:
-        unknown = "Not a field of a patient record; name it in `keep` to pass it through"
-        faults += [FieldFault(shown_name(name), unknown) for name in dict.fromkeys(others) if name not in keep]
-        absent = (name for name in keep if name not in header)
-        faults += [FieldFault(shown_name(name), "The column to keep is missing") for name in absent]
+        if unknown := [i for i, name in enumerate(header, 1) if name not in FIELDS and name not in keep]:
+            detail = "not in a patient record; name in `keep` what is to pass through"
+            faults.append(FieldFault("", f"{_list_columns(unknown)}: {detail}"))
+        faults += [FieldFault(name, "The column to keep is missing") for name in keep if name not in header]
     if faults:
         raise ColumnsError(faults)
     return others
+
+
+def count_fields(names: Iterable[str]) -> int:
+    """Return how many of the 13 fields are named."""
+    return len(set(FIELDS) & set(names))
+
+
+def _describe_missing(header: Sequence[str]) -> str:
+    missing = ", ".join(name for name in FIELDS if name not in header)
+    if found := count_fields(header):
+        return f"The header names {found} of the {len(FIELDS)} fields; these are missing: {missing}"
+    return f"The table has no header: the first line must name its columns, among them {missing}"
+
+
+def _list_columns(places: Sequence[int]) -> str:
+    """Name columns by their places, from 1, such as `Columns 14, 15`."""
+    listed = ", ".join(map(str, places[:MAX_LISTED_COLUMNS]))
+    more = len(places) - MAX_LISTED_COLUMNS
+    return f"Column{'s' * (len(places) > 1)} {listed}{f' and {more} more' if more > 0 else ''}"
 
 
 def _refuse_reserved(names: Sequence[str]) -> None:

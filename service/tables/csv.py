@@ -29,6 +29,17 @@ NOTES = re.compile(rb"\A(?:(?:# [^\r\n]*)?[\r\n])*")
 LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(?:\r\n|\r|\n|\Z)')
 QUOTED = re.compile(rb'"(?<![^,\r\n]")[^"]*(?:""[^"]*)*("|\Z)')  # inside a cell a quote is an ordinary character
 SPECIAL = r'[",\r\n]|^$'  # cells that need quotes; an empty string is not null
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
+OTHER_FORMATS = {
+    b"\x1f\x8b": "compressed by gzip: say so in Content-Encoding, or by the file name's end .gz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: say so in Content-Encoding, or by the file name's end .zst",
+    b"PK\x03\x04": "a zip archive, or a workbook (.xlsx): save it as CSV",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"\xff\xff\xff\xff": "an Arrow stream",
+    codecs.BOM_UTF16_LE: "UTF-16 text: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "UTF-16 text: save it as UTF-8",
+}
 DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)$"
 
 
@@ -43,15 +54,34 @@ def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
         header = next(csv.reader(io.StringIO(line[0].decode(), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error):
         raise TableError("The first line is not a CSV header in UTF-8.") from None
+    header = [known if (known := name.strip().lower()) in FIELDS else name for name in header]
+    if columns.count_fields(header) < len(FIELDS):
+        _refuse_other_dialects(line[0].decode(), header)
     kept = pa.schema([(name, pa.string()) for name in columns.check_header(header, keep)])
     rest = first[line.end() :]
     return Table(kept, (_chunk(block, header, kept) for part in ([rest], blocks) for block in part if block))
 
 
+def _refuse_other_dialects(line: str, header: list[str]) -> None:
+    """Raise TableError with the cause, if there is one, for a first line that does not name all fields."""
+    if len(header) > 1.5 * len(FIELDS) and not line.endswith(("\r", "\n")):
+        raise TableError("The table has no line ends. `curl -d` removes them; `curl --data-binary` keeps them.")
+    if columns.count_fields(header) >= columns.MIN_FIELDS:
+        return
+    commas = line.count(",")
+    for separator, name in SEPARATORS.items():
+        cells = [cell.strip(' "\r\n').lower() for cell in line.split(separator)]
+        if columns.count_fields(cells) >= columns.MIN_FIELDS or len(cells) >= len(FIELDS) > commas + 1:
+            raise TableError(f"The columns are separated by {name}, not by commas.")
+
+
 def _blocks(source: Source) -> Iterator[bytes]:
     """Yield the source in blocks of whole rows."""
-    rest = b""
+    rest, is_first = b"", True
     while data := source.read(BLOCK_BYTES):
+        if is_first:
+            _refuse_other_formats(data)
+            is_first = False
         rest += data
         if end := _end_of_rows(rest):
             yield rest[:end]
@@ -62,6 +92,12 @@ def _blocks(source: Source) -> Iterator[bytes]:
         raise TableError("A quote is never closed.")
     if rest:
         yield rest
+
+
+def _refuse_other_formats(data: bytes) -> None:
+    for mark, name in OTHER_FORMATS.items():
+        if data.startswith(mark):
+            raise TableError(f"The table is not CSV but {name}.")
 
 
 def _end_of_rows(data: bytes) -> int:

@@ -98,6 +98,7 @@ def test_an_origin_is_named_in_full(origin: str) -> None:
         ["--cors-origins", "https://a.example,https://b.example"],
         ["--cors-origins", "https://a.example", "--cors-origins", "https://b.example"],
         ["--cors-origins", '["https://a.example", "https://b.example"]'],
+        ["--cors-origins", "[https://a.example,https://b.example]"],
     ],
 )
 def test_a_list_is_comma_separated_repeated_or_json(words: list[str]) -> None:

@@ -70,7 +70,7 @@ def test_columns_may_stand_in_any_order_and_missing_may_be_a_question_mark(tmp_p
     [
         ([], "lacks the column age, sex"),
         ([HEADER.replace("chol,", "")], "lacks the column chol"),
-        ([HEADER + ",bmi"], "has the unknown column bmi"),
+        ([HEADER + ",bmi"], "has an unknown name for column 15"),
         ([HEADER + ",chol"], "repeats the column chol"),
         ([HEADER], "target must hold both 0 and 1"),
         ([HEADER, GOOD, GOOD], "target must hold both 0 and 1"),

@@ -79,7 +79,7 @@ def test_parquet_is_scored_too(page: Page, port: int, cleveland: Dataset, tmp_pa
     ("content", "message"),
     [
         (b"", "no header"),
-        (b"age,sex\n63,1\n", "is missing"),
+        (b"age,sex\n63,1\n", "names 2 of the 13 fields"),
         (",".join(FIELDS).encode() + b"\n", "empty"),
         (b"\xff\xfe\x00", "neither Parquet nor UTF-8 text"),
         (b"PAR1 but not really", "Parquet"),

@@ -115,7 +115,7 @@ def test_a_refusal_is_read_while_the_table_is_still_sent(tmp_path: Path, score: 
     """A wrong column is known from the first line."""
     source = write(tmp_path / "in.csv", patients(400_000))
     assert score(source, tmp_path / "out.parquet", "--url", url) == 1
-    assert "mrn: Not a field of a patient record" in score.said
+    assert "not in a patient record; name in `keep`" in score.said
 
 
 def test_limits_of_the_service_are_reported(tmp_path: Path, score: Command, url: str) -> None:

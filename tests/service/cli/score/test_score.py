@@ -89,7 +89,7 @@ def test_columns_are_refused_by_name(tmp_path: Path, score: Command) -> None:
     """Before the first row."""
     source = write(tmp_path / "in.csv", patients(5).drop(["chol"]))
     assert score(source, tmp_path / "out.csv", "--keep", "mrn") == 1
-    assert "chol: Serum cholesterol is missing; ward: Not a field" in score.said
+    assert "chol: Serum cholesterol is missing; Column 14: not in a patient record" in score.said
 
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson", "parquet", "arrows"])
