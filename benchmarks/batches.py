@@ -37,7 +37,7 @@ from benchmarks.waits import waits
 from patient.artefact import FILE, versions
 from patient.encoding import Floats
 from patient.record import FIELDS
-from service.model.predictor import load
+from service.model.loading import load
 from service.tables.formats import ARROW, CSV, JSON, PARQUET, Format
 
 SMALL = "Arrow, float32 and int8"  # 28 bytes a row; integers and doubles as pandas has them take 104

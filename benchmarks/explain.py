@@ -31,7 +31,8 @@ from patient.encoding import Floats, as_array
 from patient.record import EXAMPLE, FIELDS
 from service.explain.explanation import explain, log_odds
 from service.explain.shapley import Doubles, compute_shapley_values
-from service.model.predictor import Predictor, load
+from service.model.loading import load
+from service.model.predictor import Predictor
 from service.model.session import create_cpu_session
 from service.records.decoding import Values
 from trainer.dataset import read

@@ -15,7 +15,7 @@ import pyarrow.json
 from benchmarks.tables import NAMES, OURS, ROOT, body, patients, serving
 from patient.encoding import Floats
 from patient.record import FIELDS
-from service.model.predictor import load
+from service.model.loading import load
 from service.tables.formats import ARROW, CSV, NDJSON, Format
 
 BLOCK = 10_000  # rows that a long table repeats

@@ -16,7 +16,7 @@ import pyarrow as pa
 from benchmarks.tables import OURS, ROOT, Server, body, patients, serving
 from patient.encoding import Floats
 from patient.record import FIELDS
-from service.model.predictor import load
+from service.model.loading import load
 from service.tables.formats import JSON
 
 INFER = "/v2/models/heart_disease/infer"

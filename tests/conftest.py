@@ -9,7 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app, with_middleware
-from service.model.predictor import Predictor, load
+from service.model.loading import load
+from service.model.predictor import Predictor
 from service.settings import Settings
 
 if TYPE_CHECKING:

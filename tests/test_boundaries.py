@@ -39,7 +39,7 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(link_locked("service", tmp_path))!r}]
 from pathlib import Path
 from service.app import create_app
-from service.model.predictor import load
+from service.model.loading import load
 from service.settings import Settings
 assert create_app(Settings(), load(Path({str(MODELS)!r}), "cpu"))
 for absent in ("tensorflow", "keras", "sklearn", "matplotlib", "httpx2", "onnx", "ray"):

@@ -40,8 +40,8 @@ class LocalModel:
     """A folder's pinned or highest version, on the CPU, which starts faster than a GPU. Raises ArtefactError."""
 
     def __init__(self, models: Path) -> None:
+        from service.model.loading import load  # with --url, ONNX Runtime is not needed
         from service.model.model_file import bundled_notice, model_folder
-        from service.model.predictor import load  # with --url, ONNX Runtime is not needed
 
         folder = model_folder(models)
         self.model = load(folder, "cpu")

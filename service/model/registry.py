@@ -20,7 +20,8 @@ from typing import Literal
 from patient.artefact import FILE, PIN, ArtefactError, pinned
 from service.model import model_file
 from service.model.device import GpuOptions, ProviderError, reason
-from service.model.predictor import Predictor, candidates, load_file
+from service.model.loading import candidates, load_file
+from service.model.predictor import Predictor
 from service.settings import Settings
 
 Stamp = tuple[int, ...] | None  # inode, size and times of a file; None without a file

@@ -15,7 +15,7 @@ import pytest
 from patient.encoding import Floats
 from service.model.device import GpuOptions, ProviderError
 from service.model.execution import DEVICE_ROWS, DirectRun, Run, on_device
-from service.model.predictor import TOLERANCE, load
+from service.model.loading import TOLERANCE, load
 from service.model.session import CUDA, MIB, create_cpu_session, create_gpu_session, has_driver, misplaced, placement
 from service.settings import GpuMode
 
@@ -180,7 +180,7 @@ import numpy as np
 from pathlib import Path
 from service.model.device import DeviceLost, GpuOptions
 from service.model.execution import EXAMPLES
-from service.model.predictor import load
+from service.model.loading import load
 
 model = load(Path("models/heart_disease"), sys.argv[1], GpuOptions(crossover=0))
 expected = model(EXAMPLES)

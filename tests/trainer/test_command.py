@@ -9,7 +9,7 @@ import onnx
 import pytest
 from rich.console import Console
 
-from service.model.predictor import load
+from service.model.loading import load
 from tests.conftest import CLEVELAND
 from trainer import progress
 from trainer.__main__ import main

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.model.predictor import load
+from service.model.loading import load
 from tests.conftest import MODELS
 from trainer import external_validation
 from trainer.dataset import Dataset, DatasetError

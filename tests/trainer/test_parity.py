@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from patient.encoding import Floats, encode, layout
 from patient.record import FIELDS
 from service.app import create_app
-from service.model.predictor import load
+from service.model.loading import load
 from service.settings import Settings
 from tests.conftest import MODELS
 from tests.patient.test_artefact import metadata

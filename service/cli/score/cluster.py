@@ -26,7 +26,7 @@ from service.cli.score.output_files import remove
 from service.cli.score.plan import Plan
 from service.cli.score.progress import say
 from service.model.device import GpuOptions, ProviderError
-from service.model.predictor import load
+from service.model.loading import load
 from service.model.session import CPU, CUDA
 from service.records.errors import TableError
 from service.settings import Provider

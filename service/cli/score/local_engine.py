@@ -7,8 +7,9 @@ from pathlib import Path
 from service.cli.score import progress
 from service.cli.score.job import Buffer, Job, Part
 from service.model.device import GpuOptions
+from service.model.loading import load
 from service.model.model_file import bundled_notice, model_folder
-from service.model.predictor import Predictor, load
+from service.model.predictor import Predictor
 from service.records.errors import Tally
 from service.settings import Provider
 from service.tables import scoring

@@ -14,7 +14,8 @@ from patient.record import EXAMPLE, FIELDS
 from service.api import json_batch as array
 from service.api.state import AppState
 from service.app import create_app, with_middleware
-from service.model.predictor import Predictor, load
+from service.model.loading import load
+from service.model.predictor import Predictor
 from service.observe.metrics import ROWS, Metrics
 from service.records.decoding import PART_ROWS, Values
 from service.settings import Settings

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from patient.artefact import FILE, ArtefactError, versions
 from service.model import model_file
-from service.model.predictor import load
+from service.model.loading import load
 from service.model.registry import ModelRegistry
 from service.settings import Settings
 from tests.conftest import MODELS

@@ -15,11 +15,12 @@ import pytest
 from patient.artefact import FILE, PIN, ArtefactError, pinned
 from patient.encoding import Floats
 from patient.record import EXAMPLE, FIELDS
-from service.model import predictor as module
+from service.model import loading as module
 from service.model import session
 from service.model.device import DeviceLost, ProviderError
 from service.model.execution import DeviceBuffers
-from service.model.predictor import Predictor, load
+from service.model.loading import load
+from service.model.predictor import Predictor
 from service.model.registry import ModelRegistry
 from service.settings import Provider, Settings
 from tests.versions import make, probability_of, remove

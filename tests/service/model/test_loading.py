@@ -14,11 +14,12 @@ import pytest
 from patient.artefact import ArtefactError, fingerprint, schema
 from patient.encoding import Floats
 from service.__main__ import main
-from service.model import predictor as module
+from service.model import loading as module
 from service.model import session
 from service.model.device import GpuOptions, ProviderError
 from service.model.execution import CHUNK_ROWS, DEVICE_ROWS, DeviceBuffers, Run
-from service.model.predictor import Predictor, load
+from service.model.loading import load
+from service.model.predictor import Predictor
 from service.settings import GpuMode, Provider
 from tests.conftest import MODELS
 from trainer.dataset import Dataset
