@@ -211,7 +211,10 @@ def test_a_killed_run_leaves_no_file_that_looks_finished(tmp_path: Path) -> None
 
 def test_ctrl_c_says_so_and_leaves_nothing_half(tmp_path: Path) -> None:
     """With the status that shells give."""
-    source = write(tmp_path / "in.csv", patients(300_000))
+    source = write(tmp_path / "in.csv", patients(100_000))
+    rows = source.read_bytes().partition(b"\n")[2]
+    with source.open("ab") as file:
+        file.writelines([rows] * 20)  # seconds of work, so that the signal comes in the middle
     with started(source, tmp_path / "out.csv", *KEEP) as first:
         until_it_writes(first, tmp_path)
         first.send_signal(signal.SIGINT)
