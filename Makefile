@@ -40,7 +40,7 @@ train: $(VENV)/trainer $(BIN)/heart ## fit and evaluate the network, and write i
 quick: $(VENV)/dev ## run the tests that start no service, browser or TensorFlow (90 seconds on two cores)
 	@$(PYTEST) --quick
 
-test: $(VENV)/dev $(BIN)/heart ## run every test (9 minutes on two cores)
+test: $(VENV)/dev $(BIN)/heart ## run every test (6 minutes on two cores)
 	@$(PYTEST)
 
 test-gpu: driver $(VENV)/dev $(VENV)/service-cuda ## run the tests that need a CUDA device; fails without one

@@ -18,7 +18,7 @@ import pyarrow.csv as pv
 
 from patient.record import FIELDS
 from patient.table import BLANKS, NOT_TAKEN, NULL_VALUES
-from service.records.errors import FieldFault, TableError, TooLarge
+from service.records.errors import NUMBER, FieldFault, TableError, TooLarge
 from service.tables import columns, text
 from service.tables.chunk import Chunk, Column, RowFaults, Table
 from service.tables.source import Limits, Source
@@ -64,7 +64,8 @@ def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
 
 def _refuse_other_dialects(line: str, header: list[str]) -> None:
     """Raise TableError with the cause, if there is one, for a first line that does not name all fields."""
-    if len(header) > 1.5 * len(FIELDS) and not line.endswith(("\r", "\n")):
+    numbers = sum(bool(NUMBER.fullmatch(cell)) for cell in header)
+    if numbers >= columns.MIN_FIELDS and len(header) > 1.5 * len(FIELDS) and not line.endswith(("\r", "\n")):
         raise TableError("The table has no line ends. `curl -d` removes them; `curl --data-binary` keeps them.")
     if columns.count_fields(header) >= columns.MIN_FIELDS:
         return

@@ -37,6 +37,8 @@ CAUSES: dict[str, tuple[str | bytes, str]] = {
     "spaces": (f"{HEADER}\n{ROW}\n".replace(",", "  "), "separated by spaces"),
     "no line ends": (f"{HEADER}{PATIENT}{PATIENT}", "has no line ends. `curl -d` removes them"),
     "no line ends, no header": (PATIENT * 3, "has no line ends"),
+    "a wide header alone": (f"{HEADER.replace('chol', SECRET)}{',x' * 20}", "chol: Serum cholesterol is missing"),
+    "prose": (f"{SECRET}, " * 30, "The table has no header"),
     "few names": (f"age,{SECRET},sex\n63,1,1\n", "names 2 of the 13 fields; these are missing: cp, trestbps"),
     "a wrong name": (f"{HEADER.replace('chol', SECRET)}\n", "chol: Serum cholesterol is missing; Column 5: not in a"),
     "others": (f"{HEADER},{SECRET},98765.4321\n", "Columns 14, 15: not in a patient record; name in `keep`"),
@@ -131,3 +133,5 @@ def test_text_given_to_the_client_for_a_path_is_not_repeated() -> None:
                 client.score(text, kind="csv")
             assert "send a table itself as bytes" in str(caught.value)
             assert SECRET not in repr(caught.value)
+        with pytest.raises(FileNotFoundError, match=r"absent\.csv"):
+            client.score(Path("absent.csv"))
