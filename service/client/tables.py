@@ -148,7 +148,7 @@ class _TableBody:
         """Open the table, or return to its first byte. Raises OSError."""
         self.close()
         if isinstance(self.table, (str, os.PathLike)):
-            if isinstance(self.table, str) and not os.path.exists(self.table):  # noqa: PTH110  # Path's raises for long text
+            if isinstance(self.table, str) and not os.path.exists(self.table):  # noqa: PTH110  # Path.exists raises for long text
                 raise FileNotFoundError(errno.ENOENT, "`table` is not the path of a file; send a table itself as bytes")
             self.file = open(self.table, "rb")  # noqa: PTH123, SIM115  # `close` does
         elif isinstance(self.table, bytes):

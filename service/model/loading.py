@@ -52,12 +52,14 @@ def load_file(file: Path, provider: Provider, gpu: GpuOptions) -> Predictor:
         raise ArtefactError(f"{file}: {error.strerror}") from None
     except ArtefactError as error:
         raise ArtefactError(f"{file}: {error}") from None
-    model = _on_provider(metadata, content, cpu, provider, gpu)
+    model = _choose_provider(metadata, content, cpu, provider, gpu)
     model.file, model.digest = file, hashlib.sha256(content).hexdigest()
     return model
 
 
-def _on_provider(metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: GpuOptions) -> Predictor:
+def _choose_provider(
+    metadata: Metadata, content: bytes, cpu: Run, provider: Provider, options: GpuOptions
+) -> Predictor:
     if provider == "cpu":
         return Predictor(metadata, CPU, cpu)
     try:
@@ -82,7 +84,7 @@ def _load_on_gpu(content: bytes, options: GpuOptions, cpu: Run) -> Run:
         gpu = on_device(session, options.mode)
         for size in DEVICE_ROWS:
             rows = np.resize(EXAMPLES, (size, len(FIELDS)))
-            for _ in range(2):  # ONNX Runtime allocates in the second run, by the pattern of the first
+            for _ in range(2):  # the second run allocates by the memory pattern that the first records
                 difference = float(np.abs(gpu(rows) - np.resize(expected, size)).max())
                 if not difference <= TOLERANCE:  # also true for NaN
                     raise ArithmeticError(f"its probabilities differ from the CPU's by {difference:.1e} at {size} rows")

@@ -1,6 +1,6 @@
 """Check a table's columns: the 13 fields in any order, columns that pass through unchanged, and no others.
 
-No error repeats a name that is not a field's, because without a header the first line holds a patient's values.
+Errors never repeat an unknown name of the header: without a header, the first line holds a patient's values.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ RESERVED = {
     **dict.fromkeys(FIELDS, "A field of the patient record cannot be kept"),
 }
 ALL = "*"
-MIN_FIELDS = 7  # fields that a header must name to be taken for one
+MIN_FIELDS = 7  # more than half; a header with fewer gets one error as a whole, not one for each column
 MAX_LISTED_COLUMNS = 10  # whose places an error names
 
 Keep = tuple[str, ...]  # names of columns to pass through; (ALL,) is all others

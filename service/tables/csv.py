@@ -63,7 +63,7 @@ def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
 
 
 def _refuse_other_dialects(line: str, header: list[str]) -> None:
-    """Raise TableError with the cause, if there is one, for a first line that does not name all fields."""
+    """Raise TableError if an incomplete header is due to missing line ends or to separators other than commas."""
     numbers = sum(bool(NUMBER.fullmatch(cell)) for cell in header)
     if numbers >= columns.MIN_FIELDS and len(header) > 1.5 * len(FIELDS) and not line.endswith(("\r", "\n")):
         raise TableError("The table has no line ends. `curl -d` removes them; `curl --data-binary` keeps them.")
