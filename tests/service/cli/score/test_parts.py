@@ -211,6 +211,7 @@ def test_a_killed_run_leaves_no_file_that_looks_finished(tmp_path: Path) -> None
 
 def test_ctrl_c_says_so_and_leaves_nothing_half(tmp_path: Path) -> None:
     """With the status that shells give."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it: so would `score`
     source = write(tmp_path / "in.csv", patients(100_000))
     rows = source.read_bytes().partition(b"\n")[2]
     with source.open("ab") as file:
