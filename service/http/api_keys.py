@@ -114,7 +114,7 @@ def _read(file: Path) -> tuple[tuple[int, ...] | None, list[Key]]:
         raise ApiKeysError(f"{file}: {os.strerror(error.errno or 0)}") from None
     if len(content) > MAX_FILE_BYTES:
         raise ApiKeysError(f"{file}: not a key file, it is larger than {MAX_FILE_BYTES} bytes")
-    return stat, _parse(content.decode("utf-8", "replace").splitlines(), str(file))
+    return stat, _parse(content.decode("utf-8-sig", "replace").splitlines(), str(file))
 
 
 def _parse(lines: Iterable[str], where: str) -> list[Key]:

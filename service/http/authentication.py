@@ -12,6 +12,9 @@ from service.http.problems import Problem, ProblemResponse, documented
 METRICS = "/metrics"
 HEADERS = (b"authorization", b"x-api-key")
 CHALLENGE = 'Bearer realm="heart"'
+BLANKS = b" \t"  # optional around a header's value, which the HTTP parser does not remove behind it
+BEARER = b"bearer"
+HOW = "Send one API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
 IsOpen = Callable[[str], bool]  # whether a path needs no key
 
 
@@ -29,22 +32,31 @@ class AuthenticationMiddleware:
         return self.app(scope, receive, send)
 
     def _authenticate(self, scope: Scope) -> str:
-        """Return the name of the key that was sent. Raises Problem 401 and 403."""
-        sent = [header for header in scope["headers"] if header[0] in HEADERS]
+        """Return the name of the key that was sent. Raises Problem 401 and 403.
+
+        Credentials of another scheme are not meant for this service: a proxy may pass on those that it has checked.
+        """
+        credentials = [_credentials(*header) for header in scope["headers"] if header[0] in HEADERS]
+        sent = [key for scheme, key in credentials if scheme == BEARER]
         if len(sent) != 1:
-            detail = "Send one API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+            is_other_scheme = bool(credentials) and not sent
+            detail = f"{'The scheme of `Authorization` must be Bearer. ' if is_other_scheme else ''}{HOW}"
             raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": CHALLENGE})
-        name, value = sent[0]
-        if name == HEADERS[0]:
-            kind, _, value = value.partition(b" ")
-            value = value.strip() if kind.lower() == b"bearer" else b""
-        key = self.keys.find(value)
+        key = self.keys.find(sent[0])
         if key is None:
             headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
             raise Problem(HTTPStatus.UNAUTHORIZED, "Invalid or revoked API key.", headers=headers)
         if key.scope == "metrics" and scope["path"] != METRICS:
             raise Problem(HTTPStatus.FORBIDDEN, f"This API key may only read {METRICS}.")
         return key.name
+
+
+def _credentials(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Split a header into the scheme, in lower case, and the key. X-API-Key is another way to write Bearer."""
+    if name != HEADERS[0]:
+        return BEARER, value.strip(BLANKS)
+    scheme, _, key = value.strip(BLANKS).partition(b" ")
+    return scheme.lower(), key.strip(BLANKS)
 
 
 def describe_authentication(schema: dict[str, Any], is_open: IsOpen) -> None:

@@ -29,6 +29,15 @@ def test_a_new_key_is_valid_once_its_line_is_in_the_file(file: Path) -> None:
         assert keys.find(wrong.encode()) is None
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_name(file: Path) -> None:
+    """Windows editors write one."""
+    key, line = new_key("ward-7")
+    file.write_text(f"{line}\n", encoding="utf-8-sig")
+    found = ApiKeys(file).find(key.encode())
+    assert found
+    assert found.name == "ward-7"
+
+
 def test_a_name_may_have_two_keys_during_a_rotation(file: Path) -> None:
     """Each client switches to the new key when it can."""
     (old, first), (young, second) = new_key("ward-7"), new_key("ward-7", "metrics")

@@ -90,6 +90,26 @@ def test_a_request_with_two_keys_is_rejected(locked: TestClient, keys: dict[str,
         assert ask(locked, "POST", "/predict", headers).status_code == 401
 
 
+@pytest.mark.parametrize("other", ["Basic dXNlcjpwYXNz", "Negotiate YII=", "", "basic", "Digest  x"])
+def test_a_key_counts_beside_credentials_of_another_scheme(
+    locked: TestClient, keys: dict[str, str], other: str
+) -> None:
+    """A proxy that asks for a password passes it on; alone it is no key, and the answer says what is wrong with it."""
+    beside = [("Authorization", other), ("X-API-Key", keys["all"])]
+    assert ask(locked, "POST", "/predict", beside).status_code == 200
+    assert ask(locked, "POST", "/predict", beside[::-1]).status_code == 200
+    alone = ask(locked, "POST", "/predict", beside[:1])
+    assert alone.status_code == 401
+    assert alone.json()["detail"].startswith("The scheme of `Authorization` must be Bearer. ")
+    assert "dXNlcjpwYXNz" not in alone.text
+
+
+def test_blanks_around_a_header_are_not_part_of_its_key(locked: TestClient, keys: dict[str, str]) -> None:
+    """RFC 9110, section 5.5: a file of headers with Windows line ends leaves some."""
+    for header in (("X-API-Key", f"{keys['all']}  "), ("Authorization", f"Bearer \t{keys['all']} \t")):
+        assert ask(locked, "POST", "/predict", [header]).status_code == 200
+
+
 @pytest.mark.parametrize(
     "path",
     [
