@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from patient.record import EXAMPLE, PatientRecord
@@ -21,6 +20,7 @@ from service.api.state import AppState
 from service.api.v2 import routes as v2
 from service.http import problems
 from service.http.authentication import AuthenticationMiddleware, describe_authentication
+from service.http.cors import CrossOriginMiddleware
 from service.http.graceful_shutdown import CloseConnectionsMiddleware
 from service.http.limits import ConcurrencyLimitMiddleware
 from service.http.request_log import RequestLogMiddleware, route_templates
@@ -88,13 +88,7 @@ def with_middleware(app: FastAPI) -> ASGIApp:
     if state.keys:
         served = AuthenticationMiddleware(served, state.keys, is_open)
     if settings.cors_origins:
-        served = CORSMiddleware(  # allows calls with an API key, but never with the browser's cookies
-            served,
-            settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type", "Content-Encoding"],
-            expose_headers=["Retry-After", "X-Model-Version", "X-Request-ID", "X-Threshold"],
-        )
+        served = CrossOriginMiddleware(served, settings.cors_origins)
     served = CloseConnectionsMiddleware(served, state.shutdown)
     log.count_drops(state.metrics.record_log_dropped)
     return RequestLogMiddleware(served, state.routes, state.metrics, log.access_log())

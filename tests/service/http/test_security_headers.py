@@ -85,3 +85,33 @@ def test_an_allowed_origin_may_read_responses(shared: TestClient) -> None:
         assert answer.status_code == 200
         assert "access-control-allow-credentials" not in answer.headers
         assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_preflight_may_ask_for_trace_headers(shared: TestClient) -> None:
+    """OpenTelemetry in a browser sends them with every request."""
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "traceparent, tracestate"}
+    response = shared.options("/predict", headers={"Origin": HERE} | asked)
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-origin"] == HERE
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        ({"Origin": ELSEWHERE}, "origin"),
+        ({"Access-Control-Request-Method": "DELETE"}, "method"),
+        ({"Access-Control-Request-Headers": "x-mine"}, "headers"),
+        ({"Origin": ELSEWHERE, "Access-Control-Request-Method": "PUT"}, "origin and method"),
+    ],
+)
+def test_a_refused_preflight_is_a_problem_that_names_the_cause(
+    shared: TestClient, asked: dict[str, str], refused: str
+) -> None:
+    """It says what is allowed, and repeats nothing of the request."""
+    response = shared.options("/predict", headers={"Origin": HERE, "Access-Control-Request-Method": "POST"} | asked)
+    assert response.status_code == 400
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["detail"].startswith(f"Not allowed across origins: the request's {refused}. Allowed are ")
+    assert ELSEWHERE not in response.text
+    assert ("access-control-allow-origin" in response.headers) == ("Origin" not in asked)
+    assert "Access-Control-Request-Method" in response.headers["vary"]  # so that a cache keeps the answers apart
