@@ -14,7 +14,8 @@ from service.tables import columns
 from service.tables.formats import FORMATS, NDJSON, Format
 
 FORM = "multipart/form-data"
-FORMAT_BY_TYPE = {format_.media_type: format_ for format_ in FORMATS}
+FORMAT_BY_TYPE = {media_type: format_ for format_ in FORMATS for media_type in format_.media_types}
+MEDIA_TYPES = tuple(format_.media_type for format_ in FORMATS)  # that errors list
 PARAMETERS = ("on_error", "keep")
 
 
@@ -33,13 +34,12 @@ class TableRequest:
         """The format that the client prefers, or `body_format` if it prefers no other. Raises Problem 406."""
         best = max((body_format, *FORMATS), key=self._weight)  # the first of equals
         if not self._weight(best):
-            raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"Accept one of {', '.join(FORMAT_BY_TYPE)}.")
+            raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"Accept one of {', '.join(MEDIA_TYPES)}.")
         return best
 
     def _weight(self, format_: Format) -> float:
         """The weight of the most specific range that matches; 0 if none does."""
-        media_type = format_.media_type
-        ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+        ranges = (*format_.media_types, format_.media_type.partition("/")[0] + "/*", "*/*")
         return next((self.accept[range_] for range_ in ranges if range_ in self.accept), 0)
 
     def reports_errors(self, body_format: Format) -> bool:
@@ -93,7 +93,7 @@ def _format_and_boundary(content_type: str) -> tuple[Format | None, bytes]:
         return None, boundary.encode()
     format_ = format_of_type(content_type)
     if not format_:
-        types = ", ".join((*FORMAT_BY_TYPE, FORM))
+        types = ", ".join((*MEDIA_TYPES, FORM))
         detail = f"Send the header `Content-Type` with one of {types}."
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Post": types})
     return format_, b""

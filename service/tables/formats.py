@@ -17,22 +17,43 @@ Writer = Callable[[pa.Schema, Iterable[pa.RecordBatch]], Iterator[bytes | pa.Buf
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A table format. Its reader checks the columns before the first chunk; reader and writer use bounded memory."""
+    """A table format. Its reader checks the columns before the first chunk; reader and writer use bounded memory.
+
+    aliases: other media types by which it is sent and accepted; responses have `media_type`
+    """
 
     media_type: str
     suffixes: tuple[str, ...]
     read: Reader
     writer: Writer
     is_json: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        return self.media_type, *self.aliases
 
     def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
         """Encode batches of this schema, piece by piece."""
         return self.writer(schema, batches) if self.is_json else self.writer(*json.json_to_text(schema, batches))
 
 
-NDJSON = Format("application/x-ndjson", (".ndjson", ".jsonl"), json.read_lines, json.write_lines, is_json=True)
-CSV = Format("text/csv", (".csv",), csv.read, csv.write)
-ARROW = Format("application/vnd.apache.arrow.stream", (".arrows", ".arrow", ".feather"), arrow.read, arrow.write)
+NDJSON = Format(
+    "application/x-ndjson",
+    (".ndjson", ".jsonl"),
+    json.read_lines,
+    json.write_lines,
+    is_json=True,
+    aliases=("application/ndjson", "application/jsonl", "application/jsonlines", "application/x-jsonlines"),
+)
+CSV = Format("text/csv", (".csv",), csv.read, csv.write, aliases=("application/csv",))
+ARROW = Format(
+    "application/vnd.apache.arrow.stream",
+    (".arrows", ".arrow", ".feather"),
+    arrow.read,
+    arrow.write,
+    aliases=("application/vnd.apache.arrow.file",),
+)
 PARQUET = Format("application/vnd.apache.parquet", (".parquet",), parquet.read, parquet.write)
 JSON = Format("application/json", (".json",), json.read_array, json.write_array, is_json=True)
 FORMATS = (JSON, NDJSON, CSV, ARROW, PARQUET)

@@ -82,6 +82,26 @@ def test_accept_follows_http(client: TestClient, accept: str, answer: Format) ->
     answers(post(client, CSV, body(CSV, RECORDS), Accept=accept), answer)
 
 
+@pytest.mark.parametrize(
+    ("media_type", "format_"),
+    [
+        ("application/ndjson", NDJSON),
+        ("application/jsonl", NDJSON),
+        ("application/jsonlines; charset=utf-8", NDJSON),
+        ("Application/X-JsonLines", NDJSON),
+        ("application/csv", CSV),
+        ("application/vnd.apache.arrow.file", ARROW),
+    ],
+)
+def test_other_names_of_a_format_are_taken_and_accepted(client: TestClient, media_type: str, format_: Format) -> None:
+    """Only the format's own name is answered, and listed in errors."""
+    content = body(format_, RECORDS)
+    sent = client.post("/predict/batch", content=content, headers={"Content-Type": media_type})
+    assert len(answers(sent, format_)) == len(RECORDS)
+    answers(post(client, JSON, body(JSON, RECORDS), Accept=media_type), format_)
+    assert "jsonl" not in problem(post(client, CSV, body(CSV, RECORDS), Accept="text/html"), 406).detail
+
+
 def test_an_unsupported_accept_is_406(client: TestClient) -> None:
     """The error names the supported types."""
     assert "text/csv" in problem(post(client, CSV, body(CSV, RECORDS), Accept="text/html"), 406).detail
