@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from patient.record import FIELDS, Measurement, PatientRecord, measurements
+from patient.table import is_not_taken
 from service.records.decoding import decode_record
 from service.records.errors import InvalidRecord, MalformedJson
 
@@ -24,7 +25,11 @@ class InvalidPatient(click.ClickException):
 
 
 class MeasurementType(click.ParamType[Any]):
-    """A number; for a category its code or its label; or null. Error messages do not repeat the value."""
+    """A number; for a category its code or its label; or null. Error messages do not repeat the value.
+
+    A label that elsewhere means "not taken" is refused: Python writes None for what was not taken, but 0 vessels are
+    labelled "none".
+    """
 
     def __init__(self, field: Measurement) -> None:
         self.field, self.name = field, field.name
@@ -34,6 +39,8 @@ class MeasurementType(click.ParamType[Any]):
         text = str(value).strip()
         if self.field.nullable and _words(text) in NULL:
             return NOT_TAKEN
+        if (code := self.labels.get(_words(text))) is not None and is_not_taken(text):
+            return self.fail(f"{code} or null? {self.field.expected}.", param, ctx)
         found = self._code(text) if self.field.codes else self._number(text)
         return self.fail(f"{self.field.expected}.", param, ctx) if found is None else found
 
@@ -55,7 +62,7 @@ class MeasurementType(click.ParamType[Any]):
         return found[0] if len(found) == 1 else None
 
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        labels = [label.replace(" ", "-") for label in self.labels]
+        labels = [label.replace(" ", "-") for label in self.labels if not is_not_taken(label)]
         return [CompletionItem(label) for label in labels if label.startswith(incomplete.lower())]
 
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
@@ -103,7 +104,8 @@ def test_a_word_or_its_beginning_is_its_code(name: str, data: st.DataObject) -> 
     code, label = data.draw(st.sampled_from([*field.codes.items()]))
     typed = data.draw(st.sampled_from([label, label.upper(), label.replace(" ", "-"), label.replace("-", "_")]))
     value = record_options.MeasurementType(field)
-    assert value.convert(typed, None, None) == code
+    if label != "none":
+        assert value.convert(typed, None, None) == code
     assert value.convert(str(code), None, None) == code
     start = typed[: data.draw(st.integers(1, len(typed)))]
     plain = start.lower().replace("-", " ").replace("_", " ").strip()
@@ -111,6 +113,18 @@ def test_a_word_or_its_beginning_is_its_code(name: str, data: st.DataObject) -> 
     if plain and len(others) > 1 and plain not in value.labels and not plain.isdecimal():
         with pytest.raises(Exception, match="must be"):
             value.convert(start, None, None)
+
+
+@pytest.mark.parametrize("word", ["None", "none", "NONE", " none "])
+def test_none_is_asked_about(word: str) -> None:
+    """It is the label of 0 vessels, and what Python writes where nothing was taken."""
+    result = run("predict", "--age", "63", "--sex", "male", "--ca", word)
+    assert result.exit_code == 2
+    assert "Invalid value for '--ca': 0 or null? " in result.stderr
+    value = record_options.MeasurementType(next(field for field in measurements() if field.name == "ca"))
+    command = click.Command("predict")
+    offered = value.shell_complete(click.Context(command), click.Option(["--ca"]), "")
+    assert [item.value for item in offered if item.value == "none"] == []
 
 
 @pytest.mark.parametrize(
