@@ -4,6 +4,7 @@ msgspec decodes several times as fast as Pydantic and accepts only valid records
 validated by PatientRecord, which accepts a few more, such as codes written as 1.0, and words the errors.
 """
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Generator
@@ -73,6 +74,7 @@ def decode_record(body: bytes) -> Values:
     try:
         values: Values = astuple(_STRICT.decode(body))
     except JSON_ERRORS:
+        body = to_utf8(body)
         values = validate(parse(body))
     if body.count(b":") != len(FIELDS):  # a valid record holds no string, so every colon ends a key
         raise InvalidRecord(duplicate_keys(body))
@@ -86,7 +88,15 @@ def decode_batch(content: bytes, max_records: int, advice: str) -> Generator[Non
     MalformedJson, InvalidRows, ColumnsError, and TooLarge above `max_records`, with `advice` on what to do instead.
     """
     values = yield from _decode_numbers(content, max_records, advice)
-    return (yield from _validate_all(content, max_records, advice)) if values is None else values
+    return (yield from _validate_all(to_utf8(content), max_records, advice)) if values is None else values
+
+
+def to_utf8(content: bytes) -> bytes:
+    """Return JSON as UTF-8 without a byte order mark, from UTF-8, UTF-16 or UTF-32; what is neither, as it is."""
+    encoding = json.detect_encoding(content)
+    with contextlib.suppress(UnicodeError):
+        return content if encoding == "utf-8" else content.decode(encoding).encode()
+    return content
 
 
 def parse(text: bytes) -> object:
@@ -102,7 +112,7 @@ def split_array(content: bytes) -> list[bytes]:
     try:
         return [bytes(raw) for raw in msgspec.json.decode(content, type=list[msgspec.Raw])]
     except JSON_ERRORS:  # NaN and infinity pass: the table decoder names the field
-        return [json.dumps(record).encode() for record in _parse_array(content)]
+        return [json.dumps(record).encode() for record in _parse_array(to_utf8(content))]
 
 
 def _parse_array(content: bytes) -> list[object]:
@@ -123,7 +133,14 @@ def validate(value: object) -> Values:
 
 def duplicate_keys(record: bytes) -> list[FieldFault]:
     """Find the keys that occur twice in a JSON object: parsers silently take the last one."""
-    keys: list[str] = json.loads(record, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
+    return _given_twice(json.loads(record, object_pairs_hook=_keys))
+
+
+def _keys(pairs: list[tuple[str, object]]) -> list[str]:
+    return [key for key, _ in pairs]
+
+
+def _given_twice(keys: list[str]) -> list[FieldFault]:
     doubled = [key for key, count in Counter(keys).items() if count > 1]
     titles = [MEASUREMENTS[key].title if key in MEASUREMENTS else "The column" for key in doubled]
     return [FieldFault(shown_name(key), f"{title} is given twice") for key, title in zip(doubled, titles, strict=True)]
@@ -178,8 +195,8 @@ def _validate_all(content: bytes, max_records: int, advice: str) -> Generator[No
         if row % VALIDATED_ROWS == 0:
             yield
     if not tally.bad and content.count(b":") != len(rows) * len(FIELDS):
-        for row, record in enumerate(split_array(content)):
-            if faults := duplicate_keys(record):
+        for row, keys in enumerate(json.loads(content, object_pairs_hook=_keys)):
+            if faults := _given_twice(keys):
                 tally.add(row, faults)
             if row % VALIDATED_ROWS == 0:
                 yield

@@ -4,6 +4,7 @@ An invalid record does not affect others; blank lines are skipped. Kept columns 
 `json_to_text` converts them for other formats.
 """
 
+import codecs
 import contextlib
 import json
 import re
@@ -36,7 +37,7 @@ UNSAFE_NAME = re.compile(r"[\x00-\x1f\\\"]")  # msgspec refuses these characters
 def read_lines(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
     """Return the table. The first line decides what `*` keeps. Raises TableError and ColumnsError."""
     blocks = _blocks(source)
-    first = next(blocks, b"")
+    first = next(blocks, b"").removeprefix(codecs.BOM_UTF8)
     decoder = _decoder_like(first.split(b"\n", 1)[0], keep)
     return Table(decoder.kept, (decoder.decode_block(block) for part in ([first], blocks) for block in part if block))
 

@@ -82,6 +82,22 @@ def test_accept_follows_http(client: TestClient, accept: str, answer: Format) ->
     answers(post(client, CSV, body(CSV, RECORDS), Accept=accept), answer)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("query", ["", "?on_error=report"])
+def test_a_json_array_in_other_encodings_is_scored(client: TestClient, encoding: str, query: str) -> None:
+    """As the same array in UTF-8 is."""
+    content = body(JSON, RECORDS)
+    expected = post(client, JSON, content, query).json()
+    assert post(client, JSON, content.decode().encode(encoding), query).json() == expected
+
+
+def test_a_byte_order_mark_before_ndjson_is_not_part_of_the_first_row(client: TestClient) -> None:
+    """Windows editors write one."""
+    lines = body(NDJSON, RECORDS)
+    expected = answers(post(client, NDJSON, lines, "?keep=*"), NDJSON)
+    assert answers(post(client, NDJSON, b"\xef\xbb\xbf" + lines, "?keep=*"), NDJSON) == expected
+
+
 @pytest.mark.parametrize(
     ("media_type", "format_"),
     [

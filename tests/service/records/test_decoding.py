@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from patient.record import EXAMPLE, FIELDS, PatientRecord
-from service.records.decoding import Values, decode_record, duplicate_keys, validate
+from service.records.decoding import Values, decode_record, duplicate_keys, split_array, to_utf8, validate
 from service.records.errors import InvalidRecord, MalformedJson, shown_name
 from tests.service.api.test_json_batch import KEYS, TOKENS
 
 
 def by_pydantic(content: bytes) -> Values:
     """Decode by PatientRecord, without msgspec. Raises MalformedJson and InvalidRecord."""
+    content = to_utf8(content)
     try:
         record = PatientRecord.model_validate_json(content)
     except ValidationError as error:
@@ -57,3 +58,24 @@ def test_msgspec_changes_neither_values_nor_errors(changed: dict[str, str], drop
 def test_what_is_not_a_record_gets_pydantics_error(content: bytes) -> None:
     """msgspec's own errors are never shown."""
     assert outcome(content, decode_record) == outcome(content, by_pydantic)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+def test_other_encodings_of_json_are_read(encoding: str) -> None:
+    """PowerShell and .NET write them, with a byte order mark or without."""
+    content = json.dumps(EXAMPLE, ensure_ascii=False).encode(encoding)
+    assert decode_record(content) == decode_record(json.dumps(EXAMPLE).encode())
+    array = json.dumps([EXAMPLE, EXAMPLE | {"ca": None}]).encode(encoding)
+    assert list(map(json.loads, split_array(array))) == [EXAMPLE, EXAMPLE | {"ca": None}]
+    twice = json.dumps(EXAMPLE)[:-1] + ', "age": 50}'
+    with pytest.raises(InvalidRecord) as invalid:
+        decode_record(twice.encode(encoding))
+    assert [fault.field for fault in invalid.value.faults] == ["age"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{", b"\xfe\xff\xd8\x00", b"\xff\xfe\0\0x", b"\xef\xbb\xbf", b"\0\0\0"])
+def test_broken_encodings_are_not_json(content: bytes) -> None:
+    with pytest.raises(MalformedJson):
+        decode_record(content)
