@@ -6,7 +6,7 @@ from `PatientRecord.model_fields`, so a new field is added here only.
 Source of fields and codes: UCI Heart Disease, processed Cleveland data, doi 10.24432/C52P4X.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, cast, get_args
@@ -34,9 +34,21 @@ def _number(title: str, description: str, low: float, high: float, unit: str, mo
     return Field(title=title, description=description, ge=low, le=high, json_schema_extra=extra)
 
 
-def _code(title: str, description: str, labels: tuple[str, ...], modifiable: tuple[int, ...] = ()) -> Any:
-    """`labels`: the meaning of the Literal's codes, in order; `modifiable`: the codes that another day may find."""
+def _code(
+    title: str,
+    description: str,
+    labels: tuple[str, ...],
+    modifiable: tuple[int, ...] = (),
+    unspecified: int | None = None,
+) -> Any:
+    """Return a field of codes.
+
+    labels: the meaning of the Literal's codes, in order; modifiable: the codes that another day may find; unspecified:
+    the code that says no more than null does
+    """
     extra: dict[str, Any] = {"labels": list(labels), "modifiable": bool(modifiable)}
+    if unspecified is not None:
+        extra["unspecified"] = unspecified
     if modifiable:
         extra["plausible"] = modifiable
     return Field(title=title, description=description, json_schema_extra=extra)
@@ -71,9 +83,16 @@ class PatientRecord(BaseModel):
         _CODE,
         _code(
             "Chest pain type",
-            "Kind of chest pain; 0 never occurs in the data",
-            ("unspecified", "typical angina", "atypical angina", "non-anginal pain", "asymptomatic"),
-            (1, 2, 3, 4),
+            "Kind of chest pain. 0 counts as not taken, because it never occurs in the data; asymptomatic is 4",
+            (
+                "unspecified; asymptomatic is 4",
+                "typical angina",
+                "atypical angina",
+                "non-anginal pain",
+                "asymptomatic",
+            ),
+            modifiable=(1, 2, 3, 4),
+            unspecified=0,
         ),
     ]
     trestbps: Annotated[
@@ -131,16 +150,26 @@ class PatientRecord(BaseModel):
 
     def missing(self) -> list[str]:
         """Return the fields that were not taken, in order."""
-        return [name for name, value in self.__dict__.items() if value is None]
+        return missing(self.__dict__.values())
 
 
 FIELDS: tuple[str, ...] = tuple(PatientRecord.model_fields)
+
+
+def missing(values: Iterable[float | None]) -> list[str]:
+    """Return the fields that were not taken, in order: of the 13 values of a record, the null and unspecified ones."""
+    return [
+        field.name
+        for field, value in zip(measurements(), values, strict=True)
+        if value is None or value == field.unspecified
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """The definition of one field: `low` to `high` (inclusive, in `unit`), and for a category its `codes`.
 
+    unspecified: the code that counts as not taken, as null does; None if there is none
     modifiable: whether another day may find another value
     plausible:  the values that it may find, in steps of the measurement's resolution; if not modifiable, all codes of a
                 category and no values of a number
@@ -153,6 +182,7 @@ class Measurement:
     high: float
     codes: Mapping[int, str]
     nullable: bool
+    unspecified: int | None
     modifiable: bool
     plausible: tuple[float, ...]
 
@@ -194,6 +224,7 @@ def _measurement(name: str, field: FieldInfo) -> Measurement:
         high=high,
         codes=dict(zip(codes, extra.get("labels", ()), strict=True)),
         nullable=nullable,
+        unspecified=extra.get("unspecified"),
         modifiable=extra["modifiable"],
         plausible=_values(extra.get("plausible", codes)),
     )

@@ -30,6 +30,12 @@ def invalid_cells(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return out
 
 
+def is_missing(field: Measurement, column: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Find the valid cells of one field's column, floats[N], that say nothing: NaN, or coded as unspecified."""
+    found: NDArray[np.bool_] = np.isnan(column)
+    return found if field.unspecified is None else found | (column == field.unspecified)
+
+
 def is_surely_valid(field: Measurement, column: NDArray[np.number]) -> bool:
     """Return True only if PatientRecord accepts all cells of a column. Fast; False means: ask `invalid_in_column`."""
     if not len(column):

@@ -62,7 +62,8 @@ class MeasurementType(click.ParamType[Any]):
         return found[0] if len(found) == 1 else None
 
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        labels = [label.replace(" ", "-") for label in self.labels if not is_not_taken(label)]
+        words = [label.partition(";")[0] for label in self.labels if not is_not_taken(label)]
+        labels = [label.replace(" ", "-") for label in words]
         return [CompletionItem(label) for label in labels if label.startswith(incomplete.lower())]
 
 

@@ -77,6 +77,8 @@ def _contribution_bar(console: Console, one: Contribution, largest: float) -> Te
 def _describe(field: Measurement, value: float | None) -> tuple[str, str]:
     if value is None:
         return "not taken", "dim"
+    if value == field.unspecified:
+        return f"{field.codes[int(value)]} (counts as not taken)", "dim"
     return (field.codes[int(value)] if field.codes else f"{value:g} {field.unit}"), ""
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from patient.encoding import Floats, as_array
-from patient.record import FIELDS, measurements
+from patient.record import measurements, missing
 from service.explain.counterfactuals import find_counterfactuals
 from service.explain.shapley import Doubles, compute_shapley_values
 from service.model.execution import Run
@@ -52,7 +52,7 @@ def explain(model: Predictor, values: Values) -> Explanation:
         threshold=threshold,
         probability=probability,
         heart_disease=heart_disease,
-        missing=[name for name, value in zip(FIELDS, values, strict=True) if value is None],
+        missing=missing(values),
         log_odds=round(shapley.output, PLACES),
         base_value=round(shapley.base, PLACES),
         base_probability=_probability(shapley.base),

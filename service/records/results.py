@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patient.encoding import Floats
-from patient.record import FIELDS
+from patient.record import FIELDS, measurements
 from service.records.decoding import Values
 
 DIGITS = 7  # of a probability: finer than float32 resolves near 1
@@ -18,6 +18,8 @@ SCALE = 10.0**DIGITS
 NONE_MISSING = msgspec.Raw(b"[]")
 BATCH_END = b"]}"
 _ENCODE = msgspec.json.Encoder().encode
+# Index and code of each field that has a code for "unspecified".
+_UNSPECIFIED = [(i, field.unspecified) for i, field in enumerate(measurements()) if field.unspecified is not None]
 
 
 class RowResult(msgspec.Struct, gc=False):
@@ -46,6 +48,9 @@ def invalid_probabilities(probabilities: NDArray[np.floating]) -> NDArray[np.boo
 
 
 def record_result(probability: float, values: Values, threshold: float, model_version: str) -> bytes:
+    for i, code in _UNSPECIFIED:
+        if values[i] == code:
+            values = (*values[:i], None, *values[i + 1 :])
     missing = _names(bytes(value is None for value in values)) if None in values else NONE_MISSING
     return _ENCODE(RecordResult(probability, probability >= threshold, missing, threshold, model_version))
 
@@ -58,6 +63,8 @@ def batch_start(model_version: str, threshold: float) -> bytes:
 def row_results(values: NDArray[np.float64], probabilities: NDArray[np.float64], threshold: float) -> bytes:
     """Encode the results for float64[N,13] and their probabilities float64[N], with commas between them."""
     absent = np.isnan(values)
+    for i, code in _UNSPECIFIED:
+        absent[:, i] |= values[:, i] == code
     missing = [NONE_MISSING] * len(values)
     for row in np.flatnonzero(absent.any(axis=1)).tolist():
         missing[row] = _names(absent[row].tobytes())

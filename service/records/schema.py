@@ -7,10 +7,11 @@ from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 from patient.artefact import Metadata
 
 NOTE = "What the model predicts when one value is replaced and all others stay: a property of the model, not advice."
+MISSING = "fields that were null, or 0 (unspecified) in cp"
 
 Probability = Annotated[float, Field(ge=0, le=1, description="of heart disease", examples=[0.0731])]
 HeartDisease = Annotated[bool, Field(description="whether the probability reaches the threshold", examples=[False])]
-Missing = Annotated[list[str], Field(description="fields that were null", examples=[["ca"]])]
+Missing = Annotated[list[str], Field(description=MISSING, examples=[["ca"]])]
 Threshold = Annotated[float, Field(description="the model's decision threshold", examples=[0.5])]
 ModelVersion = Annotated[str, Field(description="the model version that predicted", examples=["1"])]
 # A measurement is written as 150, not 150.0.
@@ -49,7 +50,7 @@ class RowAnswer(BaseModel):
 
     probability: float | None = Field(ge=0, le=1, description="of heart disease", examples=[0.0731])
     heart_disease: bool | None = Field(description="whether the probability reaches the threshold", examples=[False])
-    missing: list[str] | None = Field(description="fields that were null", examples=[["ca"]])
+    missing: list[str] | None = Field(description=MISSING, examples=[["ca"]])
     error: str | None = Field(
         None, description="what is wrong with the row; only with `on_error=report`", examples=[None]
     )

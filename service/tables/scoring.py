@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
-from patient.table import invalid_in_column, is_surely_valid
+from patient.table import invalid_in_column, is_missing, is_surely_valid
 from service.model.execution import CHUNK_ROWS
 from service.model.predictor import Predictor
 from service.records.errors import NO_PROBABILITY, FieldFault, InvalidRows, NoProbability, Tally
@@ -119,8 +119,8 @@ def _missing(columns: Floats, invalid: NDArray[np.bool_] | None) -> pa.Array:
     """list<string>[n]: the fields that were not taken; null for invalid rows."""
     count = columns.shape[1]
     found = []  # row * len(FIELDS) + field of each missing value
-    for i, column in enumerate(columns):
-        if (absent := np.isnan(column)).any():
+    for i, (field, column) in enumerate(zip(measurements(), columns, strict=True)):
+        if (absent := is_missing(field, column)).any():
             found.append(np.flatnonzero(absent if invalid is None else absent & ~invalid) * len(FIELDS) + i)
     places = np.sort(np.concatenate(found)) if found else np.empty(0, np.intp)
     rows, fields = np.divmod(places, len(FIELDS))

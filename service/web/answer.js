@@ -58,10 +58,10 @@ function describeEffect(contribution) {
 }
 
 /** The range of the probability if one more measurement were known. */
-function renderMissing({ changes, contributions, threshold }) {
-  const missing = changes.filter((change) => change.value === null);
-  if (!missing.length) return [];
-  const rows = missing.map(({ feature, to, low, high }) => {
+function renderMissing({ missing, changes, contributions, threshold }) {
+  const unknown = changes.filter((change) => missing.includes(change.feature));
+  if (!unknown.length) return [];
+  const rows = unknown.map(({ feature, to, low, high }) => {
     const { label } = contributions.find((one) => one.feature === feature);
     return [label, `${formatPercent(low, threshold)}\u00a0to\u00a0${formatPercent(high, threshold)}`, to === null ? 'no' : el('strong', {}, 'possible')];
   });
@@ -69,8 +69,8 @@ function renderMissing({ changes, contributions, threshold }) {
   return [el('h3', {}, 'What is missing'), el('p.hint', {}, hint), createTable('', ['Measurement', 'Estimate', `Crosses ${formatPercent(threshold)}`], rows)];
 }
 
-function renderChanges({ changes, note, threshold }) {
-  const known = changes.filter((change) => change.value !== null);
+function renderChanges({ missing, changes, note, threshold }) {
+  const known = changes.filter((change) => !missing.includes(change.feature));
   if (!known.length) return [];
   const crossing = known.filter((change) => change.to !== null);
   const items = crossing.map(({ label, probability }) => el('li', {}, `${label} (${formatPercent(probability, threshold)})`));

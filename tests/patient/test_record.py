@@ -102,6 +102,19 @@ def test_expected_describes_a_valid_value() -> None:
     )
 
 
+def test_chest_pain_0_is_taken_and_counts_as_missing() -> None:
+    """No patient of the data has it; its words say which code an asymptomatic patient has."""
+    record = PatientRecord.model_validate(EXAMPLE | {"cp": 0, "ca": None})
+    assert record.missing() == ["cp", "ca"]
+    assert [field.name for field in measurements() if field.unspecified is not None] == ["cp"]
+    field = measurements()[FIELDS.index("cp")]
+    assert field.codes[0] == "unspecified; asymptomatic is 4"
+    assert "must be 0 (unspecified; asymptomatic is 4), 1 (typical angina), " in field.expected
+    schema = PatientRecord.model_json_schema()["properties"]["cp"]
+    assert "0 counts as not taken" in schema["description"]
+    assert (schema["unspecified"], schema["labels"][0]) == (0, field.codes[0])
+
+
 def test_plausible_values_are_valid_and_cover_the_data(cleveland: Dataset) -> None:
     """Plausible values of all that is modifiable: each a valid record's, and none of the 303 records lies outside."""
     for field, column in zip(measurements(), cleveland.rows.T, strict=True):

@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows: two runs at once are not detected
     fcntl = None  # type: ignore[assignment]
 
-FORMAT_VERSION = 1  # raise it when the same input and model give another output
+FORMAT_VERSION = 2  # raise it when the same input and model give another output
 NOTES = ".parts"
 HIDDEN = ".writing-"
 ABANDONED_SECONDS = 3600  # older hidden files were left by a killed run

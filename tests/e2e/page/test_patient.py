@@ -52,6 +52,21 @@ def test_missing_measurements_are_listed_with_the_range_they_leave_open(page: Pa
         assert (verdict == "possible") == (min(found) < 0.5 <= max(found))
 
 
+def test_chest_pain_0_is_listed_as_missing(page: Page, port: int) -> None:
+    """The form does not offer the code, but the page shows what the service answers."""
+    result = ask(port, "/explain", EXAMPLE | {"cp": 0})
+    titles = page.evaluate(
+        """async (result) => {
+            const { renderAnswer } = await import('/web/answer.js');
+            const tables = renderAnswer(result, await (await fetch('/model')).json());
+            const start = tables.findIndex((element) => element.textContent === 'What is missing');
+            return [...tables[start + 2].querySelectorAll('tbody tr')].map((row) => row.firstChild.textContent);
+        }""",
+        result,
+    )
+    assert titles == ["Chest pain type: unspecified; asymptomatic is 4"]
+
+
 def test_an_error_is_shown_beside_its_field_until_it_is_corrected(page: Page) -> None:
     """It is linked to the input for screen readers, and the old result is removed."""
     example(page, "low")

@@ -65,6 +65,25 @@ def test_a_batch(client: TestClient) -> None:
     assert [p.missing for p in answer.predictions] == [[], ["thal"]]
 
 
+def test_chest_pain_0_is_answered_as_null_and_named(client: TestClient) -> None:
+    """The lecture's table has the code, the data do not: single records, batches and explanations say so."""
+    zero, null = EXAMPLE | {"cp": 0}, EXAMPLE | {"cp": None}
+    told = client.post("/predict", json=zero)
+    assert told.json()["missing"] == ["cp"]
+    assert told.content == client.post("/predict", json=null).content
+    assert client.post("/predict", json=EXAMPLE | {"cp": 0.0, "ca": None}).json()["missing"] == ["cp", "ca"]
+    batch = client.post("/predict/batch", json=[EXAMPLE, zero, null]).json()["predictions"]
+    assert [answer["missing"] for answer in batch] == [[], ["cp"], ["cp"]]
+    assert batch[1] == batch[2]
+    explained = client.post("/explain", json=zero).json()
+    assert explained["missing"] == ["cp"]
+    assert "Chest pain type: unspecified; asymptomatic is 4" in [one["label"] for one in explained["contributions"]]
+    assert "cp" in [change["feature"] for change in explained["changes"]]
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("Prediction", "Explanation", "RowAnswer"):
+        assert "0 (unspecified) in cp" in schemas[name]["properties"]["missing"]["description"]
+
+
 @given(RECORDS)
 @settings(deadline=None)
 def test_every_valid_record_gets_a_probability(client: TestClient, record: dict[str, Any]) -> None:
@@ -72,7 +91,7 @@ def test_every_valid_record_gets_a_probability(client: TestClient, record: dict[
     response = client.post("/predict", json=record)
     assert response.status_code == 200, response.text
     assert 0 <= response.json()["probability"] <= 1
-    assert response.json()["missing"] == [name for name in FIELDS if record[name] is None]
+    assert response.json()["missing"] == [n for n in FIELDS if record[n] is None or (n == "cp" and record[n] == 0)]
 
 
 @given(RECORDS, st.sampled_from(list(NAMES)).flatmap(lambda name: st.tuples(st.just(name), invalid(NAMES[name]))))

@@ -83,6 +83,20 @@ def test_what_is_not_given_was_not_taken() -> None:
         assert "or a FILE." in result.stderr
 
 
+def test_chest_pain_0_counts_as_not_taken() -> None:
+    """Its word is enough, a shell completes no more of it, and the result says what it counts as."""
+    known = ("--age", "63", "--sex", "male", "--cp")
+    for word in ("0", "unspecified", "unspecified; asymptomatic is 4"):
+        told = Prediction.model_validate_json(run("predict", *known, word, "--json").stdout)
+        assert told.missing == [name for name in FIELDS if name not in ("age", "sex")]
+    shown = run("predict", *known, "0").stdout
+    assert "unspecified; asymptomatic is 4 (counts as not taken)" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    value = record_options.MeasurementType(next(field for field in measurements() if field.name == "cp"))
+    offered = value.shell_complete(click.Context(click.Command("predict")), click.Option(["--cp"]), "un")
+    assert [item.value for item in offered] == ["unspecified"]
+
+
 def test_flags_change_what_a_file_says(tmp_path: Path) -> None:
     """To ask what if; null is not taken."""
     file = tmp_path / "patient.json"

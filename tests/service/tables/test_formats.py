@@ -44,6 +44,19 @@ def test_every_format_is_scored_and_written_in_every_format(
 
 
 @each
+@pytest.mark.parametrize("report", [True, False])
+def test_chest_pain_0_is_named_as_missing_in_every_format(predictor: Predictor, format_: Format, report: bool) -> None:
+    """As null is, beside other missing values and beside invalid rows."""
+    rows = [EXAMPLE, EXAMPLE | {"cp": 0}, EXAMPLE | {"cp": None}, EXAMPLE | {"cp": 0, "ca": None}, EXAMPLE | {"cp": 4}]
+    rows += [EXAMPLE | {"cp": 0, "chol": 0}] * report
+    body, _ = through(format_, packed(format_, pa.Table.from_pylist(rows)), predictor, report=report)
+    found = unpacked(format_, body)
+    assert [row["missing"] for row in found[:5]] == [[], ["cp"], ["cp"], ["cp", "ca"], []]
+    assert found[1]["probability"] == found[2]["probability"]
+    assert [row["missing"] or None for row in found[5:]] == [None] * report
+
+
+@each
 @given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=30))
 @settings(deadline=None, max_examples=20)
 def test_the_pieces_of_a_body_do_not_matter(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from patient.record import FIELDS
+from patient.record import FIELDS, missing
 from service.model.predictor import Predictor
 from tests.service.cli.score.conftest import KINDS, Command, patients, read, run, spoiled, started, write
 
@@ -28,7 +28,7 @@ def test_every_format_comes_in(kind: str, tmp_path: Path, score: Command, predic
     assert found["mrn"].cast(pa.int64()).to_pylist() == list(range(2500))
     assert [ward or "" for ward in found["ward"].to_pylist()] == table["ward"].to_pylist()
     assert found["missing"].to_pylist() == [
-        [name for name, cell in zip(FIELDS, row, strict=True) if np.isnan(cell)] for row in rows
+        missing(None if np.isnan(cell) else cell for cell in row) for row in rows.tolist()
     ]
 
 
