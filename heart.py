@@ -14,6 +14,7 @@ COMMANDS = [
     LazyCommand(
         "score", "Score tables of patients: files, folders, pipes, object stores.", "service.cli.score.command:score"
     ),
+    LazyCommand("convert", "Convert a table in the codes of Kaggle's heart.csv.", "service.cli.convert:convert"),
     LazyCommand("serve", "Serve predictions over HTTP.", "service.__main__:main"),
     LazyCommand("train", "Train and evaluate the network, and make it the next version.", "trainer.__main__:train"),
 ]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from patient.codebook import Evidence
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 from patient.table import invalid_cells
@@ -71,7 +72,10 @@ class TableSource:
             rejects.writerow(Fault._fields)
             for file in found:
                 left -= file.max_rows
+                evidence = Evidence()
                 for block in file.blocks():
+                    if reason := evidence.add(block.values[:, :-1].T):
+                        raise DatasetError(f"{file.path}: {reason}")
                     values, invalid = block.values, _invalid(block)
                     if invalid.any():
                         first = first or next(_faults(file.path, block, invalid))

@@ -60,7 +60,8 @@ async def batch(request: Request) -> Response:
     """The probabilities of heart disease for a table of patients, row by row.
 
     The body is JSON, NDJSON, CSV, Arrow or Parquet, or a form with such a file; gzip, deflate or zstd may compress it.
-    The response has the body's format unless `Accept` asks for another.
+    The response has the body's format unless `Accept` asks for another. A table that looks like Kaggle's heart.csv,
+    whose codes mean other findings, is refused as a whole.
     """
     # Imported at the first request, in a thread: pyarrow delays neither start-up nor the event loop.
     if "service.api.table_response" not in sys.modules:

@@ -15,6 +15,7 @@
     another content type or encoding                  415     -
     a record that PatientRecord refuses               422     one per field, with a JSON pointer (RFC 6901)
     rows, or columns, of a table that are invalid     422     one per cell or column
+    a table with the codes of another data set        422     -
     an unknown query parameter                        422     -
     the header section too large                      431     -
     a bug                                             500     -
@@ -54,6 +55,7 @@ from service.records.errors import (
     InvalidRows,
     MalformedJson,
     NoProbability,
+    OtherCodebook,
     RecordError,
     TableError,
     TooLarge,
@@ -69,6 +71,7 @@ STATUSES = {
     ColumnsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NoProbability: HTTPStatus.INTERNAL_SERVER_ERROR,
+    OtherCodebook: HTTPStatus.UNPROCESSABLE_ENTITY,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
     TableError: HTTPStatus.BAD_REQUEST,
 }

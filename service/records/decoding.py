@@ -18,6 +18,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from patient import codebook
 from patient.encoding import as_array
 from patient.record import FIELDS, Measurement, PatientRecord, measurements
 from patient.table import invalid_cells
@@ -29,6 +30,7 @@ from service.records.errors import (
     InvalidRecord,
     InvalidRows,
     MalformedJson,
+    OtherCodebook,
     RowFault,
     Tally,
     TooLarge,
@@ -39,6 +41,7 @@ Values = tuple[float | None, ...]  # a record's 13 values in the order of FIELDS
 
 MEASUREMENTS = {field.name: field for field in measurements()}
 JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises
+MAX_NUMBER = 2.0**53  # larger integers may not fit into a float
 PART_ROWS = 1000  # decoded between two yields of `decode_batch`: some 2 ms
 VALIDATED_ROWS = 50  # the same for rows that Pydantic validates, at up to 130 us each
 
@@ -131,6 +134,13 @@ def validate(value: object) -> Values:
         raise InvalidRecord([_fault(fault["type"], fault["loc"]) for fault in faults]) from None
 
 
+def numbers_of(value: object) -> Values:
+    """Return the 13 values of a parsed record that may be invalid: None where there is no number, or a huge one."""
+    found = value if isinstance(value, dict) else {}
+    cells: list[Any] = [found.get(name) for name in FIELDS]
+    return tuple(cell if type(cell) in (int, float) and abs(cell) < MAX_NUMBER else None for cell in cells)
+
+
 def duplicate_keys(record: bytes) -> list[FieldFault]:
     """Find the keys that occur twice in a JSON object: parsers silently take the last one."""
     return _given_twice(json.loads(record, object_pairs_hook=_keys))
@@ -173,6 +183,7 @@ def _decode_numbers(content: bytes, max_records: int, advice: str) -> Generator[
         yield
     if content.count(b":") != len(records) * len(FIELDS):
         return None
+    _check_codebook(values)
     invalid = invalid_cells(values)
     if len(cells := np.argwhere(invalid)):
         listed = [RowFault(row, FIELDS[i], measurements()[i].expected) for row, i in cells[:MAX_LISTED_ERRORS].tolist()]
@@ -192,8 +203,11 @@ def _validate_all(content: bytes, max_records: int, advice: str) -> Generator[No
             records.append(validate(value))
         except InvalidRecord as error:
             tally.add(row, error.faults)
+            records.append(numbers_of(value))
         if row % VALIDATED_ROWS == 0:
             yield
+    values = as_array(records)
+    _check_codebook(values)
     if not tally.bad and content.count(b":") != len(rows) * len(FIELDS):
         for row, keys in enumerate(json.loads(content, object_pairs_hook=_keys)):
             if faults := _given_twice(keys):
@@ -202,7 +216,13 @@ def _validate_all(content: bytes, max_records: int, advice: str) -> Generator[No
                 yield
     if tally.bad:
         raise InvalidRows(tally)
-    return as_array(records)
+    return values
+
+
+def _check_codebook(values: NDArray[np.float64]) -> None:
+    """Raise OtherCodebook if float64[N,13] look like the table of another data set."""
+    if reason := codebook.Evidence().add(values.T):
+        raise OtherCodebook(reason)
 
 
 def _check_length(records: int, max_records: int, advice: str) -> None:

@@ -86,6 +86,10 @@ class TableError(RecordError):
     """A table is damaged, cut off, or not in the format it claims."""
 
 
+class OtherCodebook(TableError):
+    """A table has the codes of another data set: its rows mean other findings than they say here."""
+
+
 class DiskFull(TableError):
     """There is no disk space left for a table's temporary file."""
 

@@ -24,7 +24,7 @@ class Chunk:
     numbers: the 13 fields in the record's order, each float64[n] (NaN = not taken, infinite = not a number), or
              integers[n]
     kept:    n rows of the columns that pass through
-    unreadable: faults of rows that could not be read; the numbers of these rows have no meaning
+    unreadable: faults of rows that could not be read; the numbers of these rows are incomplete
     """
 
     numbers: list[Column]

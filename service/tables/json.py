@@ -19,7 +19,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from patient.record import FIELDS
-from service.records.decoding import JSON_ERRORS, PART_ROWS, duplicate_keys, numbers_type, parse, split_array, validate
+from service.records.decoding import (
+    JSON_ERRORS,
+    PART_ROWS,
+    duplicate_keys,
+    numbers_of,
+    numbers_type,
+    parse,
+    split_array,
+    validate,
+)
 from service.records.errors import ColumnsError, FieldFault, InvalidRecord, MalformedJson, TooLarge, shown_name
 from service.records.results import BATCH_END, batch_start
 from service.tables import columns, text
@@ -155,7 +164,7 @@ class RecordDecoder:
         except MalformedJson:
             values, faults = NO_VALUES, [FieldFault("", "Not JSON")]
         except InvalidRecord as error:
-            values, faults = NO_VALUES, error.faults
+            values, faults = numbers_of(parsed), error.faults
         if faults:
             unreadable[row] = faults
         return self.decoder.type(*values, *kept)

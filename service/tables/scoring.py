@@ -2,17 +2,19 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from patient import codebook
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 from patient.table import invalid_in_column, is_missing, is_surely_valid
 from service.model.execution import CHUNK_ROWS
 from service.model.predictor import Predictor
-from service.records.errors import NO_PROBABILITY, FieldFault, InvalidRows, NoProbability, Tally
+from service.records.errors import NO_PROBABILITY, FieldFault, InvalidRows, NoProbability, OtherCodebook, Tally
 from service.records.results import invalid_probabilities, rounded
 from service.tables.chunk import Chunk, RowFaults
 
@@ -33,12 +35,35 @@ def result_schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
 def score(
     chunks: Iterable[Chunk], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield one batch of results per chunk, in order; `tally` counts the rows read so far.
+    """Return an iterator of one batch of results per chunk, in order; `tally` counts the rows read so far.
+
+    Raises OtherCodebook at once if the first chunk looks like the table of another data set, whatever the mode; if only
+    the first rows of further chunks do, it is raised after the results before them.
 
     With a column `error` in the result_schema, an invalid row has null results and an error, and so has a row without a
     probability. Otherwise the first invalid row ends the results: the rest is read and counted, then InvalidRows is
     raised; a row without a probability raises NoProbability. on_scored: called with the valid rows of each chunk.
     """
+    checked = _check_codebook(chunks)
+    first = next(checked, None)  # before a writer begins, so that a refused table has no output at all
+    if first is None:
+        return iter(())
+    # The iterator of a list, not the list: it lets go of the chunk once it is scored.
+    return _score_chunks(chain(iter([first]), checked), model, schema, tally, on_scored)
+
+
+def _check_codebook(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Yield the chunks. Raises OtherCodebook."""
+    evidence = codebook.Evidence()
+    for chunk in chunks:
+        if reason := evidence.add(chunk.numbers):
+            raise OtherCodebook(reason)
+        yield chunk
+
+
+def _score_chunks(
+    chunks: Iterable[Chunk], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None
+) -> Iterator[pa.RecordBatch]:
     report = "error" in schema.names
     for chunk in chunks:
         errors = _find_invalid(chunk, tally)

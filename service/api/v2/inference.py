@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from patient.codebook import Evidence
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 from patient.table import invalid_cells
@@ -141,8 +142,10 @@ class Inference:
 def check_rows(rows: Rows) -> Generator[None, None, None]:
     """Check values against PatientRecord's ranges and codes, PART_ROWS between two yields.
 
-    Raises Problem 400, which lists the first MAX_LISTED_FAULTS.
+    Raises Problem 400, which lists the first MAX_LISTED_FAULTS, or says that these are the codes of another data set.
     """
+    if len(rows) > 1 and (reason := Evidence().add(rows.T)):
+        raise bad_request(reason)
     listed: list[str] = []
     fields: Counter[str] = Counter()  # faults per field
     for start in range(0, len(rows), PART_ROWS):

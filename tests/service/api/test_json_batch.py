@@ -11,14 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from patient.encoding import as_rows
+from patient.codebook import Evidence
+from patient.encoding import as_array, as_rows
 from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
 from service.api.json_batch import invalid_rows_problem, predict_array
 from service.api.state import AppState
 from service.http.problems import Problem, as_problem
 from service.model.predictor import Predictor
 from service.observe.metrics import OVERLOADS, ROWS, Metrics
-from service.records.decoding import PART_ROWS, validate
+from service.records.decoding import PART_ROWS, numbers_of, validate
 from service.records.errors import (
     EMPTY_BATCH,
     ColumnsError,
@@ -26,6 +27,7 @@ from service.records.errors import (
     InvalidRecord,
     InvalidRows,
     MalformedJson,
+    OtherCodebook,
     RecordError,
     Tally,
 )
@@ -60,6 +62,8 @@ def by_pydantic(content: bytes) -> list[PatientRecord]:
             with pytest.raises(InvalidRecord) as invalid:
                 validate(row)
             tally.add(number, invalid.value.faults)
+    if reason := Evidence().add(as_array(map(numbers_of, rows)).T):
+        raise OtherCodebook(reason)
     objects: list[list[str]] = json.loads(content, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
     for number, keys in enumerate(objects if not tally.bad else []):
         doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]

@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patient.codebook import FEW_ROWS
 from patient.record import EXAMPLE, FIELDS, Measurement, measurements
 from service.model.predictor import Predictor
 from service.records.schema import BatchPrediction, Prediction
@@ -35,6 +36,12 @@ def invalid(field: Measurement) -> st.SearchStrategy[Any]:
 
 
 RECORDS = st.fixed_dictionaries({name: valid(field) for name, field in NAMES.items()})
+
+
+def batches(max_size: int) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Records of a batch. Where chest pain is 0 in more than a few, it may be refused as one in Kaggle's codes."""
+    records = st.lists(RECORDS, min_size=1, max_size=max_size)
+    return records.filter(lambda rows: sum(row["cp"] == 0 for row in rows) <= FEW_ROWS)
 
 
 def scored(client: TestClient, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -106,7 +113,7 @@ def test_an_invalid_field_is_always_rejected_by_name(
     assert [error["pointer"] for error in response.json()["errors"]] == [f"/{name}"]
 
 
-@given(st.lists(RECORDS, min_size=1, max_size=20).flatmap(lambda rs: st.tuples(st.just(rs), st.permutations(rs))))
+@given(batches(20).flatmap(lambda rs: st.tuples(st.just(rs), st.permutations(rs))))
 @settings(deadline=None, max_examples=50)
 def test_permuting_a_batch_permutes_its_results(client: TestClient, lists: tuple[list[Any], list[Any]]) -> None:
     """A result depends only on its record."""
@@ -117,7 +124,7 @@ def test_permuting_a_batch_permutes_its_results(client: TestClient, lists: tuple
         assert answer == expected | {"probability": pytest.approx(expected["probability"], abs=2e-7)}
 
 
-@given(st.lists(RECORDS, min_size=1, max_size=5))
+@given(batches(5))
 @settings(deadline=None, max_examples=50)
 def test_a_batch_gives_the_results_of_single_requests(client: TestClient, records: list[dict[str, Any]]) -> None:
     """To the last digit that rounding leaves."""

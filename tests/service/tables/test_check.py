@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from patient.record import FIELDS, Measurement, measurements
 from service.model.predictor import Predictor
 from service.records.decoding import parse, validate
-from service.records.errors import InvalidRecord, RowFault
+from service.records.errors import InvalidRecord, OtherCodebook, RowFault
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
 from tests.service.tables.conftest import packed, through, unpacked
 
@@ -69,7 +69,10 @@ CELLS = {
 
 def judged(format_: Format, body: bytes, model: Predictor, rows: int) -> list[RowFault]:
     """The faults of a table, after checking that its results report the same."""
-    answer, tally = through(format_, body, model)
+    try:
+        answer, tally = through(format_, body, model)
+    except OtherCodebook:  # two columns of a few rows are enough: tests/service/tables/test_codebook.py
+        reject()
     answers = unpacked(NDJSON, through(format_, body, model, answer=NDJSON)[0])
     assert len(unpacked(format_, answer)) == len(answers) == tally.rows == rows
     bad = {fault.row for fault in tally.faults}
