@@ -32,6 +32,7 @@ ONLY_KAGGLE: dict[str, tuple[int, ...]] = {"cp": (0,), "slope": (0,), "ca": (4,)
 ONLY_OURS: dict[str, tuple[int, ...]] = {"cp": (4,), "slope": (3,), "thal": (6, 7)}
 
 _PLACES = [(name, FIELDS.index(name)) for name in ONLY_KAGGLE]
+_KAGGLE_PAIRS = [(i, code) for name, i in _PLACES for code in ONLY_KAGGLE[name]]
 _OUR_PAIRS = [(name, code) for name, codes in ONLY_OURS.items() for code in codes]
 
 JUDGED_ROWS = 1000  # of a table: Kaggle's file has 303, and 267 of them with a code of ONLY_KAGGLE
@@ -99,6 +100,13 @@ class Evidence:
             "its target included; docs/codebook.md has the codes. If it is another table, write null for what was not "
             "taken and correct these columns."
         )
+
+
+def find_mismatch(rows: Column) -> str | None:
+    """Return why a whole table, float[N,13], is refused, or None. Fast where no cell has a code of ONLY_KAGGLE."""
+    first = rows[:JUDGED_ROWS]
+    is_ours = not any(np.count_nonzero(first[:, i] == code) for i, code in _KAGGLE_PAIRS)
+    return None if is_ours else Evidence().add(first.T)
 
 
 def _any(found: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from patient import codebook
+from patient.codebook import find_mismatch
 from patient.encoding import as_array
 from patient.record import FIELDS, Measurement, PatientRecord, measurements
 from patient.table import invalid_cells
@@ -221,7 +221,7 @@ def _validate_all(content: bytes, max_records: int, advice: str) -> Generator[No
 
 def _check_codebook(values: NDArray[np.float64]) -> None:
     """Raise OtherCodebook if float64[N,13] look like the table of another data set."""
-    if reason := codebook.Evidence().add(values.T):
+    if reason := find_mismatch(values):
         raise OtherCodebook(reason)
 
 

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patient.codebook import FEW_ROWS, JUDGED_ROWS, ONLY_KAGGLE, ONLY_OURS, Evidence, NotConvertible, convert
+from patient.codebook import (
+    FEW_ROWS,
+    JUDGED_ROWS,
+    ONLY_KAGGLE,
+    ONLY_OURS,
+    Evidence,
+    NotConvertible,
+    convert,
+    find_mismatch,
+)
 from patient.encoding import as_array
 from patient.record import EXAMPLE, FIELDS, measurements
 from tests.conftest import CLEVELAND, ROOT
@@ -27,7 +36,10 @@ def judge(rows: list[dict[str, Any]], size: int = 2**15) -> str | None:
     values = as_array([row.get(name) for name in FIELDS] for row in rows)
     evidence = Evidence()
     pieces = (values[start : start + size] for start in range(0, len(values), size))
-    return next((reason for piece in pieces if (reason := evidence.add(piece.T))), None)
+    reason = next((reason for piece in pieces if (reason := evidence.add(piece.T))), None)
+    if size >= len(rows):
+        assert find_mismatch(values) == reason
+    return reason
 
 
 def converted(text: str) -> str:

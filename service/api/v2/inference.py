@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from patient.codebook import Evidence
+from patient.codebook import find_mismatch
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 from patient.table import invalid_cells
@@ -144,7 +144,7 @@ def check_rows(rows: Rows) -> Generator[None, None, None]:
 
     Raises Problem 400, which lists the first MAX_LISTED_FAULTS, or says that these are the codes of another data set.
     """
-    if len(rows) > 1 and (reason := Evidence().add(rows.T)):
+    if len(rows) > 1 and (reason := find_mismatch(rows)):
         raise bad_request(reason)
     listed: list[str] = []
     fields: Counter[str] = Counter()  # faults per field

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from patient.record import FIELDS
 from tests.e2e.page.browser import post, rows, tab
+from tests.kaggle import SENTENCE, as_csv, kaggles
 from trainer.dataset import Dataset
 
 
@@ -32,6 +33,15 @@ def downloaded(page: Page) -> tuple[str, bytes]:
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def test_a_file_in_kaggles_codes_is_refused_and_says_how_to_convert_it(page: Page, tmp_path: Path) -> None:
+    """No row of it has a number."""
+    (tmp_path / "heart.csv").write_text(as_csv(kaggles()))
+    score(page, tmp_path / "heart.csv")
+    expect(page.locator("#file-error")).to_contain_text(SENTENCE)
+    expect(page.locator("#file-error")).to_contain_text("heart convert IN.csv OUT.csv")
+    expect(page.locator("#rows")).to_be_empty()
 
 
 def test_a_csv_file_gives_the_same_bytes_as_the_service(

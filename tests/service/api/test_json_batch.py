@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from patient.codebook import Evidence
+from patient.codebook import find_mismatch
 from patient.encoding import as_array, as_rows
 from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
 from service.api.json_batch import invalid_rows_problem, predict_array
@@ -62,7 +62,7 @@ def by_pydantic(content: bytes) -> list[PatientRecord]:
             with pytest.raises(InvalidRecord) as invalid:
                 validate(row)
             tally.add(number, invalid.value.faults)
-    if reason := Evidence().add(as_array(map(numbers_of, rows)).T):
+    if reason := find_mismatch(as_array(map(numbers_of, rows))):
         raise OtherCodebook(reason)
     objects: list[list[str]] = json.loads(content, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
     for number, keys in enumerate(objects if not tally.bad else []):
