@@ -1,15 +1,53 @@
-"""Tables of patients: CSV cells that mean "not taken", and the cells that PatientRecord refuses, found by column."""
+"""Tables of patients: the header, CSV cells that mean "not taken", and cells that PatientRecord refuses, by column."""
+
+import re
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patient.record import Measurement, measurements
+from patient.record import FIELDS, Measurement, measurements
 
 # What UCI, pandas, R, Excel and MySQL write for a missing value; every reader of CSV uses this table. pyarrow compares
 # exactly and builds a trie of these spellings for each column of each block, so other cases are left to `is_not_taken`.
 NULL_VALUES = ("", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", r"\N")
 NOT_TAKEN = frozenset({cell.lower() for cell in NULL_VALUES} | {"+nan", "-nan"})  # cells in any case, without BLANKS
 BLANKS = " \t"
+# pandas writes an index without a name, and names such a column so when it reads it.
+UNNAMED = re.compile(r"(?:Unnamed: [\d.]+|__index_level_\d+__)?")
+MAX_LISTED_COLUMNS = 10  # whose places a message names
+MIN_FIELDS = 7  # more than half; a header with fewer gets one error as a whole, not one for each column
+
+
+def count_fields(names: Collection[str]) -> int:
+    """Return how many of the 13 fields are named."""
+    return len({*FIELDS} & {*names})
+
+
+def describe_missing(header: Collection[str]) -> str:
+    """Say which fields a header with fewer than MIN_FIELDS does not name, or that there is no header."""
+    missing = ", ".join(name for name in FIELDS if name not in header)
+    if found := count_fields(header):
+        return f"The header names {found} of the {len(FIELDS)} fields; these are missing: {missing}"
+    return f"The table has no header: the first line must name its columns, among them {missing}"
+
+
+def is_unnamed(name: str) -> bool:
+    """Return whether a header has no name for a column, such as an index or trailing separators."""
+    return bool(UNNAMED.fullmatch(name))
+
+
+def list_columns(places: Sequence[int]) -> str:
+    """Name columns by their places, from 1, such as `Columns 14, 15`."""
+    listed = ", ".join(map(str, places[:MAX_LISTED_COLUMNS]))
+    more = len(places) - MAX_LISTED_COLUMNS
+    return f"Column{'s' * (len(places) > 1)} {listed}{f' and {more} more' if more > 0 else ''}"
+
+
+def describe_unnamed(header: Sequence[str], keep: Collection[str] = ()) -> list[str]:
+    """Return a note if columns are left out because they have no name."""
+    places = [i for i, name in enumerate(header, 1) if is_unnamed(name) and name not in keep]
+    return [f"{list_columns(places)} without a name: left out"] if places else []
 
 
 def is_not_taken(cell: str) -> bool:

@@ -1,6 +1,6 @@
 """Chunk: the unit that readers yield and scoring consumes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,10 +37,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with valid columns: the schema of those that pass through, and the chunks, which can be read once."""
+    """A table with valid columns: the schema of those that pass through, and the chunks, which can be read once.
+
+    notes: what the sender should know of a table that is read all the same; they repeat nothing of it
+    """
 
     kept: pa.Schema
     chunks: Iterator[Chunk]
+    notes: Sequence[str] = ()
 
 
 def split_batches(batches: Iterator[pa.RecordBatch], kept: pa.Schema, damaged: str) -> Iterator[Chunk]:

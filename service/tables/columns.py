@@ -1,12 +1,13 @@
-"""Check a table's columns: the 13 fields in any order, columns that pass through unchanged, and no others.
+"""Check a table's columns: the 13 fields in any order, columns that pass through unchanged, and no others with a name.
 
 Errors never repeat an unknown name of the header: without a header, the first line holds a patient's values.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from patient.record import FIELDS, measurements
+from patient.table import MIN_FIELDS, count_fields, describe_missing, is_unnamed, list_columns
 from service.records.errors import ColumnsError, FieldFault
 
 RESULT_COLUMNS = ("probability", "heart_disease", "missing", "error")
@@ -15,8 +16,6 @@ RESERVED = {
     **dict.fromkeys(FIELDS, "A field of the patient record cannot be kept"),
 }
 ALL = "*"
-MIN_FIELDS = 7  # more than half; a header with fewer gets one error as a whole, not one for each column
-MAX_LISTED_COLUMNS = 10  # whose places an error names
 
 Keep = tuple[str, ...]  # names of columns to pass through; (ALL,) is all others
 
@@ -29,48 +28,30 @@ def parse_keep(names: str) -> Keep:
 
 
 def check_header(header: Sequence[str], keep: Keep) -> list[str]:
-    """Return the columns that pass through, in the table's order.
+    """Return the columns that pass through, in the table's order. Columns without a name do not, unless `keep` has it.
 
     Raises ColumnsError for a missing field, and for a column that is duplicated, unknown, or cannot be kept.
     """
     if count_fields(header) < MIN_FIELDS:
-        raise ColumnsError([FieldFault("", _describe_missing(header))])
-    others = [name for name in header if name not in FIELDS]
+        raise ColumnsError([FieldFault("", describe_missing(header))])
+    named = [(i, name) for i, name in enumerate(header, 1) if name in keep or not is_unnamed(name)]
+    others = [name for _, name in named if name not in FIELDS]
     missing = (field for field in measurements() if field.name not in header)
     faults = [FieldFault(field.name, f"{field.title} is missing") for field in missing]
-    repeated = [name for name, count in Counter(header).items() if count > 1]
+    repeated = {name: count for name, count in Counter(name for _, name in named).items() if count > 1}
     faults += [FieldFault(name, "The column occurs twice") for name in repeated if name in FIELDS]
-    if places := [i for i, name in enumerate(header, 1) if name in repeated and name not in FIELDS]:
-        faults.append(FieldFault("", f"{_list_columns(places)}: the name occurs twice"))
+    if places := [i for i, name in named if name in repeated and name not in FIELDS]:
+        faults.append(FieldFault("", f"{list_columns(places)}: the name occurs twice"))
     if ALL in keep:
         _refuse_reserved(others)
     else:
-        if unknown := [i for i, name in enumerate(header, 1) if name not in FIELDS and name not in keep]:
+        if unknown := [i for i, name in named if name not in FIELDS and name not in keep]:
             detail = "not in a patient record; name in `keep` what is to pass through"
-            faults.append(FieldFault("", f"{_list_columns(unknown)}: {detail}"))
+            faults.append(FieldFault("", f"{list_columns(unknown)}: {detail}"))
         faults += [FieldFault(name, "The column to keep is missing") for name in keep if name not in header]
     if faults:
         raise ColumnsError(faults)
     return others
-
-
-def count_fields(names: Iterable[str]) -> int:
-    """Return how many of the 13 fields are named."""
-    return len(set(FIELDS) & set(names))
-
-
-def _describe_missing(header: Sequence[str]) -> str:
-    missing = ", ".join(name for name in FIELDS if name not in header)
-    if found := count_fields(header):
-        return f"The header names {found} of the {len(FIELDS)} fields; these are missing: {missing}"
-    return f"The table has no header: the first line must name its columns, among them {missing}"
-
-
-def _list_columns(places: Sequence[int]) -> str:
-    """Name columns by their places, from 1, such as `Columns 14, 15`."""
-    listed = ", ".join(map(str, places[:MAX_LISTED_COLUMNS]))
-    more = len(places) - MAX_LISTED_COLUMNS
-    return f"Column{'s' * (len(places) > 1)} {listed}{f' and {more} more' if more > 0 else ''}"
 
 
 def _refuse_reserved(names: Sequence[str]) -> None:

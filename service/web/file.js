@@ -73,7 +73,7 @@ async function* readBodies(file) {
   for await (let text of splitIntoParts(file.stream().pipeThrough(new TextDecoderStream('utf-8', { fatal: true })), PART_CHARACTERS)) {
     sent += new Blob([text]).size;
     if (!header) [header, text] = splitHeader(text);
-    else if (!text.trim()) continue; // only blank lines: the service would reject them
+    else if (!/[^,;\s]/.test(text)) continue; // only blank lines: the service would reject them
     yield { body: header + text, type: 'text/csv', sent };
   }
   if (!sent) yield { body: '', type: 'text/csv', sent };

@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
-from service.tables.csv import LINE, NOTES, _end_of_rows, write
+from patient.csv import CsvError, _Reader, _RowScanner
+from service.tables.csv import write
 from tests.e2e.page.browser import opened
 
-texts = st.lists(st.text('a,"\r\n# ', max_size=40), min_size=30, max_size=60)
+texts = st.lists(
+    st.text('a,;"\r\n# ', max_size=40) | st.text('a,;"\n# ').map("sep=;\n".__add__), min_size=30, max_size=60
+)
 cells = st.text('a,"\r\n é', max_size=6)
 
 
@@ -28,8 +31,12 @@ def modules(browser: Browser, port: int) -> Iterator[Page]:
 @given(texts)
 def test_the_last_whole_record_ends_where_the_service_sees_it(modules: Page, tried: list[str]) -> None:
     """No record is split, whatever its quotes."""
-    found = modules.evaluate("tried => import('/web/csv.js').then(csv => tried.map(csv.findRecordEnd))", tried)
-    assert found == [_end_of_rows(text.encode()) for text in tried]
+    for separator in ",;\t":
+        script = (
+            "([tried, separator]) => import('/web/csv.js').then(csv => tried.map(t => csv.findRecordEnd(t, separator)))"
+        )
+        found = modules.evaluate(script, [tried, separator])
+        assert found == [_RowScanner(separator).end_of_rows(bytearray(text.encode())) for text in tried]
 
 
 @settings(max_examples=40, deadline=None)
@@ -38,11 +45,15 @@ def test_the_page_finds_the_same_header_as_the_service(modules: Page, tried: lis
     """After comments and blank lines; a header without a line end is left to the service."""
     found = modules.evaluate("tried => import('/web/csv.js').then(csv => tried.map(csv.splitHeader))", tried)
     for text, (header, rest) in zip(tried, found, strict=True):
-        body = NOTES.sub(b"", text.encode(), count=1)
-        line = LINE.match(body)
-        whole = line[0].decode() if line and line[0][-1:] in (b"\r", b"\n") else ""
-        assert header == whole
-        assert header + rest == body.decode()
+        reader = _Reader(io.BytesIO(text.encode()))
+        try:
+            line = reader.read_header().decode()
+        except CsvError:
+            line = ""
+        is_whole = _RowScanner(",;\t").end_of_rows(bytearray(line.encode())) == len(line.encode())
+        assert header == (line if is_whole else "")
+        if header:
+            assert rest == reader.buffer.decode()
 
 
 @settings(max_examples=40, deadline=None)
