@@ -70,6 +70,7 @@ class TableScoring:
         self.response_format, report = self.request.response_format(format_), self.request.reports_errors(format_)
         limits = self._limits(format_)
         table = format_.read(open_source(source, encoding, limits), self.request.keep, limits)
+        self.tally.notes += table.notes
         chunks = self._checked(table.chunks, limits, body.loop)
         seen = partial(self._record, body.loop)
         schema = result_schema(table.kept, self.model, report)
@@ -144,6 +145,7 @@ class TableScoring:
         tally, model = self.tally, self.model
         summary: dict[str, object] = {"rows": tally.rows, "scored": tally.rows - tally.bad, "bad": tally.bad}
         summary |= {"model_version": model.version, "threshold": model.metadata.threshold}
+        summary |= {"notes": tally.notes} if tally.notes else {}
         return json.dumps({"summary": summary | ({"cut": cut} if cut else {})}).encode() + b"\n"
 
 
@@ -199,6 +201,8 @@ class TableResponse(Response):
             (b"x-model-version", model.version.encode()),
             (b"x-threshold", repr(model.metadata.threshold).encode()),
         ]
+        if notes := self.scoring.tally.notes:
+            headers.append((b"x-table-notes", "; ".join(notes).encode()))
         return {"type": "http.response.start", "status": 200, "headers": headers}
 
 

@@ -32,6 +32,8 @@ Table = str | os.PathLike[str] | bytes | IO[bytes] | Iterable[bytes]
 class Scored(BufferedReader):
     """The results of a table as a file; reading it sends the rest of the table. Close it, or use `with`.
 
+    notes: what the service left out of the table, such as columns without a name
+
     Reading raises ServiceError if the response is cut off, and what reading the table raises.
     """
 
@@ -39,6 +41,7 @@ class Scored(BufferedReader):
         super().__init__(_ResponseStream(sender, response, body, request_id), READ_BYTES)
         self.model_version = response.headers.get("X-Model-Version", "")
         self.threshold = float(response.headers.get("X-Threshold", "nan"))
+        self.notes = [note for note in response.headers.get("X-Table-Notes", "").split("; ") if note]
         self.content_type = response.headers.get_content_type()
         self.request_id = response.headers.get("X-Request-ID", request_id)
 

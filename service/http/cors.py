@@ -15,7 +15,7 @@ REQUEST_HEADERS = (
     *("Accept", "Authorization", "Content-Encoding", "Content-Type", "X-API-Key", "X-Request-ID"),
     *("traceparent", "tracestate"),  # W3C Trace Context: browsers' OpenTelemetry sends them
 )
-RESPONSE_HEADERS = ("Retry-After", "X-Model-Version", "X-Request-ID", "X-Threshold")
+RESPONSE_HEADERS = ("Retry-After", "X-Model-Version", "X-Request-ID", "X-Table-Notes", "X-Threshold")
 
 
 class CrossOriginMiddleware(CORSMiddleware):

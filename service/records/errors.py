@@ -29,13 +29,14 @@ class RowFault(NamedTuple):
 
 @dataclass
 class Tally:
-    """Counts of the rows read so far."""
+    """Counts of the rows read so far, and notes on a table that is read all the same, which repeat nothing of it."""
 
     rows: int = 0
     bad: int = 0  # invalid rows
     total: int = 0  # faults of all invalid rows
     faults: list[RowFault] = field(default_factory=list)  # the first MAX_LISTED_ERRORS
     fields: Counter[str] = field(default_factory=Counter)  # faults per column
+    notes: list[str] = field(default_factory=list)
 
     def add(self, row: int, faults: Sequence[FieldFault]) -> None:
         self.bad += 1

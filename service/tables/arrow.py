@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from patient.table import describe_unnamed
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
 from service.tables.chunk import Table, split_batches
@@ -25,6 +26,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     except PYARROW_ERRORS:
         raise TableError("Not an Arrow IPC stream.") from None
     kept = pa.schema([schema.field(name) for name in columns.check_header(header, keep)])
+    notes = describe_unnamed(header, kept.names)
 
     def read_batches() -> Iterator[pa.RecordBatch]:
         for batch in reader:
@@ -32,7 +34,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
             yield batch
         messages.check_end()
 
-    return Table(kept, split_batches(read_batches(), kept, DAMAGED))
+    return Table(kept, split_batches(read_batches(), kept, DAMAGED), notes)
 
 
 class _Messages:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from patient.record import FIELDS
+from patient.table import describe_unnamed
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
 from service.tables.chunk import MAX_CHUNK_ROWS, Chunk, Table, split_batches
@@ -35,7 +36,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
             batches = file.iter_batches(MAX_CHUNK_ROWS, columns=[*FIELDS, *names], use_threads=False)
             yield from split_batches(batches, kept, DAMAGED)
 
-    return Table(kept, read_chunks())
+    return Table(kept, read_chunks(), describe_unnamed(header, kept.names))
 
 
 def _open(stream: IO[bytes], limits: Limits) -> tuple[pq.ParquetFile, pa.Schema, list[str]]:

@@ -78,7 +78,7 @@ def attempt(engine: Engine, part: Part, plan: Plan, folder: str, tick: Tick) -> 
     except OSError as error:
         tally, failure = Tally(), describe_error(error)
     hidden = None if failure else path
-    return Outcome(part.name, tally.rows, tally.bad, tally.total, tally.faults, failure, hidden)
+    return Outcome(part.name, tally.rows, tally.bad, tally.total, tally.faults, failure, hidden, tally.notes)
 
 
 def compress(pieces: Iterator[Buffer], compression: str | None) -> Iterator[Buffer]:

@@ -114,6 +114,7 @@ class Outcome:
     faults: list[RowFault] = field(default_factory=list)
     failure: str | None = None
     hidden: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":

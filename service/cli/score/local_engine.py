@@ -38,5 +38,6 @@ class LocalEngine:
 
     def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
         table, report = part.read(source, self.job.keep), self.job.report
+        tally.notes += table.notes
         schema = scoring.result_schema(table.kept, self.predictor, report)
         return part.encode(schema, scoring.score(table.chunks, self.predictor, schema, tally))

@@ -55,6 +55,9 @@ def summary(outcomes: Sequence[Outcome], before: int, quiet: bool) -> None:
     for name, fault in listed:
         place = ", ".join(filter(None, (f"row {fault.row}", fault.column)))
         say(f"  {f'{name} ' if several else ''}{place}: {fault.reason}")
+    for outcome in outcomes if not quiet else []:
+        for note in outcome.notes:
+            say(f"{outcome.name}: {note}")
     bad, total = (sum(getattr(outcome, count) for outcome in outcomes) for count in ("bad", "total"))
     if total > len(listed):
         say(f"  and {total - len(listed):,} more")

@@ -80,6 +80,7 @@ class RemoteEngine:
         ):
             if response.model_version != self.version:
                 raise TableError("The service's model has changed since this run began: run it again.")
+            tally.notes += response.notes
             if not is_json:
                 yield from part.encode(*_read_batches(response, tally))
                 return

@@ -351,3 +351,26 @@ def test_columnar_responses_have_types_and_metadata(client: TestClient) -> None:
         kinds = [str(kind).replace("element", "item") for kind in table.schema.types]
         assert kinds == ["double", "bool", "list<item: string>", "string"]
         assert {b"model_version", b"threshold"} <= set(table.schema.metadata)
+
+
+@pytest.mark.parametrize("format_", [CSV, ARROW, PARQUET], ids=["csv", "arrow", "parquet"])
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "__index_level_0__"])
+def test_a_column_without_a_name_is_left_out_and_noted(client: TestClient, format_: Format, name: str) -> None:
+    """An index, as pandas and R write it; in a header, and in the summary of NDJSON."""
+    content = body(format_, [{name: 98765} | record for record in RECORDS])
+    note = "Column 1 without a name: left out"
+    for keep in ("", "&keep=*"):
+        response = post(client, format_, content, f"?on_error=refuse{keep}")
+        assert list(answers(response, format_)[0]) == ["probability", "heart_disease", "missing"]
+        assert response.headers["x-table-notes"] == note
+        *_, last = post(client, format_, content, f"?on_error=report{keep}", Accept=NDJSON.media_type).text.splitlines()
+        assert json.loads(last)["summary"]["notes"] == [note]
+        assert "98765" not in response.text + last
+    plain = post(client, format_, body(format_, RECORDS))
+    assert "x-table-notes" not in plain.headers
+
+
+def test_a_table_as_excel_writes_it_in_europe_is_scored(client: TestClient) -> None:
+    rows = packed(CSV, pa.Table.from_pylist(RECORDS)).replace(b'"', b"").replace(b",", b";").replace(b".", b",")
+    excel = b"\xef\xbb\xbfsep=;\r\n" + rows.replace(b"\n", b"\r\n") + b";;;;;;;;;;;;\r\n"
+    assert post(client, CSV, excel).content == post(client, CSV, body(CSV, RECORDS)).content

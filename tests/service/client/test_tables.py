@@ -61,6 +61,15 @@ def test_results_arrive_while_the_table_is_sent(client: Client) -> None:
     assert answered == 300_001
 
 
+def test_notes_say_what_was_left_out_of_a_table(client: Client) -> None:
+    for before, notes in ((b"", []), (b",", ["Column 1 without a name: left out"])):
+        with client.score(
+            b"".join(before + line + b"\n" for line in (HEAD + ROW).encode().split()), kind="csv"
+        ) as scored:
+            assert scored.notes == notes
+            scored.read()
+
+
 def test_a_table_that_is_refused_names_its_rows(client: Client) -> None:
     """Before the results begin, with a pointer to each fault."""
     with pytest.raises(InvalidRecord) as caught:

@@ -30,6 +30,19 @@ def url() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def test_what_is_left_out_is_noted_on_stderr(tmp_path: Path, score: Command, url: str) -> None:
+    """By a model in this process and by a service; --quiet is silent."""
+    table = tmp_path / "in.csv"
+    source = patients(3).drop_columns(["ward"]).rename_columns({"mrn": ""})
+    pa.csv.write_csv(source, table)
+    table.write_text("".join(line + ",\n" for line in table.read_text().splitlines()))
+    for asked in ([], ["--url", url]):
+        assert score(table, tmp_path / "out.csv", *asked) == 0
+        assert score.said == "score: in.csv: Columns 1, 15 without a name: left out\nscore: 3 rows, 0 bad\n"
+        assert score(table, tmp_path / "out.csv", "--quiet", *asked) == 0
+        assert score.said == ""
+
+
 def ok(url: str) -> bytes:
     """What the service says of its model, as a raw answer."""
     with urllib.request.urlopen(f"{url}/model") as response:
