@@ -9,6 +9,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -81,12 +82,13 @@ class Rows:
 
 
 class LineCounter:
-    """The number of line ends in pieces of a table; both halves of a CRLF are one, even in two pieces."""
+    """The number of line ends and bytes in pieces of a table; both halves of a CRLF are one, even in two pieces."""
 
     def __init__(self) -> None:
-        self.count, self.ends_in_cr = 0, False
+        self.count, self.size, self.ends_in_cr = 0, 0, False
 
     def add(self, content: bytes) -> None:
+        self.size += len(content)
         self.count += content.count(b"\n") - (self.ends_in_cr and content.startswith(b"\n"))
         if b"\r" in content:
             self.count += content.count(b"\r") - content.count(b"\r\n")
@@ -97,7 +99,7 @@ class CsvTable:
     """A CSV table whose header has been read: the names of its columns, and its rows, which can be read once.
 
     header: the names, trimmed, and in lower case if they are known
-    lines: counts the lines up to the header, and then what is added to it
+    lines: of the header and what stands before it
     """
 
     def __init__(self, source: Source, known: Sequence[str] = FIELDS, block_bytes: int = BLOCK_BYTES) -> None:
@@ -196,14 +198,34 @@ class _Reader:
         return taken
 
 
+def row_lines(rows: Rows, separator: str, before: LineCounter) -> NDArray[np.int64]:
+    """Return the line on which each row begins, int64[n]; `before` counted the lines before these rows."""
+    lines = copy(before)
+    lines.add(rows.content if rows.content.endswith((b"\r", b"\n")) else rows.content + b"\n")
+    count = len(rows.numbers[0])
+    if lines.count - before.count == count:  # there are no blank lines, and no line ends in quotes
+        return np.arange(before.count + 1, lines.count + 1)
+    lines, found = copy(before), list[int]()
+    for match in re.finditer(_closed(separator, r"\r\n") + rb"(?:\r\n|\r|\n|\Z)", rows.content):
+        if match[0].strip(f"{separator}{BLANKS}\r\n".encode()):
+            found.append(lines.count + 1)
+        lines.add(match[0])
+    return np.array(found, np.int64)
+
+
+def _closed(separators: str, without: str = "") -> bytes:
+    """Return a pattern of text, in which quotes open and close cells, without some characters outside quotes."""
+    before = rf"[^{separators}\r\n]"  # a quote behind it is an ordinary character of a cell
+    return rf'(?:[^"{without}]++|"(?<={before}")|"[^"]*+(?:""[^"]*+)*+")*+'.encode()
+
+
 class _RowScanner:
     """Find the ends of rows in a buffer that grows at its end, looking at each byte once, however they arrive."""
 
     def __init__(self, separators: str) -> None:
-        before = rf"[^{separators}\r\n]"  # a quote behind it is an ordinary character of a cell
-        self.quoted = re.compile(rf'"(?<!{before}"){REST_OF_QUOTED}'.encode())
+        self.quoted = re.compile(rf'"(?<![^{separators}\r\n]"){REST_OF_QUOTED}'.encode())
         self.rest_of_quoted = re.compile(REST_OF_QUOTED.encode())
-        self.closed = re.compile(rf'(?:[^"]++|"(?<={before}")|"[^"]*+(?:""[^"]*+)*+")*+'.encode())
+        self.closed = re.compile(_closed(separators))
         self.start = 0  # of what has not been looked at
         self.is_open = False  # whether it begins in a quoted cell
 
@@ -289,7 +311,7 @@ class _Parser:
         if rows.faults or np.isnan(rows.numbers[0]).any():
             content = self.blank_rows.sub(rb"\1", block)
             if len(content) < len(block):
-                return self._parse(content, block)
+                return self._parse(content or b"\n", block)  # pyarrow refuses a table without a line
         return rows
 
     def _parse(self, content: bytes, block: bytes) -> Rows:
@@ -297,7 +319,7 @@ class _Parser:
             if not content.isascii():  # pyarrow would also notice, but would print the bytes of a skipped row
                 content.decode()
             try:
-                batch, faults = self._read(content, pa.float64())
+                batch, faults = self._read(content, pa.float64(), self.use_threads)
                 numbers = [column.to_numpy(zero_copy_only=False) for column in batch.columns[: len(self.numbers)]]
                 is_exact = b"(" not in content or self._has_only_known_nulls(batch, numbers)
             except pa.ArrowInvalid:  # a cell of the block is not a number
@@ -315,8 +337,13 @@ class _Parser:
                 faults.setdefault(row, f"Column {i + 1} has no name in the header, but the row has a value there")
         return Rows(numbers, texts, faults, block)
 
-    def _read(self, content: bytes, kind: pa.DataType) -> tuple[pa.RecordBatch, dict[int, str]]:
-        """Parse to numbers of this type, with null where not taken, and text; and the faults of null rows."""
+    def _read(
+        self, content: bytes, kind: pa.DataType, use_threads: bool = False
+    ) -> tuple[pa.RecordBatch, dict[int, str]]:
+        """Parse to numbers of this type, with null where not taken, and text; and the faults of null rows.
+
+        With threads, pyarrow does not number rows, so any row with a fault raises ArrowInvalid.
+        """
         faults: dict[int, str] = {}
 
         def skip(row: Any) -> str:
@@ -327,8 +354,12 @@ class _Parser:
         point = self.points[-1] if self.points[-1].encode() in content else "."
         table = pv.read_csv(
             pa.BufferReader(content),
-            pv.ReadOptions(use_threads=self.use_threads, block_size=len(content) + 1, column_names=self.header),
-            pv.ParseOptions(delimiter=self.separator, newlines_in_values=b'"' in content, invalid_row_handler=skip),
+            pv.ReadOptions(use_threads=use_threads, block_size=len(content) + 1, column_names=self.header),
+            pv.ParseOptions(
+                delimiter=self.separator,
+                newlines_in_values=b'"' in content,
+                invalid_row_handler=None if use_threads else skip,
+            ),
             pv.ConvertOptions(
                 column_types=types,
                 include_columns=self.includes,

@@ -23,7 +23,10 @@ from trainer.readers import DatasetError as DatasetError  # re-exported: `read` 
 MAX_ROWS_IN_MEMORY = 1_000_000  # 60 MB; a longer table is read again for every pass
 MAX_SAMPLE_ROWS = 500_000  # rows that metrics are computed on
 
+MAX_LISTED_REPEATS = 10  # rows that are identical to an earlier one
+
 Chunk = tuple[Floats, Floats]  # rows float32[n,13], NaN = missing; target float32[n] of 0 and 1
+Places = tuple[Path, NDArray[np.int64]]  # a file, and the number of each row of a chunk as in Block.lines
 
 
 class Fault(NamedTuple):
@@ -48,6 +51,7 @@ class TableSource:
     and reason of every invalid cell.
 
     rows and bad: the number of rows that the latest pass yielded and left out
+    notes: what the latest pass left out of the files beside rows
     """
 
     path: Path
@@ -55,11 +59,17 @@ class TableSource:
     rejects: Path | None = None
     rows: int = field(default=0, init=False)
     bad: int = field(default=0, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
 
     def __iter__(self) -> Iterator[Chunk]:
+        return (chunk for chunk, _ in self.with_places())
+
+    def with_places(self) -> Iterator[tuple[Chunk, Places]]:
+        """Yield each chunk, and where its rows are."""
         self.rows = self.bad = 0
         first: Fault | None = None
         found = open_tables(self.path)
+        self.notes = [f"{file.path}: {note}" for file in found for note in file.notes]
         if self.rejects and any(file.path.resolve() == self.rejects.resolve() for file in found):
             raise DatasetError(f"{self.rejects}: this is the table itself; list its invalid rows in another file")
         left = sum(file.max_rows for file in found)
@@ -76,17 +86,19 @@ class TableSource:
                 for block in file.blocks():
                     if reason := evidence.add(block.values[:, :-1].T):
                         raise DatasetError(f"{file.path}: {reason}")
-                    values, invalid = block.values, _invalid(block)
+                    values, lines, invalid = block.values, block.lines, _invalid(block)
                     if invalid.any():
                         first = first or next(_faults(file.path, block, invalid))
                         rejects.writerows(_faults(file.path, block, invalid))
-                        values = values[~invalid.any(axis=1)]
+                        is_valid = ~invalid.any(axis=1)
+                        values, lines = values[is_valid], lines[is_valid]
                     self.rows += len(values)
                     self.bad += len(invalid) - len(values)
                     if (max_rows_left := block.max_rows_left + left) > 0:
                         self._check_share(max_rows_left, first)
                     if len(values):
-                        yield np.ascontiguousarray(values[:, :-1], np.float32), values[:, -1].astype(np.float32)
+                        chunk = np.ascontiguousarray(values[:, :-1], np.float32), values[:, -1].astype(np.float32)
+                        yield chunk, (file.path, lines)
         self._check_share(0, first)
 
     def _check_share(self, max_rows_left: int, first: Fault | None) -> None:
@@ -110,7 +122,7 @@ def _faults(path: Path, block: Block, invalid: NDArray[np.bool_]) -> Iterator[Fa
     expected = [*(field.expected for field in measurements()), "must be 0 or 1"]
     for row, column in np.argwhere(invalid):
         cell = ("", block.broken[row]) if row in block.broken else (COLUMNS[column], expected[column])
-        yield Fault(path, block.first + int(row), *cell)
+        yield Fault(path, int(block.lines[row]), *cell)
 
 
 def digest(path: Path) -> str:
@@ -129,6 +141,7 @@ class Dataset:
     target: Floats  # float32[N] of 0 and 1
     name: str
     sha256: str
+    notes: tuple[str, ...] = ()  # what was left out of the file beside rows, and which rows are identical
 
     def __len__(self) -> int:
         return len(self.target)
@@ -136,30 +149,63 @@ class Dataset:
 
 def read(path: Path) -> Dataset:
     """Read a table into memory. Raises DatasetError for an invalid row, and for a target with one class."""
-    rows, target = sample(TableSource(path), np.inf)
+    source = TableSource(path)
+    found = list(source.with_places())
+    rows, target = sample((chunk for chunk, _ in found), np.inf)
     if len(set(target.tolist())) < 2:
         raise DatasetError(f"{path}: {TARGET} must hold both 0 and 1")
-    return Dataset(rows, target, path.name, digest(path))
+    return Dataset(rows, target, path.name, digest(path), (*source.notes, *describe_identical(found)))
+
+
+def describe_identical(chunks: list[tuple[Chunk, Places]]) -> list[str]:
+    """Return a note that counts and names rows that are identical to an earlier one, if there are any."""
+    if not chunks:
+        return []
+    rows = np.concatenate([np.column_stack(chunk) for chunk, _ in chunks])
+    rows[rows == 0], rows[np.isnan(rows)] = 0, np.nan  # without signs: rows are compared by their bytes
+    key = rows.view(np.dtype((np.void, rows[0].nbytes))).ravel()
+    _, earliest, group = np.unique(key, return_index=True, return_inverse=True)
+    repeats = np.flatnonzero(earliest[group] != np.arange(len(rows)))
+    if not len(repeats):
+        return []
+    places = [(path, line) for _, (path, lines) in chunks for line in lines.tolist()]
+    is_folder = len({path for path, _ in places}) > 1
+
+    def place(row: int) -> str:
+        path, line = places[row]
+        return f"{path.name}:{line}" if is_folder else str(line)
+
+    shown = repeats[:MAX_LISTED_REPEATS].tolist()
+    listed = ", ".join(f"{place(row)} repeats {place(earliest[group[row]])}" for row in shown)
+    more = f" and {len(repeats) - len(shown)} more" if len(repeats) > len(shown) else ""
+    return [
+        f"Identical rows: {len(repeats)} of {len(rows)} repeat an earlier one. They are kept, but a network trained on "
+        f"a row and tested on its copy looks better than it is. Lines: {listed}{more}"
+    ]
 
 
 class TrainTestTable:
     """A source, split into training and held-out rows: seeded, stratified within each chunk.
 
     In memory if it fits, else the files are read again for every pass. A first pass validates and counts the rows.
+
+    notes: what was left out of the files beside rows, and, in memory, which rows are identical
     """
 
     def __init__(self, source: TableSource, test_share: float | None, seed: int, small: int) -> None:
         """`test_share` None: 0.2, or 0 if the table has at most `small` rows. Raises DatasetError."""
         self.source, self.seed = source, seed
-        kept: list[Chunk] | None = []
+        found: list[tuple[Chunk, Places]] | None = []
         count = positives = 0
-        for rows, target in source:
+        for (rows, target), places in source.with_places():
             count += len(rows)
             positives += int(target.sum())
-            kept = [*kept, (rows, target)] if kept is not None and count <= MAX_ROWS_IN_MEMORY else None
+            if found is not None:
+                found = [*found, ((rows, target), places)] if count <= MAX_ROWS_IN_MEMORY else None
         if not 0 < positives < count:
             raise DatasetError(f"{source.path}: {TARGET} must hold both 0 and 1")
-        self.kept = kept
+        self.kept = None if found is None else [chunk for chunk, _ in found]
+        self.notes = [*source.notes, *describe_identical(found or [])]
         self.test_share = (0.0 if count <= small else 0.2) if test_share is None else test_share
         self.train_rows = sum(len(target) for _, target in self.train())
         self.test_rows = count - self.train_rows

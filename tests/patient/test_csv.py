@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from patient import csv
-from patient.csv import CsvError, CsvTable, LineCounter, RowTooLong
+from patient.csv import CsvError, CsvTable, LineCounter, RowTooLong, row_lines
 from patient.record import EXAMPLE, FIELDS
 from patient.table import describe_unnamed
 from tests.service.tables.conftest import Pieces
@@ -220,6 +220,26 @@ def test_the_lines_before_the_header_are_bounded() -> None:
             read(content)
     with pytest.raises(RowTooLong):
         read([TABLE.encode(), *[b"x" * 100_000] * 30])
+
+
+LINES = st.lists(st.sampled_from(["row", '"ro\nw', "row of 1 cell", "", ",,,", " ", ",,,,,,,,,,,,,"]), max_size=12)
+
+
+@given(LINES, st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 200))
+def test_a_row_is_named_by_the_line_that_an_editor_shows(kinds: list[str], end: str, size: int) -> None:
+    """Among blank lines, rows of commas, and line ends in quotes, wherever blocks end."""
+    lines = []
+    for i, kind in enumerate(kinds):
+        text = kind.replace("row of 1 cell", f"row {i}").replace('"ro\nw', f'"row {i}{end}"')
+        lines.append(text.replace("row", f"row {i}") + f",{ROW}" * (kind == "row") + f",{ROW}" * ('"' in kind))
+    content = end.join(["# note", f"mrn,{HEADER}", *lines]).encode()
+    table = CsvTable(Pieces([content[i : i + size] for i in range(0, len(content), size)]))
+    found: list[int] = []
+    for rows in table.read_rows(["mrn"]):
+        found += row_lines(rows, table.separator, table.lines).tolist()
+        table.lines.add(rows.content)
+    shown = io.StringIO(content.decode(), newline=None).read().split("\n")
+    assert found == [line for line, text in enumerate(shown, 1) if text.strip('"').startswith("row")]
 
 
 @given(st.text("ab\r\n"), st.integers(1, 5))

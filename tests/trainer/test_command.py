@@ -87,6 +87,23 @@ def test_bad_rows_are_left_out_counted_and_listed_where_a_share_is_allowed(
     assert load(tmp_path / "models/heart_disease", "cpu").metadata.data["rows"] == 302
 
 
+def test_identical_rows_and_columns_without_a_name_are_noted(
+    command: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By fit and by evaluate; the rows are kept."""
+    lines = CLEVELAND.read_text().splitlines()
+    lines += lines[5:6]
+    (tmp_path / "t.csv").write_text("\n".join(f"{i or ''},{line}" for i, line in enumerate(lines)))
+    assert fit(command, "--data", "t.csv") == 0
+    assert callable(command)
+    assert command("evaluate", "--data", "t.csv", "--model", "models/heart_disease/1") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("t.csv: Column 1 without a name: left out\n") == 2
+    assert shown.count("Identical rows: 1 of 304 repeat an earlier one.") == 2
+    assert shown.count("Lines: 305 repeats 6\n") == 2
+    assert load(tmp_path / "models/heart_disease", "cpu").metadata.data["rows"] == 304
+
+
 def test_if_none_leaves_a_model_alone(command: object, tmp_path: Path) -> None:
     """What a container's start needs: one model, not one more at every start."""
     assert fit(command, "--if-none") == 0

@@ -9,7 +9,7 @@ import pytest
 
 from patient.record import EXAMPLE, FIELDS
 from tests.conftest import CLEVELAND
-from trainer.dataset import Dataset, DatasetError, read, stratified_split
+from trainer.dataset import Dataset, DatasetError, TableSource, TrainTestTable, read, stratified_split
 
 HEADER = ",".join([*FIELDS, "target"])
 GOOD = ",".join([*(str(EXAMPLE[name]) for name in FIELDS), "0"])
@@ -68,13 +68,13 @@ def test_columns_may_stand_in_any_order_and_missing_may_be_a_question_mark(tmp_p
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ([], "lacks the column age, sex"),
+        ([], "The table is empty: it has no header"),
         ([HEADER.replace("chol,", "")], "lacks the column chol"),
         ([HEADER + ",bmi"], "has an unknown name for column 15"),
         ([HEADER + ",chol"], "repeats the column chol"),
         ([HEADER], "target must hold both 0 and 1"),
         ([HEADER, GOOD, GOOD], "target must hold both 0 and 1"),
-        ([HEADER, GOOD, "1,2"], "table.csv:3: 2 cells, the header has 14"),
+        ([HEADER, GOOD, "1,2"], "table.csv:3: The row has 2 cells, the header 14"),
         ([HEADER, GOOD.replace("63,", "x,", 1)], "table.csv:2: age: Age must be a number from 18 to 120"),
         ([HEADER, GOOD.replace("233", "9999")], "table.csv:2: chol: Serum cholesterol must be"),
         ([HEADER, GOOD.replace("233", "inf")], "table.csv:2: chol: Serum cholesterol must be"),
@@ -95,7 +95,7 @@ def test_missing_and_binary_files_are_one_line_of_error(tmp_path: Path) -> None:
     """A missing file and a binary one are each one line of error."""
     with pytest.raises(DatasetError, match="No such file"):
         read(tmp_path / "nowhere.csv")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
     with pytest.raises(DatasetError, match="not UTF-8"):
         read(tmp_path / "binary")
 
@@ -109,3 +109,24 @@ def test_a_split_is_seeded_stratified_and_loses_nobody(cleveland: Dataset) -> No
     assert np.array_equal(test, again[1])
     assert not np.array_equal(test, other[1])
     assert cleveland.target[test].mean() == pytest.approx(cleveland.target.mean(), abs=0.01)
+
+
+def test_identical_rows_are_kept_counted_and_named(tmp_path: Path, cleveland: Dataset) -> None:
+    """By line; rows that differ in the target, or in what is missing, are not identical. Cleveland has none."""
+    assert cleveland.notes == ()
+    healthy, missing = GOOD[:-1] + "1", GOOD.replace(",233,", ",?,")
+    data = read(table(tmp_path, HEADER, GOOD, healthy, "", GOOD.replace("63", "63.0"), missing, missing, GOOD))
+    assert len(data) == 6
+    (note,) = data.notes
+    assert note.startswith("Identical rows: 3 of 6 repeat an earlier one. They are kept, but")
+    assert note.endswith("Lines: 5 repeats 2, 7 repeats 6, 8 repeats 2")
+    many = read(table(tmp_path, HEADER, healthy, *[GOOD.replace("2.3", "-0")] * 50, GOOD.replace("2.3", "0"))).notes
+    assert many[0].endswith("12 repeats 3, 13 repeats 3 and 40 more")
+
+
+def test_identical_rows_of_a_folder_are_named_by_file(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    for name in "ab":
+        table(tmp_path, HEADER, GOOD[:-1] + "1", GOOD).rename(tmp_path / "parts" / f"{name}.csv")
+    source = TrainTestTable(TableSource(tmp_path / "parts"), None, 0, small=0)
+    assert source.notes[0].endswith("Lines: b.csv:2 repeats a.csv:2, b.csv:3 repeats a.csv:3")

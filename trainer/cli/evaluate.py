@@ -18,6 +18,8 @@ from trainer.report import tables
 
 def run(options: EvaluateOptions) -> None:
     data = read(options.data)
+    for note in data.notes:
+        progress.say(note)
     if options.model:
         model = ExportedModel(options.model / "model.onnx")
         result = external_validation.validate(model, data.rows, data.target)

@@ -38,6 +38,8 @@ def run(options: FitOptions) -> None:
     progress.say(f"Training on {_device()}")
     source = TableSource(options.data, options.max_bad_share, options.rejects if options.max_bad_share else None)
     table = TrainTestTable(source, options.test_share, options.seed, MAX_FOLDED_ROWS if options.repeats else 0)
+    for note in table.notes:
+        progress.say(note)
     if source.bad:
         progress.say(f"Invalid rows left out: {source.bad}; {options.rejects} lists them")
     fitted, stopped = _train(options, table, strategy)
