@@ -198,18 +198,18 @@ class _Reader:
         return taken
 
 
-def row_lines(rows: Rows, separator: str, before: LineCounter) -> NDArray[np.int64]:
-    """Return the line on which each row begins, int64[n]; `before` counted the lines before these rows."""
-    lines = copy(before)
-    lines.add(rows.content if rows.content.endswith((b"\r", b"\n")) else rows.content + b"\n")
-    count = len(rows.numbers[0])
-    if lines.count - before.count == count:  # there are no blank lines, and no line ends in quotes
-        return np.arange(before.count + 1, lines.count + 1)
-    lines, found = copy(before), list[int]()
+def row_lines(rows: Rows, separator: str, lines: LineCounter) -> NDArray[np.int64]:
+    """Return the line on which each row begins, int64[n], and add the rows to `lines`, which counted those before."""
+    before, count = copy(lines), len(rows.numbers[0])
+    lines.add(rows.content)
+    is_cut_off = not rows.content.endswith((b"\r", b"\n"))
+    if lines.count - before.count + is_cut_off == count:  # there are no blank lines, and no line ends in quotes
+        return np.arange(before.count + 1, before.count + 1 + count)
+    found: list[int] = []
     for match in re.finditer(_closed(separator, r"\r\n") + rb"(?:\r\n|\r|\n|\Z)", rows.content):
         if match[0].strip(f"{separator}{BLANKS}\r\n".encode()):
-            found.append(lines.count + 1)
-        lines.add(match[0])
+            found.append(before.count + 1)
+        before.add(match[0])
     return np.array(found, np.int64)
 
 

@@ -151,5 +151,4 @@ def _csv_blocks(path: Path, size: int) -> Iterator[Block]:
         read = table.lines
         for rows in table.read_rows(use_threads=True):
             lines = row_lines(rows, table.separator, read)
-            read.add(rows.content)
             yield Block(_matrix(rows.numbers), rows.faults, lines, (size - read.size) // MIN_LINE_BYTES)

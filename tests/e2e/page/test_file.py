@@ -75,6 +75,28 @@ def test_a_csv_file_gives_the_same_bytes_as_the_service(
     assert sum(int(n.replace(",", "")) for _, n in rows(page, "Patients by probability")) == count - len(bad)
 
 
+def test_a_csv_file_of_excel_in_europe_is_scored_in_parts(
+    page: Page, port: int, cleveland: Dataset, tmp_path: Path
+) -> None:
+    """With `sep=`, semicolons, decimal commas, an index without a name, line ends in cells and a row of separators."""
+    lines = [
+        ";".join("" if cell is None else str(cell).replace(".", ",") for cell in row.values())
+        for row in table(cleveland, 30_000).to_pylist()
+    ]
+    for place in range(0, len(lines), 997):
+        lines[place] = f'"said ""{place}"",\r\nand; more"' + lines[place][lines[place].index(";") :]
+    lines = [f"{i};{line}" for i, line in enumerate(lines)]
+    text = "\ufeffsep=;\r\n" + "\r\n".join([";".join(["", "mrn", *FIELDS]), *lines, ";" * 20]) + "\r\n"
+    (tmp_path / "ward.csv").write_bytes(text.encode())
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    score(page, tmp_path / "ward.csv")
+    _, content = downloaded(page)
+    assert len([url for url in requests if "batch" in url]) > 1
+    assert content == post(port, "/predict/batch?on_error=report&keep=*", text.encode(), "text/csv")
+    expect(page.locator("#rows")).to_contain_text("30,000 patients scored.")
+
+
 def test_parquet_is_scored_too(page: Page, port: int, cleveland: Dataset, tmp_path: Path) -> None:
     """In one request; the results are CSV."""
     pyarrow.parquet.write_table(table(cleveland, 30_000), tmp_path / "ward.parquet")
