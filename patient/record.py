@@ -195,12 +195,16 @@ class Measurement:
     @property
     def expected(self) -> str:
         """Describe a valid value, for all error messages: they never repeat the value that was sent."""
+        return f"{self.title} must be {self.valid_values}"
+
+    @property
+    def valid_values(self) -> str:
         if self.codes:
             *rest, last = (f"{code} ({label})" for code, label in self.codes.items())
             values = f"{', '.join(rest)} or {last}"
         else:
             values = f"a number from {self.low:g} to {self.high:g} {self.unit}"
-        return f"{self.title} must be {values}{'; null if it was not taken' if self.nullable else ''}"
+        return f"{values}{'; null if it was not taken' if self.nullable else ''}"
 
 
 @cache

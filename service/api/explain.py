@@ -10,10 +10,9 @@ from starlette.requests import ClientDisconnect
 
 from patient.record import EXAMPLE
 from service.api.json_batch import in_parts
-from service.api.predict import FAILURES, RECORD, json_body
+from service.api.predict import FAILURES, RECORD, json_body, read_record
 from service.api.state import AppState
 from service.explain.explanation import explain
-from service.http.body import read_json
 from service.http.problems import Problem, documented
 from service.observe.request_context import record_scored
 from service.records.decoding import Values, decode_batch, decode_record
@@ -22,7 +21,6 @@ from service.records.schema import Explanation
 router = APIRouter(tags=["prediction"])
 
 MAX_RECORDS = 16  # in an array
-MAX_BODY_BYTES = MAX_RECORDS * 4096
 BODY = {"oneOf": [RECORD, {"type": "array", "items": RECORD, "minItems": 1, "maxItems": MAX_RECORDS}]}
 Result = Explanation | list[Explanation]
 ENCODE = TypeAdapter[Result](Result).dump_json
@@ -39,7 +37,7 @@ async def explain_records(request: Request) -> Response:
     the patient.
     """
     state = AppState.of(request)
-    content = await read_json(request.scope, request.receive, min(state.settings.max_body, MAX_BODY_BYTES))
+    content = await read_record(state, request.scope, request.receive)
     is_array = content.lstrip().startswith(b"[")
     if is_array:
         rows = await in_parts(decode_batch(content, MAX_RECORDS, "Send the others in further requests."))

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from patient.record import EXAMPLE
+from service.api.compression import decompress
 from service.api.state import AppState
-from service.http.body import read_json
+from service.http.body import content_encoding, read_json
 from service.http.problems import documented
 from service.observe.request_context import record_scored
-from service.records.decoding import decode_record
+from service.records.decoding import MAX_RECORD_BYTES, decode_record
 from service.records.results import record_result
 from service.records.schema import Prediction
 
@@ -39,7 +41,17 @@ async def predict(request: Request) -> Response:
 
 async def predict_record(state: AppState, scope: Scope, receive: Receive) -> bytes:
     """The result for one record, as JSON; the fast path calls it too. Raises RecordError and Problem."""
-    values = decode_record(await read_json(scope, receive, state.settings.max_body))
+    values = decode_record(await read_record(state, scope, receive))
     model, probability = await state.batcher.submit(values)
     record_scored(1, model.version)
     return record_result(probability, values, model.metadata.threshold, model.version)
+
+
+async def read_record(state: AppState, scope: Scope, receive: Receive) -> bytes:
+    """Read a JSON body of at most MAX_RECORD_BYTES, compressed or not. Raises RecordError and Problem 413 and 415."""
+    limit = min(state.settings.max_body, MAX_RECORD_BYTES)
+    if b"content-encoding" not in dict(scope["headers"]):
+        return await read_json(scope, receive, limit)
+    encoding = content_encoding(Headers(scope=scope))
+    content = await read_json(scope, receive, limit)
+    return await decompress(content, encoding, limit, state.settings) if encoding else content

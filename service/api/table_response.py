@@ -1,7 +1,6 @@
 """Score the table in a request's body, and respond while it arrives where that is possible."""
 
 import asyncio
-import io
 import json
 import logging
 from collections import Counter
@@ -16,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from patient.encoding import Floats
+from service.api.compression import decompress
 from service.api.json_batch import invalid_rows_problem, predict_array
 from service.api.state import AppState
 from service.api.table_request import TableRequest, format_of_type, parse_table_request
@@ -31,7 +31,7 @@ from service.records.errors import EMPTY_BATCH, ColumnsError, InvalidRows, Recor
 from service.tables.chunk import Chunk
 from service.tables.formats import JSON, NDJSON, Format, format_of_file
 from service.tables.scoring import result_schema, score
-from service.tables.source import Limits, Source, buffer_until_complete, iter_pieces, open_source
+from service.tables.source import Limits, Source, buffer_until_complete, open_source
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,7 @@ async def table_response(request: Request) -> Response:
     limit = state.settings.max_body  # a JSON array is small: it is scored in the event loop
     content = await read_json(request.scope, request.receive, limit)
     if wanted.encoding:
-        source = open_source(io.BytesIO(content), wanted.encoding, Limits(limit, limit, ratio=state.settings.max_ratio))
-        content = await asyncio.to_thread(b"".join, iter_pieces(source))
+        content = await decompress(content, wanted.encoding, limit, state.settings)
     return Response(await predict_array(state, content), media_type="application/json")
 
 

@@ -27,18 +27,19 @@ async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Read a request's body, at most `limit` bytes. Raises Problem 413."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > limit:
+            raise body_too_large(limit)  # before it is read, and before `100 Continue` asks for it
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body", False) or message["type"] != "http.request":
-        return await _read_rest(body, message, scope, receive, limit)
+        return await _read_rest(body, message, receive, limit)
     if len(body) > limit:
         raise body_too_large(limit)
     return body
 
 
-async def _read_rest(body: bytes, message: Message, scope: Scope, receive: Receive, limit: int) -> bytes:
-    if int(dict(scope["headers"]).get(b"content-length", 0)) > limit:
-        raise body_too_large(limit)  # before it is read
+async def _read_rest(body: bytes, message: Message, receive: Receive, limit: int) -> bytes:
     global _pending_bytes
     parts, size = [body], 0
     try:
@@ -60,7 +61,7 @@ async def _read_rest(body: bytes, message: Message, scope: Scope, receive: Recei
 
 def content_encoding(headers: Headers) -> str | None:
     """Return which of ENCODINGS a request's body is compressed with; None if it is not. Raises Problem 415."""
-    encoding = headers.get("content-encoding", "").strip().lower()
+    encoding = ", ".join(headers.getlist("content-encoding")).strip().lower()
     if encoding in ("", "identity"):
         return None
     if encoding == "x-gzip":  # RFC 9110: the same as gzip

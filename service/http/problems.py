@@ -94,7 +94,7 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str
     errors: list[FieldError] | None = Field(None, description=f"the first {MAX_LISTED_ERRORS}")
-    total: int | None = Field(None, description="number of errors in all")
+    total: int | None = Field(None, description="number of errors in all; one record counts up to 101")
 
 
 class Problem(Exception):

@@ -6,10 +6,12 @@ validated by PatientRecord, which accepts a few more, such as codes written as 1
 
 import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Generator
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from itertools import chain, islice
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -37,13 +39,25 @@ from service.records.errors import (
     shown_name,
 )
 
+T = TypeVar("T")
 Values = tuple[float | None, ...]  # a record's 13 values in the order of FIELDS, None = not taken
 
 MEASUREMENTS = {field.name: field for field in measurements()}
 JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises
+NO_VALUES: Values = (None,) * len(FIELDS)
 MAX_NUMBER = 2.0**53  # larger integers may not fit into a float
+JSON_TYPES = {str: "a string", bool: "a boolean", list: "an array", dict: "an object"}  # other than numbers
+# These bound the work on JSON before it is parsed: parsing holds the GIL, and with it the event loop.
+MAX_RECORD_BYTES = 2**14  # of a single record, in a batch as well: some 80 times as many as it needs
+MAX_RECORD_VALUES = 20_000  # in a record of a table, with all that it keeps: parsed in 6 ms
+OTHER_VALUES = 4096  # that a batch may hold beyond twice as many as its records need
+PARSED_BYTES = 2**16  # of a batch that are parsed at once: up to 12 ms
+SPACES = b" \t\r\n"  # of JSON
 PART_ROWS = 1000  # decoded between two yields of `decode_batch`: some 2 ms
-VALIDATED_ROWS = 50  # the same for rows that Pydantic validates, at up to 130 us each
+PART_BYTES = 2**13  # the same for rows that Pydantic validates, at up to 130 us for a row of 200 bytes
+PART_TOKENS = 10_000  # the same for `split_array`: some 3 ms
+# A string, perhaps one without an end, or a character that begins, separates or ends values. `++` keeps it linear.
+TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)|[\[\]{},]', re.DOTALL)
 
 
 def _strict_type(field: Measurement) -> Any:
@@ -90,8 +104,20 @@ def decode_batch(content: bytes, max_records: int, advice: str) -> Generator[Non
     A generator, so that the event loop can do other work whenever it yields; its return value is the result. Raises
     MalformedJson, InvalidRows, ColumnsError, and TooLarge above `max_records`, with `advice` on what to do instead.
     """
+    content = to_utf8(content)
+    if count_values(content) > _most_values(max_records):
+        raise TooLarge(f"The batch has more values than {_limit(max_records, advice)}")
     values = yield from _decode_numbers(content, max_records, advice)
-    return (yield from _validate_all(to_utf8(content), max_records, advice)) if values is None else values
+    return (yield from _validate_all(content, max_records, advice)) if values is None else values
+
+
+def count_values(content: bytes) -> int:
+    """Return an upper bound of the values in JSON text, without parsing it: one follows each comma and each bracket."""
+    return 1 + content.count(b",") + content.count(b"[") + content.count(b"{")
+
+
+def _most_values(records: int) -> int:
+    return 2 * len(FIELDS) * records + OTHER_VALUES
 
 
 def to_utf8(content: bytes) -> bytes:
@@ -110,28 +136,80 @@ def parse(text: bytes) -> object:
         raise MalformedJson(f"Invalid JSON: {error}.") from None
 
 
-def split_array(content: bytes) -> list[bytes]:
-    """Split a JSON array into its records, each as JSON. Raises MalformedJson and ColumnsError."""
+def split_array(content: bytes, max_records: int) -> Generator[None, None, list[bytes]]:
+    """Split a JSON array into its records, each as JSON; beyond `max_records` there may be more, or one more.
+
+    A generator like `decode_batch`. NaN and infinity pass: they are errors of their record. Raises MalformedJson and
+    ColumnsError.
+    """
+    if count_values(content) <= _most_values(max_records):
+        with contextlib.suppress(*JSON_ERRORS):
+            return [bytes(raw) for raw in msgspec.json.decode(content, type=list[msgspec.Raw])]
+    return (yield from _split_at_commas(content, max_records))
+
+
+def _split_at_commas(content: bytes, max_records: int) -> Generator[None, None, list[bytes]]:
+    """Split what msgspec does not: JSON with NaN, or with so many values that it would take too long at once."""
+    _check_start(content)
+    records: list[bytes] = []
+    depth = start = end = 0
+    for count, token in enumerate(TOKEN.finditer(content), 1):
+        match token[0]:
+            case b"[" | b"{":
+                depth += 1
+                if depth == 1:
+                    start = token.end()
+            case b"]" | b"}":
+                depth -= 1
+                end = token.start()
+            case b"," if depth == 1:
+                records.append(content[start : token.start()])
+                start = token.end()
+        if not depth or len(records) > max_records:
+            break
+        if count % PART_TOKENS == 0:
+            yield
+    if len(records) > max_records:
+        return records
+    if depth or content[end:].rstrip(SPACES) != b"]":
+        raise MalformedJson("Invalid JSON: the array is damaged or cut off.")
+    last = content[start:end]
+    return [*records, last] if records or last.strip(SPACES) else records
+
+
+def finish(work: Generator[None, None, T]) -> T:
+    """Run a generator to its end, without pauses, and return its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def _check_start(content: bytes) -> None:
+    """Parse the start of an array, whole values only, to say where it breaks. Raises MalformedJson and ColumnsError."""
+    cut = len(content) if len(content) <= PARSED_BYTES else content.rfind(b",", 0, PARSED_BYTES)
+    start = content[: cut if cut >= 0 else PARSED_BYTES]
     try:
-        return [bytes(raw) for raw in msgspec.json.decode(content, type=list[msgspec.Raw])]
-    except JSON_ERRORS:  # NaN and infinity pass: the table decoder names the field
-        return [json.dumps(record).encode() for record in _parse_array(to_utf8(content))]
-
-
-def _parse_array(content: bytes) -> list[object]:
-    records = parse(content)
-    if not isinstance(records, list):
+        parse(start)
+    except MalformedJson as error:
+        if len(start) == len(content) or "EOF while parsing" not in str(error):
+            raise
+    if not content.lstrip(SPACES).startswith(b"["):
         raise ColumnsError([FieldFault("", "The body must be an array of patient records")])
-    return records
 
 
 def validate(value: object) -> Values:
-    """Validate a parsed record by PatientRecord. Raises InvalidRecord with everything that is wrong with it."""
+    """Validate a parsed record by PatientRecord. Raises InvalidRecord with what is wrong with it."""
+    if isinstance(value, dict) and len(value) > len(FIELDS) + MAX_LISTED_ERRORS:  # most keys are unknown
+        unknown = islice((key for key in value if key not in MEASUREMENTS), MAX_LISTED_ERRORS + 1)
+        value = {key: value[key] for key in chain(MEASUREMENTS.keys() & value, unknown)}
     try:
         return tuple(PatientRecord.model_validate(value).__dict__.values())
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise InvalidRecord([_fault(fault["type"], fault["loc"]) for fault in faults]) from None
+        faults = error.errors(include_url=False, include_context=False)
+        raise InvalidRecord([_fault(fault["type"], fault["loc"], fault["input"]) for fault in faults]) from None
 
 
 def numbers_of(value: object) -> Values:
@@ -156,7 +234,7 @@ def _given_twice(keys: list[str]) -> list[FieldFault]:
     return [FieldFault(shown_name(key), f"{title} is given twice") for key, title in zip(doubled, titles, strict=True)]
 
 
-def _fault(kind: str, location: tuple[int | str, ...]) -> FieldFault:
+def _fault(kind: str, location: tuple[int | str, ...], sent: object) -> FieldFault:
     """Pydantic's kind of error in the record's own words, without the value that was sent."""
     name = location[-1] if location else None
     if not isinstance(name, str):
@@ -167,6 +245,8 @@ def _fault(kind: str, location: tuple[int | str, ...]) -> FieldFault:
     if kind == "missing":
         hint = "; send null if it was not taken" if field.nullable else ""
         return FieldFault(name, f"{field.title} is missing{hint}")
+    if json_type := JSON_TYPES.get(type(sent)):
+        return FieldFault(name, f"{field.title} must be a JSON number, not {json_type}: {field.valid_values}")
     return FieldFault(name, field.expected)
 
 
@@ -194,26 +274,26 @@ def _decode_numbers(content: bytes, max_records: int, advice: str) -> Generator[
 
 def _validate_all(content: bytes, max_records: int, advice: str) -> Generator[None, None, NDArray[np.float64]]:
     """float64[N,13] as PatientRecord validates each record."""
-    rows = _parse_array(content)
+    rows = yield from split_array(content, max_records)
     _check_length(len(rows), max_records, advice)
     records: list[Values] = []
     tally = Tally(rows=len(rows))
-    for row, value in enumerate(rows):
+    unyielded_bytes = 0
+    for number, row in enumerate(rows):
         try:
-            records.append(validate(value))
+            records.append(_validate_row(row, number))
         except InvalidRecord as error:
-            tally.add(row, error.faults)
-            records.append(numbers_of(value))
-        if row % VALIDATED_ROWS == 0:
+            tally.add(number, error.faults)
+            records.append(numbers_of(parse(row)) if len(row) <= MAX_RECORD_BYTES else NO_VALUES)
+        except MalformedJson:
+            _check_start(content)  # which also says where
+            raise
+        unyielded_bytes += len(row)
+        if unyielded_bytes > PART_BYTES:
+            unyielded_bytes = 0
             yield
     values = as_array(records)
     _check_codebook(values)
-    if not tally.bad and content.count(b":") != len(rows) * len(FIELDS):
-        for row, keys in enumerate(json.loads(content, object_pairs_hook=_keys)):
-            if faults := _given_twice(keys):
-                tally.add(row, faults)
-            if row % VALIDATED_ROWS == 0:
-                yield
     if tally.bad:
         raise InvalidRows(tally)
     return values
@@ -225,8 +305,25 @@ def _check_codebook(values: NDArray[np.float64]) -> None:
         raise OtherCodebook(reason)
 
 
+def _validate_row(row: bytes, number: int) -> Values:
+    """Decode one record of an array by PatientRecord into its 13 values. Raises MalformedJson and InvalidRecord."""
+    if len(row) > MAX_RECORD_BYTES:
+        raise InvalidRecord([FieldFault("", f"The record is larger than {MAX_RECORD_BYTES} bytes")])
+    try:
+        values = validate(parse(row))
+    except MalformedJson as error:
+        raise MalformedJson(f"Record {number}, counted from 0: {error}") from None
+    if row.count(b":") != len(FIELDS):
+        raise InvalidRecord(duplicate_keys(row))
+    return values
+
+
 def _check_length(records: int, max_records: int, advice: str) -> None:
     if not records:
         raise ColumnsError([EMPTY_BATCH])
     if records > max_records:
-        raise TooLarge(f"The batch has {records} records; the limit of a JSON array is {max_records}. {advice}")
+        raise TooLarge(f"The batch has more than {_limit(max_records, advice)}")
+
+
+def _limit(max_records: int, advice: str) -> str:
+    return f"{max_records} records; the limit of a JSON array is {max_records}. {advice}"

@@ -55,10 +55,13 @@ class MalformedJson(RecordError):
 
 
 class InvalidRecord(RecordError):
-    """A record that PatientRecord refuses."""
+    """A record that PatientRecord refuses. Beyond MAX_LISTED_ERRORS its faults are not counted, but one says so."""
 
     def __init__(self, faults: list[FieldFault]) -> None:
         count = f"{len(faults)} errors" if len(faults) > 1 else "1 error"
+        if len(faults) > MAX_LISTED_ERRORS:
+            count = f"more than {MAX_LISTED_ERRORS} errors"
+            faults = [*faults[:MAX_LISTED_ERRORS], FieldFault("", "The record has more errors than these")]
         super().__init__(f"Not a valid patient record: {count}, see `errors`.")
         self.faults = faults
 

@@ -21,32 +21,45 @@ import pyarrow.compute as pc
 from patient.record import FIELDS
 from service.records.decoding import (
     JSON_ERRORS,
+    MAX_RECORD_VALUES,
+    NO_VALUES,
     PART_ROWS,
+    count_values,
     duplicate_keys,
+    finish,
     numbers_of,
     numbers_type,
     parse,
     split_array,
+    to_utf8,
     validate,
 )
-from service.records.errors import ColumnsError, FieldFault, InvalidRecord, MalformedJson, TooLarge, shown_name
+from service.records.errors import (
+    ColumnsError,
+    FieldFault,
+    InvalidRecord,
+    MalformedJson,
+    TableError,
+    TooLarge,
+    shown_name,
+)
 from service.records.results import BATCH_END, batch_start
 from service.tables import columns, text
 from service.tables.chunk import Chunk, RowFaults, Table, concat_chunks
 from service.tables.source import READ_BYTES, LimitedSource, Limits, Source, iter_pieces
 
-MAX_LINE_BYTES = 2**20
+MAX_LINE_BYTES = 2**20  # also of a record in an array
+MAX_KEPT = 1000  # columns: a decoder for more is slow to build
 BLOCK_BYTES = 2**20  # that make a chunk; they are decoded in smaller pieces, which never hold the GIL for long
 IS_JSON = {"json": "1"}  # metadata of a column that holds JSON text
 UNKEPT = "A name with quotes, backslashes or control characters cannot be kept"
-NO_VALUES = (None,) * len(FIELDS)
 UNSAFE_NAME = re.compile(r"[\x00-\x1f\\\"]")  # msgspec refuses these characters in a field's name
 
 
 def read_lines(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
     """Return the table. The first line decides what `*` keeps. Raises TableError and ColumnsError."""
-    blocks = _blocks(source)
-    first = next(blocks, b"").removeprefix(codecs.BOM_UTF8)
+    blocks = _blocks(_read_utf8(source))
+    first = next(blocks, b"")
     decoder = _decoder_like(first.split(b"\n", 1)[0], keep)
     return Table(decoder.kept, (decoder.decode_block(block) for part in ([first], blocks) for block in part if block))
 
@@ -54,7 +67,9 @@ def read_lines(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
 def read_array(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     """Read the array and return the table. The first record decides what `*` keeps. Raises RecordError."""
     limited = LimitedSource(source, limits.part, "The array is larger than {} bytes.")
-    records = split_array(b"".join(iter_pieces(limited)))
+    records = finish(split_array(to_utf8(b"".join(iter_pieces(limited))), limits.rows))
+    if any(len(record) > MAX_LINE_BYTES for record in records):
+        raise TooLarge(f"A record is larger than {MAX_LINE_BYTES} bytes.")
     decoder = _decoder_like(records[0] if records else b"", keep)
     starts = range(0, len(records), PART_ROWS)
     return Table(decoder.kept, (decoder.decode_records(records[start : start + PART_ROWS]) for start in starts))
@@ -68,16 +83,35 @@ def _decoder_like(first: bytes, keep: columns.Keep) -> "RecordDecoder":
             names = [name for name in msgspec.json.decode(first, type=dict[str, msgspec.Raw]) if name not in FIELDS]
         except JSON_ERRORS:  # the record will be an invalid row
             names = []
+        if len(names) > MAX_KEPT:
+            raise ColumnsError([FieldFault("", f"The first record has more than {MAX_KEPT} other fields to keep")])
     columns.check_header([*FIELDS, *names], keep)
     if faults := [FieldFault(shown_name(name), UNKEPT) for name in names if UNSAFE_NAME.search(name)]:
         raise ColumnsError(faults)
     return RecordDecoder(names)
 
 
-def _blocks(source: Source) -> Iterator[bytes]:
-    """Yield the source in blocks of whole lines, without carriage returns and surrounding empty lines."""
+def _read_utf8(source: Source) -> Iterator[bytes]:
+    """Yield lines of JSON as UTF-8 without a byte order mark, from UTF-8, UTF-16 or UTF-32. Raises TableError."""
+    head = b""
+    while len(head) < len(codecs.BOM_UTF32) and (data := source.read(BLOCK_BYTES)):
+        head += data
+    pieces = chain([head], iter(lambda: source.read(BLOCK_BYTES), b""))
+    encoding = json.detect_encoding(head)
+    if encoding.startswith("utf-8"):  # a line that is not UTF-8 will be an invalid row
+        yield next(pieces).removeprefix(codecs.BOM_UTF8)
+        yield from pieces
+        return
+    try:
+        yield from codecs.iterencode(codecs.iterdecode(pieces, encoding), "utf-8")
+    except UnicodeError:
+        raise TableError(f"The text is not {encoding.upper()}, though it begins as {encoding.upper()} does.") from None
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield text in blocks of whole lines, without carriage returns and surrounding empty lines."""
     rest = b""
-    while data := source.read(BLOCK_BYTES):
+    for data in pieces:
         whole, end, data = data.rpartition(b"\n")
         if not end and len(rest) + len(data) > MAX_LINE_BYTES:
             raise TooLarge(f"A line is longer than {MAX_LINE_BYTES} bytes.")
@@ -156,6 +190,9 @@ class RecordDecoder:
             if self._has_unique_keys([record], content) and content.decode():
                 return record
         kept = [msgspec.Raw()] * len(self.names)
+        if count_values(content) > MAX_RECORD_VALUES:
+            unreadable[row] = [FieldFault("", f"The record has more than {MAX_RECORD_VALUES} values")]
+            return self.decoder.type(*NO_VALUES, *kept)
         try:
             parsed = parse(content)
             if isinstance(parsed, dict):

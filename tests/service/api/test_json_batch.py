@@ -55,20 +55,19 @@ def by_pydantic(content: bytes) -> list[PatientRecord]:
     if not rows:
         raise ColumnsError([EMPTY_BATCH])
     records, tally = [], Tally(rows=len(rows))
-    for number, row in enumerate(rows):
+    objects: list[list[str]] = json.loads(content, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
+    for number, (row, keys) in enumerate(zip(rows, objects, strict=True)):
         try:
             records.append(PatientRecord.model_validate(row))
         except ValidationError:
             with pytest.raises(InvalidRecord) as invalid:
                 validate(row)
             tally.add(number, invalid.value.faults)
+            continue
+        if doubled := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+            tally.add(number, [FieldFault(key, f"{TITLES[key]} is given twice") for key in doubled])
     if reason := find_mismatch(as_array(map(numbers_of, rows))):
         raise OtherCodebook(reason)
-    objects: list[list[str]] = json.loads(content, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
-    for number, keys in enumerate(objects if not tally.bad else []):
-        doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
-        if doubled:
-            tally.add(number, [FieldFault(key, f"{TITLES[key]} is given twice") for key in doubled])
     if tally.bad:
         raise InvalidRows(tally)
     return records

@@ -1,5 +1,6 @@
 """POST /predict and /predict/batch: every valid record gets a result, in order, and no invalid one does."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.types import Message
 
 from patient.codebook import FEW_ROWS
 from patient.record import EXAMPLE, FIELDS, Measurement, measurements
 from service.model.predictor import Predictor
+from service.records.decoding import MAX_RECORD_BYTES
 from service.records.schema import BatchPrediction, Prediction
 
 NAMES = {field.name: field for field in measurements()}
@@ -154,3 +157,44 @@ def test_a_charset_in_the_content_type_is_accepted(client: TestClient) -> None:
     """Clients send it, although JSON is always UTF-8."""
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
     assert client.post("/predict", content=json.dumps(EXAMPLE), headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+def test_a_record_may_have_16_kib(client: TestClient, path: str) -> None:
+    """The error names the limit, and no more is read than that."""
+    content = json.dumps(EXAMPLE).encode().ljust(MAX_RECORD_BYTES)
+    headers = {"Content-Type": "application/json"}
+    assert client.post(path, content=content, headers=headers).status_code == 200
+    for body in (content + b" ", iter([content, b" "])):  # with Content-Length, and in chunks
+        response = client.post(path, content=body, headers=headers)
+        assert response.status_code == 413
+        assert str(MAX_RECORD_BYTES) in response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/explain", "/predict/batch", "/v2/models/heart_disease/infer"])
+def test_a_body_that_announces_too_many_bytes_is_not_read(client: TestClient, path: str) -> None:
+    """Nor asked for: `100 Continue` is sent when the body is read first."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("read")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"999999999")]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+
+    async def call() -> None:
+        await client.app(scope | {"asgi": {"version": "3.0"}, "http_version": "1.1"}, receive, send)
+
+    asyncio.run(call())
+    assert sent[0]["status"] == 413
+
+
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+def test_an_answer_lists_a_hundred_errors(client: TestClient, path: str) -> None:
+    response = client.post(path, json=dict.fromkeys(map(str, range(1500)), 0) | {"a": 1})
+    problem = response.json()
+    assert (response.status_code, len(problem["errors"])) == (422, 100)
+    assert "more than 100 errors" in problem["detail"]

@@ -47,8 +47,8 @@ def post(client: TestClient, content: str | bytes, path: str = "/predict") -> An
         (b'{"age": "\\ud800"}', 400),
         (b'{"\\ud800": 1}', 400),
         (b"[" * 10_000, 400),
-        (b'{"age":' * 10_000, 400),
-        (b"[" * 10_000 + b"]" * 10_000, 400),
+        (b'{"age":' * 2_000, 400),
+        (b"[" * 8_000 + b"]" * 8_000, 400),
         (GOOD.encode() + b"x", 400),
         (GOOD.replace("63", "NaN").encode(), 422),
         (GOOD.replace("63", "Infinity").encode(), 422),
@@ -83,7 +83,8 @@ def test_every_error_of_a_record_is_listed(client: TestClient) -> None:
     assert {error.pointer: error.detail for error in details.errors} == {
         "/age": "Age is missing",
         "/chol": "Serum cholesterol must be a number from 50 to 1000 mg/dl; null if it was not taken",
-        "/thal": next(field.expected for field in measurements() if field.name == "thal"),
+        "/thal": "Thallium scan must be a JSON number, not a string: "
+        + next(field.valid_values for field in measurements() if field.name == "thal"),
         "/a~1b~0c": "Not a field of a patient record",
     }
     assert details.total == 4

@@ -183,7 +183,7 @@ def test_a_row_of_csv_with_another_number_of_cells_keeps_its_place(predictor: Pr
         (LINE + LINE, "", "Not JSON"),
         (LINE + b"," + LINE, "", "Not JSON"),
         (b"\xff" + LINE, "", "Not JSON"),
-        (b"[" * 100_000, "", "Not JSON"),
+        (b"[" * 10_000, "", "Not JSON"),
         (LINE.replace(b"63", b"NaN"), "age", measurements()[0].expected),
         (LINE[:-1] + b', "age": 64}', "age", "Age is given twice"),
         (LINE[:-1] + b', "\\u0061ge": 64}', "age", "Age is given twice"),
