@@ -62,6 +62,7 @@ def create_app(
                 yield
         if keys:
             keys.cancel()
+        state.workers.close()
         state.model = None
         state.metrics.set_model(None)
         log.flush()

@@ -82,6 +82,11 @@ class Settings(BaseSettings, env_prefix="HEART_", env_ignore_empty=True):
     max_streams: int = Field(8, ge=1, description="Most tables that are scored at once; more get 503.")
     max_stall: float = Field(60, gt=0, description="Most seconds without a byte to or from a table's client; then 408.")
     max_seconds: float = Field(3600, gt=0, description="Most seconds that a table may take; then 408.")
+    min_rate: float = Field(
+        1000,
+        ge=0,
+        description="Bytes per second; a slower client of a table makes way for others when all places are taken.",
+    )
     max_waiting: int = Field(4096, ge=1, description="Most single records in the queue for the model; more get 503.")
     max_batches: int = Field(64, ge=1, description="Most JSON batches in the queue; more get 503.")
     max_explanations: int = Field(16, ge=1, description="Most explanations in the queue; more get 503.")

@@ -23,11 +23,11 @@ CLEVELAND = ROOT / "trainer/data/cleveland.csv"
 
 # Left out by --quick: these start services or browsers, load TensorFlow or Ray, or take seconds for each test.
 SLOW = (
-    *("deploy", "e2e", "faults", "fuzz", "gpu", "trainer", "test_wheel.py", "service/cli", "service/client"),
+    *("deploy", "e2e", "faults", "fuzz", "gpu", "hostile", "trainer", "test_wheel.py", "service/cli", "service/client"),
     *("service/api/test_memory.py", "service/tables/test_damage.py"),
 )
 # These measure times or use up ports, descriptors or memory, so one worker runs them one after another.
-SERIAL = ("faults", "deploy/test_monitoring.py", "deploy/test_proxy.py", "e2e/test_slow_clients.py")
+SERIAL = ("faults", "hostile", "deploy/test_monitoring.py", "deploy/test_proxy.py", "e2e/test_slow_clients.py")
 
 
 def is_in(path: Path, places: tuple[str, ...]) -> bool:

@@ -2,21 +2,23 @@
 
 import asyncio
 from collections.abc import Generator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.types import Receive, Scope
 
 from patient.encoding import Floats
-from service.api.state import AppState
 from service.http.body import read_json
-from service.http.problems import Problem, as_problem
-from service.model.predictor import Predictor
+from service.http.problems import invalid_rows_problem
 from service.observe.request_context import record_scored
 from service.records.decoding import PART_ROWS, decode_batch
 from service.records.errors import InvalidRows, NoProbability
 from service.records.results import BATCH_END, batch_start, invalid_probabilities, rounded, row_results
+
+if TYPE_CHECKING:
+    from service.api.state import AppState
+    from service.model.predictor import Predictor
 
 T = TypeVar("T")
 
@@ -27,11 +29,11 @@ STREAMING = (
 YIELDS = 6  # event loop iterations between two parts; a single record needs five
 
 
-async def predict_batch(state: AppState, scope: Scope, receive: Receive) -> bytes:
+async def predict_batch(state: "AppState", scope: Scope, receive: Receive) -> bytes:
     return await predict_array(state, await read_json(scope, receive, state.settings.max_body))
 
 
-async def predict_array(state: AppState, content: bytes) -> bytes:
+async def predict_array(state: "AppState", content: bytes) -> bytes:
     """The results for a JSON array of records, in order, as JSON. Raises RecordError and Problem."""
     async with state.batches:
         model = state.ready_model()  # once: no response mixes two models
@@ -53,19 +55,17 @@ async def predict_array(state: AppState, content: bytes) -> bytes:
     return b"".join((batch_start(model.version, threshold), b",".join(results), BATCH_END))
 
 
-def invalid_rows_problem(error: InvalidRows) -> Problem:
-    """422 with a hint at the option that scores the valid rows."""
-    problem = as_problem(error)
-    problem.detail += " With `?on_error=report` the valid rows are scored."
-    return problem
-
-
-def score_rows(model: Predictor, rows: Floats, first_row: int) -> NDArray[np.float64]:
+def score_rows(model: "Predictor", rows: Floats, first_row: int) -> NDArray[np.float64]:
     """Return rounded probabilities float64[n] of float32[n,13]. Raises NoProbability, counting from `first_row`."""
     probabilities = rounded(model(rows))
+    check_probabilities(probabilities, first_row)
+    return probabilities
+
+
+def check_probabilities(probabilities: NDArray[np.float64], first_row: int = 0) -> None:
+    """Raise NoProbability for the rows whose probability is none, counting from `first_row`."""
     if (invalid := invalid_probabilities(probabilities)).any():
         raise NoProbability((first_row + np.flatnonzero(invalid)).tolist())
-    return probabilities
 
 
 async def in_parts(work: Generator[None, None, T]) -> T:

@@ -11,9 +11,13 @@ from service.http.limits import BoundedLock, Gate
 from service.http.micro_batcher import MicroBatcher
 from service.http.problems import busy
 from service.http.streams import StreamPool
+from service.isolation.pool import WorkerPool, shared_template
 from service.model.predictor import Predictor
 from service.observe.metrics import Metrics
 from service.settings import Settings
+
+JOBS = "service.api.jobs"  # which the workers run
+WORKER_BYTES = 2**28  # of memory that a table may take, besides its largest part, received and decompressed
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +32,9 @@ class AppState:
         self.shutdown = GracefulShutdown(settings.drain)
         self.model: Predictor | None = None  # the serving model; None until one is loaded
         self.batcher = MicroBatcher(self.ready_model, settings.max_waiting, metrics)
-        self.streams = StreamPool(Gate(settings.max_streams, "Too many tables at once.", metrics, "streams"))
+        self.workers = WorkerPool(shared_template(JOBS, settings), WORKER_BYTES + 2 * settings.max_part)
+        gate = Gate(settings.max_streams, "Too many tables at once.", metrics, "streams")
+        self.streams = StreamPool(gate, self.workers, settings.min_rate)
         self.batches = BoundedLock(Gate(settings.max_batches, "Too many batches are waiting.", metrics, "batches"))
         queue = Gate(settings.max_explanations, "Too many explanations are waiting.", metrics, "explanations")
         self.explanations = BoundedLock(queue)

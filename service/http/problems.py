@@ -34,17 +34,16 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from service.http.security_headers import DATA_HEADERS
 from service.model.device import DeviceLost
-from service.observe.metrics import Metrics
 from service.records.errors import (
     MAX_LISTED_ERRORS,
     NO_PROBABILITY,
@@ -60,6 +59,11 @@ from service.records.errors import (
     TableError,
     TooLarge,
 )
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from service.observe.metrics import Metrics
 
 MEDIA_TYPE = "application/problem+json"
 OPEN_INFERENCE = "/v2"  # paths of the Open Inference Protocol
@@ -172,14 +176,21 @@ def as_problem(error: RecordError | DeviceLost) -> Problem:
     return Problem(status, str(error))
 
 
-def error_response(error: Problem | RecordError | DeviceLost, metrics: Metrics) -> ProblemResponse:
+def invalid_rows_problem(error: InvalidRows) -> Problem:
+    """422 with a hint at the option that scores the valid rows."""
+    problem = as_problem(error)
+    problem.detail += " With `?on_error=report` the valid rows are scored."
+    return problem
+
+
+def error_response(error: Problem | RecordError | DeviceLost, metrics: "Metrics") -> ProblemResponse:
     """Return the response to an exception, and count the fields at fault."""
     problem = error if isinstance(error, Problem) else as_problem(error)
     metrics.record_invalid_fields(problem.fields)
     return ProblemResponse(problem)
 
 
-def install(app: FastAPI, metrics: Metrics) -> None:
+def install(app: "FastAPI", metrics: "Metrics") -> None:
     async def handle(request: Request, error: Exception) -> Response:
         match error:
             case Problem() | RecordError() | DeviceLost():

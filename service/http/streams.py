@@ -1,32 +1,44 @@
-"""Stream a request's body into a thread and its response out of it, with back-pressure in both directions.
+"""Stream a request's body into a worker process and its response out of it, with back-pressure in both directions.
 
-The thread reads the body like a file and produces the response piece by piece. The faster side waits once
-MAX_BUFFERED_BYTES lie between it and the slower one, so memory does not grow with the body.
+The event loop writes the body into a pipe. A thread receives the response from the worker and scores rows for it. The
+faster side waits once a few MiB lie between it and the slower one, so memory does not grow with the body.
 """
 
 import asyncio
 import contextlib
-import ctypes
+import fcntl
+import logging
+import math
+import os
 import threading
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from typing import Any
 
-from starlette.types import Receive
+from starlette.types import Message, Receive, Scope
 
+from service.http.connection import SLOW_CLIENT_EXEMPT
 from service.http.limits import Gate
 from service.http.problems import Problem
+from service.isolation.messages import Done, Task
+from service.isolation.pool import OnEvent, Score, Worker, WorkerEnded, WorkerPool
 from service.model.registry import lower_thread_priority
+from service.observe.request_context import CURRENT
 
-MAX_BUFFERED_BYTES = 2**21  # in each direction
+MAX_BUFFERED_BYTES = 2**21  # of the response
+PIPE_BYTES = 2**20  # of the body, the most that Linux allows everybody
 MAX_DISCARDED_BYTES = 2**26
 DISCARD_SECONDS = 5
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+TOO_LONG = "The table took too long."
+STOPPED = "The body stopped arriving."
+UNREAD = "The client does not read the response."
+TOO_SLOW = "The client was slower than --min-rate while other tables waited."
+SLOW_AFTER_SECONDS = 5  # of waiting for a client, before its rate counts
+PLACE_SECONDS = 1  # that a table waits for the place of a slow client
 
-Buffer = bytes | memoryview
-Work = Callable[["Stream"], Iterable[Buffer]]
+log = logging.getLogger(__name__)
 
 
 class ClientDisconnected(Exception):
@@ -34,167 +46,241 @@ class ClientDisconnected(Exception):
 
 
 class Stream:
-    """A request's body, which a thread reads like a file, and the response, which it produces and the loop sends.
+    """A request's body on its way to a worker, and the response, which a thread receives and the event loop sends.
 
-    changed: held and notified at each change, so that `abort` wakes the thread wherever it waits
+    changed: held and notified at each change that the thread waits for
+    client_bytes, client_seconds: received and sent, and the time that the service waited for that
+    done: how the task ended, once it has
     """
 
-    def __init__(self, receive: Receive, stall_seconds: float, deadline: float) -> None:
-        self.receive, self.stall_seconds, self.deadline = receive, stall_seconds, deadline
+    def __init__(self, receive: Receive, worker: Worker, stall_seconds: float) -> None:
+        self.receive, self.worker, self.stall_seconds = receive, worker, stall_seconds
         self.loop = asyncio.get_running_loop()
+        self.pipe, self.body = _pipe()
+        self.is_body_complete = False  # received
         self.changed = threading.Condition()
         self.is_aborted = False
-        self.body: deque[memoryview] = deque()
-        self.body_bytes = 0  # in `body`
-        self.body_has_room = asyncio.Event()
-        self.is_body_complete = False
-        self.response: deque[Buffer] = deque()
+        self.failure: BaseException | None = None
+        self.response: deque[bytearray] = deque()
         self.response_bytes = 0  # in `response`
         self.response_has_news = asyncio.Event()
         self.is_response_complete = False
-        self.failure: BaseException | None = None
+        self.client_bytes, self.client_seconds = 0, 0.0
+        self.waiting_since: float | None = None  # for the client's next bytes
+        self.done: Done | None = None
 
-    async def receive_body(self) -> None:
-        """Receive the body, and then wait for the client to disconnect."""
-        while not self.is_aborted:
-            message = await self.receive()
-            data = message.get("body", b"")
-            with self.changed:
-                self.is_aborted |= message["type"] == "http.disconnect"
-                self.is_body_complete |= not message.get("more_body", False)
-                if data:
-                    self.body.append(memoryview(data))
-                    self.body_bytes += len(data)
-                self.changed.notify_all()
-                is_full = self.body_bytes > MAX_BUFFERED_BYTES
-                if is_full:
-                    self.body_has_room.clear()
-            if is_full:
-                await self.body_has_room.wait()
-
-    def abort(self) -> None:
-        """Make the thread's next read or write raise ClientDisconnected."""
-        with self.changed:
-            self.is_aborted = True
-            self.changed.notify_all()
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes as soon as there are any; none at the end.
-
-        Raises ClientDisconnected, and Problem 408 when the body stalls or its deadline has passed.
-        """
-        return b"".join(self._take(size))
-
-    def readinto(self, view: memoryview, /) -> int:
-        """Read into existing memory, as `read` does; return the number of bytes."""
-        done = 0
-        for piece in self._take(len(view)):
-            view[done : done + len(piece)] = piece
-            done += len(piece)
-        return done
-
-    def _take(self, size: int) -> list[memoryview]:
-        taken: list[memoryview] = []
-        with self.changed:
-            self._wait_for(lambda: bool(self.body) or self.is_body_complete, "The body stopped arriving.")
-            left = size
-            while self.body and left:
-                piece = self.body.popleft()
-                if len(piece) > left:
-                    self.body.appendleft(piece[left:])
-                    piece = piece[:left]
-                taken.append(piece)
-                left -= len(piece)
-            was_full = self.body_bytes > MAX_BUFFERED_BYTES
-            self.body_bytes -= size - left
-            if was_full and self.body_bytes <= MAX_BUFFERED_BYTES:
-                self.loop.call_soon_threadsafe(self.body_has_room.set)
-        return taken
-
-    def _wait_for(self, condition: Callable[[], bool], stalled: str) -> None:
-        """In the thread, holding `changed`: wait for a condition. Raises ClientDisconnected and Problem 408."""
-        seconds = max(0.0, min(self.stall_seconds, self.deadline - time.monotonic()))
-        is_met = self.changed.wait_for(lambda: self.is_aborted or condition(), seconds)
-        if self.is_aborted:
-            raise ClientDisconnected
-        is_late = time.monotonic() >= self.deadline
-        if is_late or not is_met:
-            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "The table took too long." if is_late else stalled)
-
-    def produce(self, work: Work) -> None:
-        """In the thread: do all of the work."""
+    async def send_body(self) -> None:
+        """Pass the body on to the worker, and then wait for the client to disconnect."""
+        is_read = True  # by the worker, which closes the pipe when it needs no more
         try:
-            for piece in work(self):
-                if len(piece):
-                    self._put(piece)
+            while not self.is_body_complete:
+                self.waiting_since = self.loop.time()
+                try:
+                    async with asyncio.timeout(self.stall_seconds):
+                        message = await self.receive()
+                except TimeoutError:
+                    self.abort(timeout(STOPPED))
+                    return
+                self.client_seconds += self.loop.time() - self.waiting_since
+                self.client_bytes += len(message.get("body", b""))
+                self.waiting_since = None
+                if message["type"] == "http.disconnect":
+                    self.abort(ClientDisconnected())
+                    return
+                self.is_body_complete = not message.get("more_body", False)
+                is_read = await self._write(message.get("body", b""))
+                if not is_read:
+                    return
+        finally:
+            os.close(self.pipe)
+        await self.receive()
+        self.abort(ClientDisconnected())
+
+    async def _write(self, data: bytes) -> bool:
+        """Write to the pipe. Return False if nothing reads it any more."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self.pipe, view) :]
+            except BlockingIOError:
+                await self._until_writable()
+            except BrokenPipeError:
+                return False
+        return True
+
+    async def _until_writable(self) -> None:
+        writable = self.loop.create_future()
+        self.loop.add_writer(self.pipe, writable.set_result, None)
+        try:
+            await writable
+        finally:
+            self.loop.remove_writer(self.pipe)
+
+    def is_slower_than(self, rate: float) -> bool:
+        """Whether the client has sent and read fewer bytes per second of waiting for it."""
+        seconds = self.client_seconds + (self.loop.time() - self.waiting_since if self.waiting_since else 0)
+        return seconds >= SLOW_AFTER_SECONDS and self.client_bytes < rate * seconds
+
+    def abort(self, failure: BaseException) -> None:
+        """End the task, and the worker with it, for this reason. Does nothing once it has ended."""
+        with self.changed:
+            if not self.is_aborted and not self.is_response_complete:
+                self.is_aborted, self.failure = True, failure
+                self.worker.kill()
+                self.changed.notify_all()
+
+    def run(self, task: Task, score: Score, on_event: OnEvent) -> None:
+        """In the thread: run the task and receive the response."""
+        try:
+            for piece in self.worker.run(task, self.body, score, on_event):
+                if isinstance(piece, Done):
+                    self.done = piece
+                elif not self._put(piece):
+                    break
         except BaseException as error:  # raised again in the event loop
-            self.failure = error
+            with self.changed:
+                self.failure = self.failure or error
         with self.changed:
             self.is_response_complete = True
         self._notify()
 
-    def _put(self, piece: Buffer) -> None:
+    def _put(self, piece: bytearray) -> bool:
+        """Append to the response. Return False if the task was aborted."""
         with self.changed:
-            self._wait_for(lambda: self.response_bytes <= MAX_BUFFERED_BYTES, "The client does not read the response.")
+            has_room = self.changed.wait_for(
+                lambda: self.is_aborted or self.response_bytes <= MAX_BUFFERED_BYTES, self.stall_seconds
+            )
+            if not has_room:
+                self.failure = timeout(UNREAD)
+                return False
+            if self.is_aborted:
+                return False
             self.response.append(piece)
             self.response_bytes += len(piece)
         self._notify()
+        return True
 
     def _notify(self) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop is closed, and nobody reads
             self.loop.call_soon_threadsafe(self.response_has_news.set)
 
-    async def __aiter__(self) -> AsyncIterator[Buffer]:
+    async def __aiter__(self) -> AsyncIterator[bytearray]:
+        """The response. Raises the failure, ClientDisconnected and Problem 408 among them."""
         while True:
             await self.response_has_news.wait()
             self.response_has_news.clear()
             while self.response:
                 piece = self.response.popleft()
+                began = self.loop.time()
                 yield piece
+                self.client_seconds += self.loop.time() - began
+                self.client_bytes += len(piece)
                 with self.changed:  # after the yield: a piece that is being sent takes memory as well
                     self.response_bytes -= len(piece)
                     self.changed.notify_all()
             if self.is_response_complete and not self.response:
+                if isinstance(self.failure, WorkerEnded):
+                    raise self._ended()
                 if self.failure:
                     raise self.failure
                 return
 
+    def _ended(self) -> Problem:
+        mebibytes = self.worker.memory_bytes >> 20
+        log.warning("a table worker ended in the middle of its task")
+        detail = f"The table is damaged, or to read it takes more than {mebibytes} MiB of memory."
+        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
 
 class StreamPool:
-    """The threads that serve streams, as many as `gate` admits."""
+    """The threads and workers that serve streams, as many as `gate` admits.
 
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
+    min_rate: bytes per second; when no place is free, a slower client gives its own up
+    """
+
+    def __init__(self, gate: Gate, workers: WorkerPool, min_rate: float) -> None:
+        self.gate, self.workers, self.min_rate = gate, workers, min_rate
+        self.running: set[Stream] = set()
         self.threads = ThreadPoolExecutor(gate.limit, "stream", lower_thread_priority)
-        # glibc keeps up to 64 MiB of freed memory: to return each piece of a body to the kernel and get it back costs
-        # more than the rest of HTTP's work on it.
-        if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-            mallopt(M_MMAP_THRESHOLD, 2**25)  # the highest value it accepts
-            mallopt(M_TRIM_THRESHOLD, 2**26)
+
+    async def _find_place(self) -> None:
+        """If no place is free, end the streams of slow clients and wait a moment for their places."""
+        if self.gate.inside < self.gate.limit:
+            return
+        for stream in self.running:
+            if stream.is_slower_than(self.min_rate):
+                stream.abort(timeout(TOO_SLOW))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PLACE_SECONDS):
+                while any(stream.is_aborted for stream in self.running) and self.gate.inside >= self.gate.limit:
+                    await asyncio.sleep(PLACE_SECONDS / 100)
 
     @contextlib.asynccontextmanager
     async def run(
-        self, work: Work, receive: Receive, stall_seconds: float, max_seconds: float
+        self,
+        job: str,
+        arguments: dict[str, Any],
+        scope: Scope,
+        receive: Receive,
+        score: Score,
+        on_event: OnEvent,
+        stall_seconds: float,
+        max_seconds: float,
     ) -> AsyncIterator[Stream]:
-        """Run `work` on a body in a thread and yield the stream. Raises Problem 503 when all threads are busy.
+        """Run a job on a body in a worker and yield the stream. Raises Problem 503 when all workers are busy.
 
-        The work has ended when the context ends, whether or not all of the response was read.
+        The job has ended when the context ends, whether or not all of the response was read.
 
         stall_seconds: how long each side may wait for the client; max_seconds: how long all of it may take
         """
+        receive = await _when_begun(receive)
+        scope[SLOW_CLIENT_EXEMPT] = True  # from here on the limits of streams apply
+        await self._find_place()
         with self.gate:
-            stream = Stream(receive, stall_seconds, time.monotonic() + max_seconds)
-            receiving = asyncio.create_task(stream.receive_body())
-            thread = stream.loop.run_in_executor(self.threads, stream.produce, work)
+            request = CURRENT.get()
+            task = Task(job, arguments, request.id.decode() if request else "", math.ceil(max_seconds))
+            worker = self.workers.take()
+            stream = Stream(receive, worker, stall_seconds)
+            self.running.add(stream)
+            deadline = stream.loop.call_later(max_seconds, stream.abort, timeout(TOO_LONG))
+            sending = asyncio.create_task(stream.send_body())
+            thread = stream.loop.run_in_executor(self.threads, stream.run, task, score, on_event)
             try:
                 yield stream
             finally:
-                stream.abort()
-                receiving.cancel()
+                deadline.cancel()
+                sending.cancel()
+                stream.abort(ClientDisconnected())
                 try:
                     await asyncio.shield(thread)
                 finally:
+                    self.running.discard(stream)
+                    self.workers.give_back(worker, is_reusable=stream.done is not None)  # and not killed since
                     stream.failure = None  # its traceback refers back to this frame: the cycle would keep the stream
+
+
+async def _when_begun(receive: Receive) -> Receive:
+    """Wait for the first bytes of a body; until then a client holds no place. Return a function that receives it."""
+    first: list[Message] = [await receive()]
+
+    async def receive_again() -> Message:
+        return first.pop() if first else await receive()
+
+    return receive_again
+
+
+def timeout(detail: str) -> Problem:
+    return Problem(HTTPStatus.REQUEST_TIMEOUT, detail)
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe, to write without blocking and to read from."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    if set_size := getattr(fcntl, "F_SETPIPE_SZ", None):
+        with contextlib.suppress(OSError):  # beyond what one user may have in pipes together
+            fcntl.fcntl(write_end, set_size, PIPE_BYTES)
+    return write_end, read_end
 
 
 async def discard_body(receive: Receive) -> None:

@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from service.settings import GpuMode, Settings
+if TYPE_CHECKING:
+    from service.settings import GpuMode, Settings
 
 
 @dataclass(frozen=True)
@@ -15,12 +17,12 @@ class GpuOptions:
     crossover: for provider=auto, the smallest run, in rows, that goes to the GPU; None measures it at start-up
     """
 
-    mode: GpuMode = "iobinding"
+    mode: "GpuMode" = "iobinding"
     memory: int = 256
     crossover: int | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> "GpuOptions":
+    def of(cls, settings: "Settings") -> "GpuOptions":
         return cls(settings.gpu_mode, settings.gpu_memory, settings.crossover)
 
 

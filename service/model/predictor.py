@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from patient.artefact import FILE, Metadata
 from patient.encoding import Floats, from_bytes
 from service.model.device import DeviceLost, reason
-from service.model.execution import EXAMPLES, MAX_HOST_ROWS, DirectRun, HostBuffers, Run
+from service.model.execution import CHUNK_ROWS, EXAMPLES, MAX_HOST_ROWS, DirectRun, HostBuffers, Run
 from service.model.session import CPU
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,16 @@ class Predictor:
         if self.cpu is not None and (crossover is None or len(rows) < crossover):
             return self.cpu(rows)
         return self._run_on_gpu(rows)
+
+    def predict_columns(self, columns: Floats) -> Floats:
+        """Predict float32[N] for float32[13,N]. Thread-safe; raises DeviceLost."""
+        count = columns.shape[1]
+        found = np.empty(count, np.float32)
+        run_rows = CHUNK_ROWS if self.crossover is None else max(count, 1)  # a GPU is fastest with all at once
+        for start in range(0, count, run_rows):
+            part = slice(start, start + run_rows)
+            found[part] = self(np.ascontiguousarray(columns[:, part].T))  # transposed here, it is in the cache
+        return found
 
     def predict_bytes(self, rows: Sequence[bytes]) -> list[float]:
         """Predict rows encoded by patient.encoding.as_bytes. Not thread-safe: for the event loop's thread only."""

@@ -3,26 +3,35 @@
 import logging
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from service.observe.log_format import ROOT, AccessEntry, JsonFormatter, TextFormatter, access_json, access_text
 from service.observe.log_writer import LogWriter
-from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 FLUSH_SECONDS = 1.0  # how long a process that ends waits for its last lines to be written
 
 AccessLog = Callable[[AccessEntry], object]
 
 
-def to_stderr(settings: Settings) -> None:
+def to_stderr(settings: "Settings", in_background: bool = True) -> None:
     """Log everything to stderr, including warnings and uncaught exceptions.
 
-    In a process that has configured logging already, such as a test, nothing changes.
+    In a process that has configured logging already, such as a test, nothing changes. in_background: by a thread, as a
+    process must not that forks
     """
     if logging.getLogger().handlers:
         return
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    handler = Handler(as_json, settings.access_log and level <= logging.INFO)
+    handler: logging.Handler
+    if in_background:
+        handler = Handler(as_json, settings.access_log and level <= logging.INFO)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes what it cannot parse
     logging.captureWarnings(True)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -12,29 +13,32 @@ from patient import codebook
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 from patient.table import invalid_in_column, is_missing, is_surely_valid
-from service.model.execution import CHUNK_ROWS
-from service.model.predictor import Predictor
 from service.records.errors import NO_PROBABILITY, FieldFault, InvalidRows, NoProbability, OtherCodebook, Tally
-from service.records.results import invalid_probabilities, rounded
+from service.records.results import invalid_probabilities
 from service.tables.chunk import Chunk, RowFaults
 
 log = logging.getLogger(__name__)
 
-OnScored = Callable[[Floats, NDArray[np.float64]], None]  # float32[13,n] of valid rows, float64[n] of probabilities
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A model, wherever it runs. score: rounded probabilities float64[n] of valid rows float32[13,n]"""
+
+    version: str
+    threshold: float
+    score: Callable[[Floats], NDArray[np.float64]]
 
 
-def result_schema(kept: pa.Schema, model: Predictor, report: bool) -> pa.Schema:
+def result_schema(kept: pa.Schema, version: str, threshold: float, report: bool) -> pa.Schema:
     """Return the results' columns: the kept ones, then the model's; the metadata name its version and threshold."""
     results = {"probability": pa.float64(), "heart_disease": pa.bool_(), "missing": pa.list_(pa.string())}
     if report:
         results["error"] = pa.string()
-    metadata = {"model_version": model.version, "threshold": repr(model.metadata.threshold)}
+    metadata = {"model_version": version, "threshold": repr(threshold)}
     return pa.schema([*kept, *(pa.field(name, kind) for name, kind in results.items())], metadata)
 
 
-def score(
-    chunks: Iterable[Chunk], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None = None
-) -> Iterator[pa.RecordBatch]:
+def score(chunks: Iterable[Chunk], scorer: Scorer, schema: pa.Schema, tally: Tally) -> Iterator[pa.RecordBatch]:
     """Return an iterator of one batch of results per chunk, in order; `tally` counts the rows read so far.
 
     Raises OtherCodebook at once if the first chunk looks like the table of another data set, whatever the mode; if only
@@ -42,14 +46,14 @@ def score(
 
     With a column `error` in the result_schema, an invalid row has null results and an error, and so has a row without a
     probability. Otherwise the first invalid row ends the results: the rest is read and counted, then InvalidRows is
-    raised; a row without a probability raises NoProbability. on_scored: called with the valid rows of each chunk.
+    raised; a row without a probability raises NoProbability.
     """
     checked = _check_codebook(chunks)
     first = next(checked, None)  # before a writer begins, so that a refused table has no output at all
     if first is None:
         return iter(())
     # The iterator of a list, not the list: it lets go of the chunk once it is scored.
-    return _score_chunks(chain(iter([first]), checked), model, schema, tally, on_scored)
+    return _score_chunks(chain(iter([first]), checked), scorer, schema, tally)
 
 
 def _check_codebook(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
@@ -61,15 +65,13 @@ def _check_codebook(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         yield chunk
 
 
-def _score_chunks(
-    chunks: Iterable[Chunk], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None
-) -> Iterator[pa.RecordBatch]:
+def _score_chunks(chunks: Iterable[Chunk], scorer: Scorer, schema: pa.Schema, tally: Tally) -> Iterator[pa.RecordBatch]:
     report = "error" in schema.names
     for chunk in chunks:
         errors = _find_invalid(chunk, tally)
         tally.rows += len(chunk)
         if report or not tally.bad:
-            yield _score_chunk(chunk, errors, model, schema, tally, on_scored)
+            yield _score_chunk(chunk, errors, scorer, schema, tally)
     if tally.bad and not report:
         raise InvalidRows(tally)
 
@@ -89,7 +91,7 @@ def _find_invalid(chunk: Chunk, tally: Tally) -> dict[int, str]:
 
 
 def _score_chunk(
-    chunk: Chunk, errors: dict[int, str], model: Predictor, schema: pa.Schema, tally: Tally, on_scored: OnScored | None
+    chunk: Chunk, errors: dict[int, str], scorer: Scorer, schema: pa.Schema, tally: Tally
 ) -> pa.RecordBatch:
     count, report = len(chunk), "error" in schema.names
     invalid: NDArray[np.bool_] | None = None  # as pyarrow's masks have it; None if all rows are valid
@@ -100,7 +102,7 @@ def _score_chunk(
     with np.errstate(over="ignore"):  # an invalid row may exceed float32
         for into, column in zip(columns, chunk.numbers, strict=True):
             into[:] = column
-    probability = _probabilities(columns, invalid, model)
+    probability = _probabilities(columns, invalid, scorer)
     if failed := np.flatnonzero(invalid_probabilities(probability)).tolist():
         first = tally.rows - count
         if not report:
@@ -111,13 +113,10 @@ def _score_chunk(
             errors[row] = NO_PROBABILITY
         invalid = np.zeros(count, np.bool_) if invalid is None else invalid
         invalid[failed], probability[failed] = True, 0
-    if on_scored:
-        valid = slice(None) if invalid is None else ~invalid
-        on_scored(columns[:, valid], probability[valid])
     arrays = [
         *chunk.kept.columns,
         pa.array(probability, mask=invalid),
-        pa.array(probability >= model.metadata.threshold, mask=invalid),
+        pa.array(probability >= scorer.threshold, mask=invalid),
         _missing(columns, invalid),
     ]
     if report:
@@ -125,19 +124,14 @@ def _score_chunk(
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _probabilities(columns: Floats, invalid: NDArray[np.bool_] | None, model: Predictor) -> NDArray[np.float64]:
-    """float64[n]; 0 for invalid rows. The rows of a run are transposed just before it, so they are in the cache."""
-    count = columns.shape[1]
-    found = np.zeros(count, np.float32)
-    run_rows = CHUNK_ROWS if model.crossover is None else max(count, 1)  # a GPU is fastest with all at once
-    for start in range(0, count, run_rows):
-        part = slice(start, start + run_rows)
-        rows = np.ascontiguousarray(columns[:, part].T)
-        if invalid is None:
-            found[part] = model(rows)
-        elif (valid := ~invalid[part]).any():
-            found[part][valid] = model(rows[valid])
-    return rounded(found)
+def _probabilities(columns: Floats, invalid: NDArray[np.bool_] | None, scorer: Scorer) -> NDArray[np.float64]:
+    """float64[n]; 0 for invalid rows."""
+    if invalid is None:
+        return scorer.score(columns)
+    found = np.zeros(len(invalid), np.float64)
+    if not invalid.all():
+        found[~invalid] = scorer.score(columns[:, ~invalid])
+    return found
 
 
 def _missing(columns: Floats, invalid: NDArray[np.bool_] | None) -> pa.Array:

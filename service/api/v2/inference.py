@@ -1,8 +1,9 @@
 """Run an inference request: small ones in the event loop, part by part, and large ones in a thread."""
 
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,7 @@ from patient.codebook import find_mismatch
 from patient.encoding import Floats
 from patient.record import FIELDS, measurements
 from patient.table import invalid_cells
-from service.api.json_batch import in_parts, score_rows, yield_to_loop
-from service.api.state import AppState
+from service.api.json_batch import check_probabilities, in_parts, score_rows, yield_to_loop
 from service.api.v2.messages import (
     JSON_LENGTH_HEADER,
     InferenceRequest,
@@ -25,10 +25,15 @@ from service.api.v2.messages import (
 )
 from service.api.v2.tensors import Rows, rows_of
 from service.http.body import body_too_large, content_encoding
-from service.http.streams import Stream
-from service.model.execution import CHUNK_ROWS
-from service.observe.drift import DriftHistogram
+from service.isolation.messages import MAX_ROWS
 
+if TYPE_CHECKING:  # what imports pyarrow, FastAPI or the model, which start-up or a worker need not wait for
+    from service.api.state import AppState
+    from service.settings import Settings
+    from service.tables.scoring import Scorer
+    from service.tables.source import Source
+
+HEADERS = (JSON_LENGTH_HEADER.lower(), "content-length", "content-encoding", "accept-encoding")
 SMALL_BYTES = 4096  # a request up to this size does not queue with the batches
 PART_ROWS = 2048  # scored between two yields to the event loop: about 1 ms
 READ_BYTES = 2**20
@@ -45,21 +50,20 @@ def _length(headers: Headers, name: str) -> int | None:
 
 
 class Inference:
-    """One inference request and the model for all its rows. Raises Problem 400 and 415, and 503 without a model.
+    """One inference request. Raises Problem 400 and 415.
 
     json_bytes: length of the JSON if binary tensors follow it; body_bytes: length of the body if it was announced;
-    encoding: how the body is compressed; response: set when `run_in_thread` has ended
+    encoding: how the body is compressed; scored_rows, version: known with the response
     """
 
-    def __init__(self, headers: Headers, state: AppState) -> None:
-        self.settings, self.state, self.model = state.settings, state, state.ready_model()
+    def __init__(self, headers: Headers, settings: "Settings") -> None:
+        self.settings = settings
         self.json_bytes, self.body_bytes = _length(headers, JSON_LENGTH_HEADER), _length(headers, "Content-Length")
         self.encoding, self.accept_encoding = content_encoding(headers), headers.get("accept-encoding", "")
         self.max_bytes = self.settings.max_body + (0 if self.json_bytes is None else self.settings.max_part)
-        self.scored_rows = 0
-        self.response: Response | None = None
+        self.scored_rows, self.version = 0, ""
 
-    def needs_thread(self) -> bool:
+    def needs_worker(self) -> bool:
         """Whether the body may be too large for the event loop. Raises Problem 413."""
         max_body = self.settings.max_body
         if (self.body_bytes or 0) > self.max_bytes or (self.json_bytes or 0) > max_body:
@@ -68,44 +72,42 @@ class Inference:
             return True
         return self.json_bytes is not None and (self.body_bytes is None or self.body_bytes > max_body)
 
-    async def run_in_loop(self, content: bytes) -> Response:
+    async def run_in_loop(self, content: bytes, state: "AppState") -> Response:
         """Return the response to a body. Raises Problem and NoProbability."""
-        async with nullcontext() if len(content) <= SMALL_BYTES else self.state.batches:
-            return await self._run_in_parts(content)
+        async with nullcontext() if len(content) <= SMALL_BYTES else state.batches:
+            return await self._run_in_parts(content, state)
 
-    async def _run_in_parts(self, content: bytes) -> Response:
+    async def _run_in_parts(self, content: bytes, state: "AppState") -> Response:
         request, rows = self._decode(content)
         if len(content) > SMALL_BYTES:
             await yield_to_loop()
         if len(rows) == 1:  # shares a run of the model with other single records
             for _ in check_rows(rows):
                 pass
-            self.model, probability = await self.state.batcher.submit(tuple(rows[0].tolist()))
-            return self._respond(request, np.array([probability]))
+            model, probability = await state.batcher.submit(tuple(rows[0].tolist()))
+            return self._respond(request, model.version, np.array([probability]))
         await in_parts(check_rows(rows))
-        scored = []
-        for part, probabilities in self._score(rows, PART_ROWS):
+        model, scored = state.ready_model(), []
+        for start in range(0, len(rows), PART_ROWS):
+            part = rows[start : start + PART_ROWS].astype(np.float32, order="C")
+            probabilities = score_rows(model, part, start)
             await yield_to_loop()
-            self.state.metrics.record_run("batch", len(part))
-            self.state.metrics.record_scored(self.model, [part.tobytes()], probabilities.tolist())
+            state.metrics.record_run("batch", len(part))
+            state.metrics.record_scored(model, [part.tobytes()], probabilities.tolist())
             scored.append(probabilities)
-        return self._respond(request, np.concatenate(scored))
+        return self._respond(request, model.version, np.concatenate(scored))
 
-    def run_in_thread(self, body: Stream) -> Iterator[bytes]:
-        """Set `response`; yields nothing. Raises RecordError, Problem and ClientDisconnected."""
+    def run_in_worker(self, body: "Source", scorer: "Scorer") -> Response:
+        """Return the response to a body. Raises RecordError and Problem."""
         request, rows = self._decode(self._read(body))
         for _ in check_rows(rows):
             pass
-        metrics, drift, scored = self.state.metrics, DriftHistogram(self.model.metadata), []
-        for part, probabilities in self._score(rows, CHUNK_ROWS if self.model.crossover is None else len(rows)):
-            found = drift.count(np.ascontiguousarray(part.T), probabilities)
-            body.loop.call_soon_threadsafe(metrics.record_run, "batch", len(part))  # only the event loop writes metrics
-            body.loop.call_soon_threadsafe(metrics.add_drift, self.model, found)
-            scored.append(probabilities)
-        self.response = self._respond(request, np.concatenate(scored))
-        yield from ()
+        scored = [scorer.score(_columns(rows[start : start + MAX_ROWS])) for start in range(0, len(rows), MAX_ROWS)]
+        probabilities = np.concatenate(scored)
+        check_probabilities(probabilities)
+        return self._respond(request, scorer.version, probabilities)
 
-    def _read(self, body: Stream) -> bytearray:
+    def _read(self, body: "Source") -> bytearray:
         """The whole body, decompressed. Raises RecordError and Problem 413."""
         limit, read = self.max_bytes, body.read
         if self.encoding:
@@ -128,15 +130,14 @@ class Inference:
         request = decode_request(bytes(content[:json_bytes]), self.settings.max_rows * len(FIELDS))
         return request, rows_of(request.inputs, memoryview(content)[json_bytes:], self.settings)
 
-    def _score(self, rows: Rows, size: int) -> Iterator[tuple[Floats, NDArray[np.float64]]]:
-        """Score up to `size` rows a step; yield them, float32[n,13], and their probabilities. Raises NoProbability."""
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size].astype(np.float32, order="C")
-            yield part, score_rows(self.model, part, start)
+    def _respond(self, request: InferenceRequest, version: str, probabilities: NDArray[np.float64]) -> Response:
+        self.scored_rows, self.version = len(probabilities), version
+        return encode_response(request, version, probabilities, self.accept_encoding)
 
-    def _respond(self, request: InferenceRequest, probabilities: NDArray[np.float64]) -> Response:
-        self.scored_rows = len(probabilities)
-        return encode_response(request, self.model.version, probabilities, self.accept_encoding)
+
+def _columns(rows: Rows) -> Floats:
+    """float32[13,n] of float[n,13]."""
+    return np.ascontiguousarray(rows.T, np.float32)
 
 
 def check_rows(rows: Rows) -> Generator[None, None, None]:

@@ -12,15 +12,13 @@ from patient.record import EXAMPLE, FIELDS
 from service.api import health
 from service.api.predict import json_body
 from service.api.state import AppState
-from service.api.v2.inference import Inference
+from service.api.v2.inference import HEADERS, Inference
 from service.api.v2.messages import DATATYPE, MODEL_NAME
 from service.http.body import read_body
-from service.http.connection import SLOW_CLIENT_EXEMPT
 from service.http.problems import OPEN_INFERENCE, Problem
 from service.http.streams import ClientDisconnected, discard_body
 from service.model.predictor import Predictor
 from service.observe.request_context import record_scored
-from service.records.errors import RecordError
 
 MODEL = f"{OPEN_INFERENCE}/models/{MODEL_NAME}"
 ANY_MODEL = OPEN_INFERENCE + "/models/{model}"  # so that wrong names and versions get an error that says what is served
@@ -176,33 +174,44 @@ async def infer(request: Request) -> Response:
     and NaN in binary tensors. Tensors are JSON or binary (extension `binary_tensor_data`).
     """
     state = AppState.of(request)
-    _model(request)
-    inference = Inference(request.headers, state)
-    if inference.needs_thread():
-        response = await _infer_in_thread(request, inference, state)
-    else:
-        body = await read_body(request.scope, request.receive, state.settings.max_body)
-        response = await inference.run_in_loop(body)
-    record_scored(inference.scored_rows, inference.model.version)
+    model = _model(request)
+    inference = Inference(request.headers, state.settings)
+    if inference.needs_worker():
+        return await _infer_in_worker(request, model, state)
+    body = await read_body(request.scope, request.receive, state.settings.max_body)
+    response = await inference.run_in_loop(body, state)
+    record_scored(inference.scored_rows, inference.version)
     return response
 
 
-async def _infer_in_thread(request: Request, inference: Inference, state: AppState) -> Response:
+async def _infer_in_worker(request: Request, model: Predictor, state: AppState) -> Response:
+    from service.api import jobs  # imports pyarrow, which start-up need not wait for
+    from service.api.worker_scoring import WorkerScoring
+
     settings, stream = state.settings, None
-    request.scope[SLOW_CLIENT_EXEMPT] = True
-    work = state.streams.run(inference.run_in_thread, request.receive, settings.max_stall, settings.max_seconds)
+    scoring = WorkerScoring(model, state.metrics)
+    work = state.streams.run(
+        jobs.INFERENCE,
+        jobs.arguments(request, HEADERS, model, settings),
+        request.scope,
+        request.receive,
+        scoring,
+        lambda _event: None,
+        settings.max_stall,
+        settings.max_seconds,
+    )
     try:
         async with work as stream:
-            async for _ in stream:
-                pass
+            content = b"".join([piece async for piece in stream])
+            result = jobs.result(stream.done)
     except ClientDisconnected:
         raise ClientDisconnect from None
-    except (Problem, RecordError):
+    except Problem:
         if not (stream and stream.is_body_complete):
             await discard_body(request.receive)
         raise
-    assert inference.response
-    return inference.response
+    record_scored(result["rows"], model.version)
+    return Response(content, headers=dict(result["headers"]))
 
 
 def _model(request: Request) -> Predictor:

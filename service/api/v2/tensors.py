@@ -1,6 +1,7 @@
 """Assemble patients from a request's tensors: `patient` [N,13], or one tensor for each of the 13 fields."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,12 +9,14 @@ from numpy.typing import NDArray
 from patient.artefact import INPUT
 from patient.record import FIELDS
 from service.api.v2.messages import DATATYPE, FP32, Data, Tensor, bad_request, too_large
-from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 Rows = NDArray[np.float32 | np.float64]  # [N,13] in the record's order, NaN = missing
 
 
-def rows_of(inputs: Sequence[Tensor], binary: memoryview, settings: Settings) -> Rows:
+def rows_of(inputs: Sequence[Tensor], binary: memoryview, settings: "Settings") -> Rows:
     """Return unchecked values, float[N,13]; `binary` holds the bytes of the binary tensors one after the other.
 
     Values of JSON tensors are float64, as they were written; those of binary ones float32, a view that may be

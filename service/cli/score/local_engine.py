@@ -11,8 +11,9 @@ from service.model.loading import load
 from service.model.model_file import bundled_notice, model_folder
 from service.model.predictor import Predictor
 from service.records.errors import Tally
+from service.records.results import rounded
 from service.settings import Provider
-from service.tables import scoring
+from service.tables.scoring import Scorer, result_schema, score
 from service.tables.source import Source
 
 
@@ -37,7 +38,15 @@ class LocalEngine:
         return cls(predictor, predictor.file.read_bytes(), job)
 
     def score(self, source: Source, part: Part, tally: Tally) -> Iterator[Buffer]:
-        table, report = part.read(source, self.job.keep), self.job.report
+        table, scorer = part.read(source, self.job.keep), self._scorer()
         tally.notes += table.notes
-        schema = scoring.result_schema(table.kept, self.predictor, report)
-        return part.encode(schema, scoring.score(table.chunks, self.predictor, schema, tally))
+        schema = result_schema(table.kept, scorer.version, scorer.threshold, self.job.report)
+        return part.encode(schema, score(table.chunks, scorer, schema, tally))
+
+    def _scorer(self) -> Scorer:
+        predictor = self.predictor
+        return Scorer(
+            predictor.version,
+            predictor.metadata.threshold,
+            lambda columns: rounded(predictor.predict_columns(columns)),
+        )

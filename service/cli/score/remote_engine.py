@@ -56,7 +56,7 @@ class RemoteEngine:
             # The service refuses a table without rows, but a folder may hold one.
             table = part.read(BytesIO(copy.first), self.job.keep)
             list(table.chunks)  # there are none, but reading to the end closes temporary files
-            schema = result_schema(table.kept, self, self.job.report)  # type: ignore[arg-type]  # needs version and metadata only
+            schema = result_schema(table.kept, self.version, self.metadata.threshold, self.job.report)
             yield from part.encode(schema, [])
 
     def _client(self) -> Client:

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from patient.codebook import find_mismatch
 from patient.encoding import as_array, as_rows
 from patient.record import EXAMPLE, FIELDS, PatientRecord, measurements
-from service.api.json_batch import invalid_rows_problem, predict_array
+from service.api.json_batch import predict_array
 from service.api.state import AppState
-from service.http.problems import Problem, as_problem
+from service.http.problems import Problem, as_problem, invalid_rows_problem
 from service.model.predictor import Predictor
 from service.observe.metrics import OVERLOADS, ROWS, Metrics
 from service.records.decoding import PART_ROWS, numbers_of, validate

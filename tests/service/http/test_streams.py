@@ -237,6 +237,28 @@ def test_a_table_beyond_the_limit_of_streams_gets_503(predictor: Predictor) -> N
         assert answer(connection).status == 200
 
 
+def test_who_has_sent_no_data_holds_no_place(predictor: Predictor) -> None:
+    with serving(predictor, max_streams=1) as served, served.open(CSV), served.open(NDJSON):
+        assert served.post("/predict/batch", HEADER + ROW, "text/csv")[0] == 200
+
+
+def test_a_slow_client_makes_way_for_others(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that sends too slowly, or reads too slowly; one that is as fast as asked keeps its place."""
+    monkeypatch.setattr("service.http.streams.SLOW_AFTER_SECONDS", 0.1)
+    with serving(predictor, max_streams=1, min_rate=1000) as served, served.open(CSV) as connection:
+        connection.sendall(chunk(HEADER))
+        time.sleep(0.5)
+        assert served.post("/predict/batch", HEADER + ROW, "text/csv")[0] == 200
+        response = answer(connection)
+        assert (response.status, b"--min-rate" in response.read()) == (408, True)
+    with serving(predictor, max_streams=1, min_rate=100) as served, served.open(CSV) as connection:
+        connection.sendall(chunk(HEADER + ROW * 100))
+        time.sleep(0.5)
+        assert served.post("/predict/batch", HEADER + ROW, "text/csv")[0] == 503
+        connection.sendall(chunk(b""))
+        assert answer(connection).status == 200
+
+
 def test_several_formats_at_once_do_not_mix(served: Served, predictor: Predictor) -> None:
     """Each client gets its own rows in its own format."""
     ages = np.arange(20, 110)

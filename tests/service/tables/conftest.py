@@ -13,9 +13,11 @@ import pytest
 from patient.record import EXAMPLE, FIELDS
 from service.model.predictor import Predictor
 from service.records.errors import Tally
+from service.records.results import rounded
 from service.tables import columns, formats
+from service.tables.chunk import Table
 from service.tables.formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format
-from service.tables.scoring import result_schema, score
+from service.tables.scoring import Scorer, result_schema, score
 from service.tables.source import Limits, open_source
 from trainer.dataset import Dataset
 
@@ -105,9 +107,17 @@ def through(
     pieces = Pieces([body] if isinstance(body, bytes) else body)
     table = source.read(open_source(pieces, packing, limits), columns.parse_keep(",".join(keep)), limits)
     tally = Tally()
-    schema = result_schema(table.kept, model, report)
-    written = (answer or source).write(schema, score(table.chunks, model, schema, tally))
+    scorer, schema = scorer_of(model), schema_of(table, model, report)
+    written = (answer or source).write(schema, score(table.chunks, scorer, schema, tally))
     return b"".join(bytes(piece) for piece in written), tally
+
+
+def scorer_of(model: Predictor) -> Scorer:
+    return Scorer(model.version, model.metadata.threshold, lambda columns: rounded(model.predict_columns(columns)))
+
+
+def schema_of(table: Table, model: Predictor, report: bool) -> pa.Schema:
+    return result_schema(table.kept, model.version, model.metadata.threshold, report)
 
 
 FORMATS = formats.FORMATS

@@ -11,10 +11,10 @@ from service.model.predictor import Predictor
 from service.records.errors import OtherCodebook, TableError, Tally
 from service.tables import columns
 from service.tables.formats import CSV, FORMATS, JSON, NDJSON, Format
-from service.tables.scoring import result_schema, score
+from service.tables.scoring import score
 from service.tables.source import Limits
 from tests.kaggle import SENTENCE, as_csv, kaggles, ours
-from tests.service.tables.conftest import Pieces, each, packed, through, unpacked
+from tests.service.tables.conftest import Pieces, each, packed, schema_of, scorer_of, through, unpacked
 
 KAGGLE = kaggles()
 
@@ -87,9 +87,9 @@ def test_a_refused_table_has_no_output_at_all(predictor: Predictor, format_: For
     for answer in FORMATS:
         pieces: list[Any] = []
         table = format_.read(Pieces([body]), columns.parse_keep(""), Limits())
-        schema = result_schema(table.kept, predictor, report=True)
+        schema = schema_of(table, predictor, report=True)
         with pytest.raises(OtherCodebook):
-            pieces += answer.write(schema, score(table.chunks, predictor, schema, Tally()))
+            pieces += answer.write(schema, score(table.chunks, scorer_of(predictor), schema, Tally()))
         assert not pieces
 
 
@@ -99,10 +99,10 @@ def test_rows_that_come_one_by_one_are_judged_together(predictor: Predictor, for
     lines = packed(format_, pa.Table.from_pylist(fields(KAGGLE))).splitlines(keepends=True)
     for report in (True, False):
         table = format_.read(Pieces(lines), columns.parse_keep(""), Limits())
-        schema, tally = result_schema(table.kept, predictor, report), Tally()
+        schema, tally = schema_of(table, predictor, report), Tally()
         answered: list[pa.RecordBatch] = []
         with pytest.raises(OtherCodebook):
-            answered += score(table.chunks, predictor, schema, tally)
+            answered += score(table.chunks, scorer_of(predictor), schema, tally)
         assert tally.rows <= 8
         assert not report or sum(map(len, answered)) == tally.rows
 

@@ -1,0 +1,1 @@
+"""Work on untrusted data in child processes, with limits that the kernel enforces."""
