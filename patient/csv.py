@@ -8,7 +8,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from patient.table import BLANKS, MIN_FIELDS, NOT_TAKEN, NULL_VALUES, count_fiel
 
 MAX_ROW_BYTES = 2**20  # also of the lines before the header
 BLOCK_BYTES = 2**20  # read and parsed at once
+MAX_COLUMNS = 2**14  # as wide as a sheet of Excel; each takes memory, also if it is empty
 SEPARATORS = (",", ";", "\t")
 OTHER_SEPARATORS = {"|": "vertical bars", " ": "spaces"}
 SAVE_AS_UTF_8 = "save it as UTF-8, in Excel as `CSV UTF-8`"
@@ -115,6 +116,8 @@ class CsvTable:
         except UnicodeDecodeError as error:
             raise _not_utf_8(error) from None
         _refuse_other_dialects(line.decode(), self.header)
+        if len(self.header) > MAX_COLUMNS:
+            raise CsvError(f"The table has more than {MAX_COLUMNS} columns.")
 
     def read_rows(self, texts: Sequence[str] = (), use_threads: bool = False) -> Iterator[Rows]:
         """Yield all rows, without the columns that are neither known nor in `texts`. Raises CsvError.
@@ -147,7 +150,8 @@ class _Reader:
                 if found := LINE_END.search(self.buffer, begin, stop):
                     return self._take(found.end())
             if len(self.buffer) > MAX_ROW_BYTES:
-                raise RowTooLong(f"The first line is longer than {MAX_ROW_BYTES} bytes, or a quote is never closed.")
+                detail = "the line ends are missing (`curl -d` removes them), or a quote is never closed"
+                raise RowTooLong(f"The first line is longer than {MAX_ROW_BYTES} bytes: {detail}.")
             if not self._fill():
                 return self._take(len(self.buffer))
 
@@ -404,9 +408,10 @@ def _rows_with_content(column: pa.Array) -> list[int]:
     return rows
 
 
-def _split_header(line: str, known: Sequence[str]) -> tuple[str, list[str]]:
+def _split_header(line: str, known: Collection[str]) -> tuple[str, list[str]]:
     """Return the separator that gives most known names, or else most cells, and the names. Raises CsvError."""
     found: list[tuple[tuple[int, int], str, list[str]]] = []
+    known = frozenset(known)
     for separator in SEPARATORS:
         try:
             cells = next(csv.reader(io.StringIO(line, newline=""), delimiter=separator, strict=True))
@@ -414,7 +419,7 @@ def _split_header(line: str, known: Sequence[str]) -> tuple[str, list[str]]:
             continue
         stripped = [cell.strip() for cell in cells]
         names = [name.lower() if name.lower() in known else name for name in stripped]
-        found.append(((len({*names} & {*known}), len(names)), separator, names))
+        found.append(((len(known.intersection(names)), len(names)), separator, names))
     if not found:
         raise CsvError("The first line is not a CSV header.")
     _, separator, names = max(found, key=lambda one: one[0])  # the first of equals

@@ -131,6 +131,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "no line ends, European": (EUROPEAN.replace("\n", "").encode(), "has no line ends"),
     "open quote": (TABLE.encode() + b'"', "A quote is never closed"),
     "open quote in the header": (b'"' + TABLE.encode(), "The first line is not a CSV header"),
+    "too many columns": (f"{HEADER}{',' * 20_000}\n".encode(), "more than 16384 columns"),
     "empty": (b"", "The table is empty"),
     "only notes": (b"# a\n\n;;;", "The table is empty"),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patient.encoding import Floats
@@ -43,6 +43,7 @@ def by_trainer(text: str, folder: Path) -> Floats:
     return np.concatenate([rows for rows, _ in TableSource(path, 0.9)])
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_every_spelling_in_every_field_is_one_record_to_all(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

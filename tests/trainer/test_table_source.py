@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS, measurements
@@ -138,6 +138,7 @@ ODD = [
 ]
 
 
+@settings(deadline=None)
 @given(st.one_of(st.sampled_from(CELLS + ODD), st.floats().map(str), st.floats(50, 1000).map(repr), st.text()))
 @example("2,,")
 def test_a_rows_verdict_does_not_depend_on_its_neighbours(tmp_path_factory: pytest.TempPathFactory, cell: str) -> None:
