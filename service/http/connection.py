@@ -18,6 +18,8 @@ from service.http.problems import Problem, ProblemResponse, busy
 from service.settings import Settings
 
 MAX_URL_BYTES = 8192  # RFC 9110 asks servers to support 8,000
+MAX_PIPELINED = 16  # requests that are parsed at once; each takes some 50 times the memory of its bytes
+HEAD_END = b"\r\n\r\n"
 MAX_IDLE_POLLS = 4  # polls within the time that a request may take to arrive
 SLOW_CLIENT_EXEMPT = "heart.slow_client_exempt"  # scope key of requests that limit slow clients themselves
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # ends a half-open connection in a minute
@@ -36,6 +38,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.url = b""
         self.data = self.rest = b""  # received last; of that, what is to be parsed after an Upgrade header
         self.rejection = INVALID_REQUEST
+        self.held = b""  # received, but to be parsed after the requests that wait
         self.unparsed_bytes = 0  # received since the last complete head or piece of a body
         self.polled_request: object = None  # the request's state at the last poll
         self.idle_polls = 0  # consecutive polls at which a request that is arriving had not changed
@@ -58,13 +61,37 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self.unparsed_bytes += len(data)
-        while data:
-            self.data, self.rest = data, b""
-            super().data_received(data)
-            data = self.rest
-        if self.unparsed_bytes > self.max_head_bytes:
-            self.reject(self._too_large())
+        if self.held:  # these were on their way when reading was paused
+            self.held += data
+        else:
+            self._parse(data)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()  # Uvicorn reads on, and what waits would grow without bound
+        elif held := self.held:
+            self.held = b""
+            self._parse(held)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse as far as there are MAX_PIPELINED requests that wait, and hold the rest."""
+        while data and not self.transport.is_closing():
+            rest = b""
+            if data.count(HEAD_END) > MAX_PIPELINED:
+                end = sum(map(len, data.split(HEAD_END, MAX_PIPELINED)[:-1])) + MAX_PIPELINED * len(HEAD_END)
+                data, rest = data[:end], data[end:]
+            self.unparsed_bytes += len(data)
+            while data:
+                self.data, self.rest = data, b""
+                super().data_received(data)
+                data = self.rest
+            if self.unparsed_bytes > self.max_head_bytes:
+                self.reject(self._too_large())
+            elif rest and self.pipeline:
+                self.held = rest
+                return
+            data = rest
 
     def on_headers_complete(self) -> None:
         """Check the head's size. To reject it, raise ValueError: Uvicorn then calls `send_400_response`."""
