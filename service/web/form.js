@@ -62,7 +62,9 @@ export class Form {
 }
 
 /** Reword the service's error messages for a form, which has no null. */
-export const rephrase = (detail) => detail.replaceAll('null if it was not taken', 'leave it blank if you do not know it');
+export const rephrase = (detail) => detail
+  .replace('a JSON number, not a string: ', '')
+  .replaceAll('null if it was not taken', 'leave it blank if you do not know it');
 
 function createNumberInput({ name, title, description, unit, minimum, maximum, step, nullable }) {
   const input = el('input', {

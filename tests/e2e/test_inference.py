@@ -95,6 +95,28 @@ def test_it_gets_the_models_probabilities(
         assert answer.get_response()["model_version"] == predictor.version
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_it_may_send_other_datatypes(
+    client: sync.InferenceServerClient, predictor: Predictor, cleveland: Dataset, binary: bool
+) -> None:
+    """As a data frame's columns have them: integers, booleans, and decimal numbers of 64 bits."""
+    rows = cleveland.rows[~np.isnan(cleveland.rows).any(axis=1)]
+    other = {"sex": ("BOOL", np.bool_), "oldpeak": ("FP64", np.float64), "ca": ("INT32", np.int32)}
+    inputs = []
+    for name in FIELDS:
+        datatype, kind = other.get(name, ("INT64", np.int64))
+        column: Any = rows[:, FIELDS.index(name)].astype(kind)
+        inputs.append(sync.InferInput(name, [len(rows)], datatype).set_data_from_numpy(column, binary_data=binary))
+    answer: Any = client.infer(NAME, inputs)
+    assert answer.as_numpy("probability")[:, 0] == pytest.approx(rounded(predictor(rows)), abs=1e-6)
+
+
+def test_it_reads_the_models_configuration(client: sync.InferenceServerClient, predictor: Predictor) -> None:
+    config = client.get_model_config(NAME, predictor.version)
+    assert config == client.get_model_config(NAME)
+    assert config["input"] == [{"name": "patient", "data_type": "TYPE_FP32", "dims": [13]}]
+
+
 def test_a_hundred_thousand_patients_come_back_in_order(
     client: sync.InferenceServerClient, predictor: Predictor, cleveland: Dataset
 ) -> None:

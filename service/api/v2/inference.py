@@ -78,7 +78,10 @@ class Inference:
             return await self._run_in_parts(content, state)
 
     async def _run_in_parts(self, content: bytes, state: "AppState") -> Response:
-        request, rows = self._decode(content)
+        request, binary = self._decode(content)
+        if len(content) > SMALL_BYTES:
+            await yield_to_loop()
+        rows = rows_of(request.inputs, binary, self.settings)
         if len(content) > SMALL_BYTES:
             await yield_to_loop()
         if len(rows) == 1:  # shares a run of the model with other single records
@@ -99,7 +102,8 @@ class Inference:
 
     def run_in_worker(self, body: "Source", scorer: "Scorer") -> Response:
         """Return the response to a body. Raises RecordError and Problem."""
-        request, rows = self._decode(self._read(body))
+        request, binary = self._decode(self._read(body))
+        rows = rows_of(request.inputs, binary, self.settings)
         for _ in check_rows(rows):
             pass
         scored = [scorer.score(_columns(rows[start : start + MAX_ROWS])) for start in range(0, len(rows), MAX_ROWS)]
@@ -121,14 +125,15 @@ class Inference:
                 raise body_too_large(limit)
         return content
 
-    def _decode(self, content: bytes | bytearray) -> tuple[InferenceRequest, Rows]:
+    def _decode(self, content: bytes | bytearray) -> tuple[InferenceRequest, memoryview]:
+        """The request and the bytes behind its JSON. Raises Problem 400 and 413."""
         json_bytes = len(content) if self.json_bytes is None else self.json_bytes
         if json_bytes > self.settings.max_body:
             raise too_large(f"The JSON is larger than {self.settings.max_body} bytes.")
         if json_bytes > len(content):
             raise bad_request(f"The body ends before the JSON does: see {JSON_LENGTH_HEADER}.")
-        request = decode_request(bytes(content[:json_bytes]), self.settings.max_rows * len(FIELDS))
-        return request, rows_of(request.inputs, memoryview(content)[json_bytes:], self.settings)
+        request = decode_request(bytes(content[:json_bytes]), self.settings.max_rows)
+        return request, memoryview(content)[json_bytes:]
 
     def _respond(self, request: InferenceRequest, version: str, probabilities: NDArray[np.float64]) -> Response:
         self.scored_rows, self.version = len(probabilities), version
@@ -151,7 +156,7 @@ def check_rows(rows: Rows) -> Generator[None, None, None]:
     fields: Counter[str] = Counter()  # faults per field
     for start in range(0, len(rows), PART_ROWS):
         part = np.asfortranarray(rows[start : start + PART_ROWS])
-        invalid = invalid_cells(part)  # type: ignore[arg-type]  # float32 is compared as float32
+        invalid = invalid_cells(part)  # type: ignore[arg-type]  # float32 is compared as float32, integers as such
         if invalid.any():
             cells = np.argwhere(invalid)
             fields.update(FIELDS[i] for i in cells[:, 1].tolist())

@@ -6,7 +6,7 @@ Errors repeat nothing that was sent, not even names of tensors.
 import zlib
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -15,16 +15,21 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from patient.artefact import OUTPUT
+from patient.record import FIELDS
 from service.http.problems import Problem
 
 MODEL_NAME = "heart_disease"
-DATATYPE = "FP32"
-FP32 = np.dtype("<f4")  # little-endian, as binary tensors are sent
+DATATYPE = "FP32"  # of the model's own tensors
+BOOL = "BOOL"
+INTEGERS = {f"{sign}INT{8 * size}": f"<{sign.lower() or 'i'}{size}" for sign in ("", "U") for size in (1, 2, 4, 8)}
+# The datatypes that inputs may have, little-endian, as binary tensors are sent.
+DATATYPES = {name: np.dtype(code) for name, code in {DATATYPE: "<f4", "FP64": "<f8", **INTEGERS, BOOL: "u1"}.items()}
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"  # bytes of JSON in front of binary tensors
-OTHER_COMMAS = 4096  # in a request's JSON, other than between its values
+OTHER_VALUES = 4096  # in a request's JSON, other than those of its tensors
 ZLIB_FORMATS = {"gzip": 31, "deflate": zlib.MAX_WBITS}  # zlib's `wbits`
 
-Data = list[float | list[float | None] | None]  # flat or nested, row-major; null = missing
+Scalar = float | bool | str | None  # no array: it could be nested deeply
+Data = list[float | bool | list[float | bool | None] | None]  # flat or nested, row-major; null = missing
 
 
 class Parameters(msgspec.Struct):
@@ -33,8 +38,8 @@ class Parameters(msgspec.Struct):
     binary_data_size: int | None = None  # of an input
     binary_data: bool | None = None  # of an output
     binary_data_output: bool | None = None  # of a request
-    classification: Any = None
-    shared_memory_region: Any = None
+    classification: Scalar = None
+    shared_memory_region: Scalar = None
 
 
 class Tensor(msgspec.Struct):
@@ -85,9 +90,12 @@ def too_large(detail: str) -> Problem:
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
-def decode_request(content: bytes, max_values: int) -> InferenceRequest:
-    """Decode a request's JSON. Raises Problem 400, and 413 if it may hold more than `max_values` numbers."""
-    if content.count(b",") > max_values + OTHER_COMMAS:  # before parsing, which would block the event loop
+def decode_request(content: bytes, max_rows: int) -> InferenceRequest:
+    """Decode a request's JSON. Raises Problem 400, and 413 if it may hold more than `max_rows` rows."""
+    max_values = max_rows * len(FIELDS)
+    nested = content.count(b":") + content.count(b"[") + content.count(b"{")
+    # Before parsing, which would block the event loop.
+    if content.count(b",") > max_values + OTHER_VALUES or nested > max_rows + OTHER_VALUES:
         raise too_large(f"JSON may hold up to {max_values} values; send more as binary tensors.")
     try:
         request = _decode(content)
@@ -101,7 +109,21 @@ def decode_request(content: bytes, max_values: int) -> InferenceRequest:
     own = outputs[0].parameters if outputs else None
     if own and (own.classification is not None or own.shared_memory_region is not None):
         raise bad_request("Classification and shared memory are not supported for outputs.")
+    has_booleans = b"true" in content or b"false" in content
+    for tensor in request.inputs:
+        if tensor.data and (has_booleans or tensor.datatype == BOOL):
+            _check_booleans(tensor.datatype, tensor.data)
     return request
+
+
+def _check_booleans(datatype: str, data: Data) -> None:
+    """Raise Problem 400 for booleans in a tensor of numbers, and for numbers in one of booleans."""
+    flat = chain.from_iterable(item if isinstance(item, list) else (item,) for item in data)
+    kinds = set(map(type, flat)) - {type(None)}
+    if datatype == BOOL and kinds - {bool}:
+        raise bad_request(f"The data of a tensor of the datatype {BOOL} must be true, false or null.")
+    if datatype != BOOL and bool in kinds:
+        raise bad_request(f"Booleans are allowed in tensors of the datatype {BOOL} only.")
 
 
 def _decode(content: bytes) -> InferenceRequest:
@@ -122,7 +144,7 @@ def encode_response(
     The default list that HTTP clients send is ignored: random digits hardly compress.
     """
     output: dict[str, object] = {"name": OUTPUT, "datatype": DATATYPE, "shape": [len(probabilities), 1]}
-    binary = probabilities.astype(FP32).tobytes() if request.has_binary_output else b""
+    binary = probabilities.astype(DATATYPES[DATATYPE]).tobytes() if request.has_binary_output else b""
     if binary:
         output["parameters"] = {"binary_data_size": len(binary)}
     else:

@@ -13,7 +13,7 @@ from service.api import health
 from service.api.predict import json_body
 from service.api.state import AppState
 from service.api.v2.inference import HEADERS, Inference
-from service.api.v2.messages import DATATYPE, MODEL_NAME
+from service.api.v2.messages import DATATYPE, DATATYPES, MODEL_NAME
 from service.http.body import read_body
 from service.http.problems import OPEN_INFERENCE, Problem
 from service.http.streams import ClientDisconnected, discard_body
@@ -32,7 +32,7 @@ class OpenInferenceError(BaseModel):
 class ServerMetadata(BaseModel):
     name: str = "heart"
     version: str
-    extensions: list[str] = ["binary_tensor_data"]
+    extensions: list[str] = ["binary_tensor_data", "model_configuration"]
 
 
 class ServerLive(BaseModel):
@@ -61,6 +61,34 @@ class ModelMetadata(BaseModel):
     platform: str = "onnxruntime_onnx"
     inputs: list[TensorMetadata] = [TensorMetadata(name=INPUT, shape=[-1, len(FIELDS)])]
     outputs: list[TensorMetadata] = [TensorMetadata(name=OUTPUT, shape=[-1, 1])]
+
+
+class TensorConfig(BaseModel):
+    """A tensor of the model, without the dimension of rows."""
+
+    name: str
+    data_type: str = f"TYPE_{DATATYPE}"
+    dims: list[int]
+
+
+class LatestVersion(BaseModel):
+    num_versions: int = 1
+
+
+class VersionPolicy(BaseModel):
+    latest: LatestVersion = LatestVersion()
+
+
+class ModelConfig(BaseModel):
+    """Triton's model configuration."""
+
+    name: str = MODEL_NAME
+    platform: str = "onnxruntime_onnx"
+    backend: str = "onnxruntime"
+    version_policy: VersionPolicy = VersionPolicy()
+    max_batch_size: int = Field(description="most rows of a request in JSON; binary tensors may have more")
+    input: list[TensorConfig] = [TensorConfig(name=INPUT, dims=[len(FIELDS)])]
+    output: list[TensorConfig] = [TensorConfig(name=OUTPUT, dims=[1])]
 
 
 class RepositoryIndex(BaseModel):
@@ -100,7 +128,7 @@ TENSOR = {
     "required": ["name", "datatype", "shape"],
     "properties": {
         "name": {"type": "string", "enum": [INPUT, *FIELDS]},
-        "datatype": {"type": "string", "const": DATATYPE},
+        "datatype": {"type": "string", "enum": [*DATATYPES]},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2},
         "data": {
             "type": "array",
@@ -149,6 +177,15 @@ async def model_metadata(request: Request) -> ModelMetadata:
     return ModelMetadata(versions=[_model(request).version])
 
 
+@router.get(ANY_VERSION + "/config", include_in_schema=False)
+@router.get(ANY_MODEL + "/config", include_in_schema=False)
+@router.get(MODEL + "/config", responses=NOT_FOUND)
+async def model_config(request: Request) -> ModelConfig:
+    """The model's configuration, in the form of Triton's extension `model_configuration`."""
+    _model(request)
+    return ModelConfig(max_batch_size=AppState.of(request).settings.max_rows)
+
+
 @router.get(ANY_VERSION + "/ready", include_in_schema=False)
 @router.get(ANY_MODEL + "/ready", include_in_schema=False)
 @router.get(MODEL + "/ready", responses=NOT_FOUND)
@@ -171,7 +208,8 @@ async def infer(request: Request) -> Response:
     """The probabilities of heart disease for N patients: input `patient` FP32 [N,13], output `probability` FP32 [N,1].
 
     The columns of `patient` are the record's fields in their order. A measurement that was not taken is null in JSON
-    and NaN in binary tensors. Tensors are JSON or binary (extension `binary_tensor_data`).
+    and NaN in binary tensors. Tensors are JSON or binary (extension `binary_tensor_data`). FP64, integers of any width
+    and BOOL are taken as well.
     """
     state = AppState.of(request)
     model = _model(request)

@@ -29,6 +29,7 @@ def test_every_path_declares_its_responses_and_errors(client: TestClient) -> Non
         "/v2/health/ready": ["200", "503"],
         "/v2/repository/index": ["200", "503"],
         "/v2/models/heart_disease": ["200", "404", "503"],
+        "/v2/models/heart_disease/config": ["200", "404", "503"],
         "/v2/models/heart_disease/ready": ["200", "404", "503"],
         "/v2/models/heart_disease/infer": ["200", "400", "404", "408", "413", "415", "500", "503"],
     }

@@ -32,7 +32,11 @@ def test_the_server_and_its_model_are_described(client: TestClient, predictor: P
     """Health, server, model, readiness and index, with and without the version in the path."""
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
-    assert client.get("/v2").json() == {"name": "heart", "version": "1", "extensions": ["binary_tensor_data"]}
+    assert client.get("/v2").json() == {
+        "name": "heart",
+        "version": "1",
+        "extensions": ["binary_tensor_data", "model_configuration"],
+    }
     for path in (MODEL, f"{MODEL}/versions/{predictor.version}"):
         assert client.get(path).json() == {
             "name": "heart_disease",
@@ -182,7 +186,7 @@ def test_json_values_are_checked_before_rounding_to_float32(client: TestClient) 
         ("GET", MODEL + "/versions/999/ready", 404),
         ("POST", MODEL + "/versions/999/infer", 404),
         ("POST", MODEL + "/versions/%ff/infer", 404),
-        ("GET", MODEL + "/config", 404),
+        ("GET", MODEL + "/stats", 404),
         ("POST", "/v2/repository/models/heart_disease/load", 404),
     ],
 )
