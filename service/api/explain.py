@@ -15,7 +15,7 @@ from service.api.state import AppState
 from service.explain.explanation import explain
 from service.http.problems import Problem, documented
 from service.observe.request_context import record_scored
-from service.records.decoding import Values, decode_batch, decode_record
+from service.records.decoding import Values, decode_batch, decode_record, to_utf8
 from service.records.schema import Explanation
 
 router = APIRouter(tags=["prediction"])
@@ -37,7 +37,7 @@ async def explain_records(request: Request) -> Response:
     the patient.
     """
     state = AppState.of(request)
-    content = await read_record(state, request.scope, request.receive)
+    content = to_utf8(await read_record(state, request.scope, request.receive))
     is_array = content.lstrip().startswith(b"[")
     if is_array:
         rows = await in_parts(decode_batch(content, MAX_RECORDS, "Send the others in further requests."))

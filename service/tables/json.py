@@ -184,7 +184,10 @@ class RecordDecoder:
         return colons == np.count_nonzero(np.frombuffer(content, np.uint8) == ord(":"))  # faster than bytes.count
 
     def _decode(self, content: bytes, row: int, unreadable: RowFaults) -> Any:
-        """Decode one record; PatientRecord validates what msgspec refuses. Kept values survive in an invalid record."""
+        """Decode one record; PatientRecord validates what msgspec refuses.
+
+        Kept values survive in an invalid record of up to MAX_RECORD_VALUES.
+        """
         with contextlib.suppress(*JSON_ERRORS):
             record = self.decoder.decode(content)
             if self._has_unique_keys([record], content) and content.decode():

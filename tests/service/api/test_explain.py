@@ -106,6 +106,14 @@ def test_an_array_gets_an_array_of_explanations_in_order(client: TestClient) -> 
     assert client.post("/explain", json=[EXAMPLE]).json() == [client.post("/explain", json=EXAMPLE).json()]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
+def test_an_array_in_another_encoding_is_read(client: TestClient, encoding: str) -> None:
+    """As a record is."""
+    content = json.dumps([EXAMPLE]).encode(encoding)
+    response = client.post("/explain", content=content, headers={"Content-Type": "application/json"})
+    assert response.json() == client.post("/explain", json=[EXAMPLE]).json()
+
+
 @pytest.mark.parametrize(
     ("content", "status", "pointers"),
     [
