@@ -15,6 +15,7 @@ from patient.record import PatientRecord
 from service.cli import record_options, rendering
 from service.cli.record_options import InvalidPatient, RecordOption
 from service.client import Client, InvalidRecord, ServiceError
+from service.client.errors import printable
 from service.records.schema import Explanation, Prediction
 from service.settings import read_client_key, read_settings
 
@@ -90,11 +91,11 @@ def _command(name: str, about: str) -> RecordCommand:
         except SettingsError as error:
             raise click.UsageError(str(error)) from None
         except (ArtefactError, ServiceError) as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(printable(error)) from None
         except OSError as error:
             raise click.ClickException(f"{error.filename or file}: {error.strerror or error}") from None
         if as_json:
-            click.echo(result.model_dump_json())
+            click.echo(printable(result.model_dump_json()))
             return
         console = Console(file=sys.stdout, highlight=False)
         if isinstance(result, Prediction):

@@ -5,6 +5,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from patient.record import Measurement, PatientRecord, measurements
+from service.client.errors import printable
 from service.records.schema import Contribution, Explanation, Prediction
 
 BAR_WIDTH = 60  # cells of the bar of a probability
@@ -49,6 +50,7 @@ def print_explanation(console: Console, result: Explanation) -> None:
 
 
 def _print(console: Console, text: Text) -> None:
+    text.plain = printable(text.plain)  # of the same length: its styles stay where they are
     console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 

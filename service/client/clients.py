@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from service.client.duplex import READ_BYTES
-from service.client.encode import Record, encode_record, encode_records
+from service.client.encode import Record, Records, encode_record, encode_records
 from service.client.sender import Model, Sender
 from service.client.tables import OnError, Scored, Table, score
 from service.client.transport import Cancellation
@@ -48,11 +48,14 @@ class Client:
         self._sender = Sender(url, key, timeout, deadline, context, retry)
 
     def predict(self, record: Record, *, request_id: str | None = None) -> Prediction:
-        """Predict for one patient: a PatientRecord, or a mapping with all 13 fields, None = not taken."""
+        """Predict for one patient: a PatientRecord, a mapping with all 13 fields (None = not taken), or JSON text."""
         return self._send("/predict", encode_record(record), Prediction, request_id)
 
-    def predict_batch(self, records: Iterable[Record], *, request_id: str | None = None) -> BatchPrediction:
-        """Predict for several patients, by default at most 10,000; `score` takes more."""
+    def predict_batch(self, records: Records, *, request_id: str | None = None) -> BatchPrediction:
+        """Predict for several patients, by default at most 10,000; `score` takes more.
+
+        records: records as `predict` takes them, a data frame of pandas or polars, a table of pyarrow, or JSON text
+        """
         return self._send("/predict/batch", encode_records(records), BatchPrediction, request_id)
 
     def explain(self, record: Record, *, request_id: str | None = None) -> Explanation:
@@ -71,11 +74,14 @@ class Client:
     ) -> Scored:
         """Score a table of any size and return the results as a file; the table is sent while the file is read.
 
-        table: a path, a binary file, bytes, or an iterable of bytes
-        kind: the table's format, such as csv, ndjson.gz or parquet; by default from the path's suffix
+        table: a path, a file, bytes, an iterable of bytes or of records, a data frame of pandas or polars, or a table
+               of pyarrow
+        kind: the table's format, such as csv, ndjson.gz or parquet; by default from the path's suffix. Records and
+              frames are sent as ndjson, and `kind` must not be given
         to: the format of the results, by default the same
         keep: other columns to pass through, "*" for all
-        on_error: "refuse" the table for one invalid row, or "report" it in its place (see README, Tables)
+        on_error: "refuse" the table for one invalid row, which is the default for records and frames, or "report" it
+                  in its place (see README, Tables)
         """
         return score(self._sender, table, kind, to, keep, on_error, request_id, Cancellation())
 
@@ -125,7 +131,7 @@ class AsyncClient:
     async def predict(self, record: Record, *, request_id: str | None = None) -> Prediction:
         return await self._send("/predict", encode_record(record), Prediction, request_id)
 
-    async def predict_batch(self, records: Iterable[Record], *, request_id: str | None = None) -> BatchPrediction:
+    async def predict_batch(self, records: Records, *, request_id: str | None = None) -> BatchPrediction:
         return await self._send("/predict/batch", encode_records(records), BatchPrediction, request_id)
 
     async def explain(self, record: Record, *, request_id: str | None = None) -> Explanation:

@@ -3,10 +3,12 @@
 import selectors
 import ssl
 import time
+from http.client import HTTPException
 from io import BufferedReader, RawIOBase
 from typing import Any, Protocol
 
 READ_BYTES = 2**18  # per read
+MAX_HEAD_BYTES = 2**20  # of a response's head, with all interim responses (100 Continue), and READ_BYTES of its body
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # poll needs no file descriptor of its own
 
 
@@ -22,12 +24,19 @@ class Duplex(RawIOBase):
 
     Reading raises OSError, and what reading the body raises. It raises TimeoutError when nothing was received or sent
     for `idle_seconds`, and at the monotonic time `until`.
+
+    head_bytes_left: that may be received before `end_head`
     """
 
     def __init__(self, sock: Any, first: bytes, body: Body | None, idle_seconds: float, until: float) -> None:
         self.sock, self.body, self.idle_seconds, self.until = sock, body, idle_seconds, until
         self.rest = memoryview(first)
+        self.head_bytes_left: float = MAX_HEAD_BYTES
         sock.setblocking(False)
+
+    def end_head(self) -> None:
+        """Receive without a limit from here on."""
+        self.head_bytes_left = float("inf")
 
     def makefile(self, _mode: str) -> BufferedReader:
         """Return a file, as a socket does: http.client calls this."""
@@ -42,8 +51,14 @@ class Duplex(RawIOBase):
 
     def readinto(self, into: Any, /) -> int:
         while True:
+            if time.monotonic() >= self.until:  # a server that always has something to say is late as well
+                raise TimeoutError("it did not respond in time")
             try:
-                return int(self.sock.recv_into(into))
+                size = int(self.sock.recv_into(into))
+                self.head_bytes_left -= size
+                if self.head_bytes_left < 0:
+                    raise HTTPException("the head of the response is too large")
+                return size
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 self._wait()
 

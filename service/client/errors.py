@@ -1,6 +1,7 @@
 """Exceptions of the client. No message repeats a value that was sent: these are patients."""
 
 import json
+import re
 from dataclasses import dataclass
 from email.message import Message
 
@@ -72,7 +73,13 @@ class NotThisService(ServiceError):
 
 
 REFUSALS: dict[int, type[Refused]] = {401: Unauthorized, 403: Forbidden, 413: TooLarge}
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 UNAVAILABLE = (502, 503, 504)
+
+
+def printable(text: object) -> str:
+    """Replace what could steer a terminal: control characters, and those that change the direction of text."""
+    return CONTROLS.sub("\ufffd", str(text))
 
 
 def error_of_response(status: int, headers: Message, body: bytes, where: str, request_id: str) -> ServiceError:
@@ -81,10 +88,11 @@ def error_of_response(status: int, headers: Message, body: bytes, where: str, re
     after = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else None
     try:
         problem = json.loads(body)
-        detail = str(problem["detail"])
-        errors = tuple(Fault(str(error["pointer"]), str(error["detail"])) for error in problem.get("errors") or ())
+        detail = printable(problem["detail"])
+        listed = problem.get("errors") or ()
+        errors = tuple(Fault(printable(error["pointer"]), printable(error["detail"])) for error in listed)
         total = int(problem.get("total") or len(errors))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         if status not in UNAVAILABLE:
             message = f"{where} responds with status {status}, but not as a service of this kind."
             return NotThisService(message, request_id, status)

@@ -21,6 +21,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")  # what the service accepts
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0  # upper limits of the first pause and of all
 TABLE_IDLE_SECONDS = 3600.0  # without a byte in either direction: a service that buffers a table responds late
 MAX_RESPONSE_BYTES = 2**26  # of a response that is read as a whole
+NETWORK_ERRORS = (OSError, HTTPException, ValueError, OverflowError)  # the last two for numbers that http.client reads
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
@@ -133,11 +134,11 @@ class Sender:
                     raise
                 self.pool.clear()  # the service has closed idle connections
                 response = self._open(self.pool.get(self.timeout, request.until), request)
-        except (OSError, HTTPException) as error:
+        except NETWORK_ERRORS as error:
             raise self.to_service_error(error, request.id) from None
         if response.status == 200:
             return response
-        request_id = response.headers.get("X-Request-ID", request.id)
+        request_id = response_id(response, request.id)
         problem = self._read(response, request_id)
         self.pool.put(response)
         raise error_of_response(response.status, response.headers, problem, self.pool.address.where, request_id)
@@ -167,7 +168,7 @@ class Sender:
             return content
         except BaseException as error:
             response.connection.close()
-            if isinstance(error, (OSError, HTTPException)):
+            if isinstance(error, NETWORK_ERRORS):
                 raise self.to_service_error(error, request_id) from None
             raise
 
@@ -180,11 +181,17 @@ class Sender:
             return NotThisService(f"{where} does not speak TLS.", request_id)
         if isinstance(error, IncompleteRead):
             return Unavailable(f"The response from {where} was cut off.", request_id, after=0.0)
-        if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
+        if not isinstance(error, (OSError, RemoteDisconnected)):
             return NotThisService(f"{where} does not speak HTTP.", request_id)
         is_final = isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
         message = f"No service answers at {where}: {describe_error(error)}."
         return Unavailable(message, request_id, after=None if is_final else 0.0)
+
+
+def response_id(response: Response, request_id: str) -> str:
+    """Return the id that the service has given the request, if it is one."""
+    found = response.headers.get("X-Request-ID", "")
+    return found if REQUEST_ID.fullmatch(found) else request_id
 
 
 def describe_error(error: Exception) -> str:

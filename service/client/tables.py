@@ -3,15 +3,17 @@
 import errno
 import os
 from collections.abc import Iterable
-from http.client import HTTPException, IncompleteRead
+from http.client import IncompleteRead
 from io import BufferedReader, BytesIO, RawIOBase
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 from urllib.parse import urlencode
 
 from service.client.duplex import READ_BYTES
-from service.client.errors import Unavailable
-from service.client.sender import Sender
+from service.client.encode import Frame, Record, encode_record, encode_rows
+from service.client.errors import NotThisService, Unavailable, printable
+from service.client.sender import NETWORK_ERRORS, Sender, response_id
 from service.client.transport import Cancellation, Response
 
 TYPES = {
@@ -26,7 +28,7 @@ TYPES = {
 }
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd"}
 OnError = Literal["refuse", "report"]
-Table = str | os.PathLike[str] | bytes | IO[bytes] | Iterable[bytes]
+Table = str | os.PathLike[str] | bytes | IO[bytes] | IO[str] | Iterable[bytes] | Iterable[Record] | Frame
 
 
 class Scored(BufferedReader):
@@ -38,12 +40,17 @@ class Scored(BufferedReader):
     """
 
     def __init__(self, sender: Sender, response: Response, body: "_TableBody", request_id: str) -> None:
-        super().__init__(_ResponseStream(sender, response, body, request_id), READ_BYTES)
-        self.model_version = response.headers.get("X-Model-Version", "")
-        self.threshold = float(response.headers.get("X-Threshold", "nan"))
-        self.notes = [note for note in response.headers.get("X-Table-Notes", "").split("; ") if note]
-        self.content_type = response.headers.get_content_type()
-        self.request_id = response.headers.get("X-Request-ID", request_id)
+        headers, self.request_id = response.headers, response_id(response, request_id)
+        super().__init__(_ResponseStream(sender, response, body, self.request_id), READ_BYTES)
+        self.model_version = printable(headers.get("X-Model-Version", ""))
+        try:
+            self.threshold = float(headers.get("X-Threshold", "nan"))
+        except ValueError:
+            self.close()
+            message = f"The response from {sender.pool.address.where} is not that of a service of this kind."
+            raise NotThisService(message, self.request_id, response.status) from None
+        self.notes = [printable(note) for note in headers.get("X-Table-Notes", "").split("; ") if note]
+        self.content_type = headers.get_content_type()
 
 
 def score(
@@ -60,6 +67,11 @@ def score(
 
     Raises ServiceError, ValueError for an unknown format, and what reading the table raises.
     """
+    table, are_records = _without_records(table)
+    if are_records:
+        if kind is not None:
+            raise ValueError("`kind` is not for records and frames: they are sent as ndjson")
+        kind, on_error = "ndjson", on_error or "refuse"
     query = {"keep": ",".join([keep] if isinstance(keep, str) else keep), "on_error": on_error or ""}
     path = "/predict/batch?" + urlencode({name: value for name, value in query.items() if value})
     body = _TableBody(table)
@@ -83,7 +95,23 @@ def score(
         raise
 
 
+def _without_records(table: Table) -> tuple[Table, bool]:
+    """Replace a frame, or an iterable of records, by the lines of NDJSON; return whether that was done."""
+    if isinstance(table, Frame):
+        return (row + b"\n" for row in encode_rows(table)), True
+    if isinstance(table, (str, os.PathLike, bytes)) or hasattr(table, "read"):
+        return table, False
+    pieces = iter(cast(Iterable[Any], table))
+    first = next(pieces, b"")
+    whole = chain([first], pieces)
+    if isinstance(first, (str, bytes, bytearray, memoryview)):
+        return whole, False
+    return (encode_record(record, f"/{row}") + b"\n" for row, record in enumerate(whole)), True
+
+
 def _headers(table: Table, kind: str | None, to: str | None) -> dict[str, str]:
+    if isinstance(table, str) and "\n" in table:
+        raise ValueError("`table` is text and not a path: send it as bytes or io.StringIO, with its `kind`")
     if kind is None and isinstance(table, (str, os.PathLike)):
         parts = Path(table).name.lower().split(".")
         kind = ".".join(parts[-2:] if parts[-1] in COMPRESSIONS else parts[-1:])
@@ -112,7 +140,7 @@ class _ResponseStream(RawIOBase):
                 raise IncompleteRead(b"")
         except _TableReadError as error:
             raise error.cause from None
-        except (OSError, HTTPException) as error:
+        except NETWORK_ERRORS as error:
             service_error = self.sender.to_service_error(error, self.request_id)
             if isinstance(service_error, Unavailable):
                 service_error.after = None
@@ -143,7 +171,7 @@ class _TableBody:
         self.file: Any = None
         self.start: int | None = None
         if not self.is_ours:
-            self.file = table if hasattr(table, "read") else _IterableFile(cast(Iterable[bytes], table))
+            self.file = table if hasattr(table, "read") else _IterableFile(cast(Iterable[bytes | str], table))
             seekable = getattr(table, "seekable", None)
             self.start = self.file.tell() if seekable and seekable() else None
 
@@ -162,7 +190,8 @@ class _TableBody:
     def read(self, size: int, /) -> bytes:
         self.can_rewind = self.is_ours or self.start is not None
         try:
-            return bytes(self.file.read(size))
+            data = self.file.read(size)
+            return data.encode() if isinstance(data, str) else bytes(data)
         except Exception as error:
             raise _TableReadError(error) from None
 
@@ -173,10 +202,10 @@ class _TableBody:
 
 
 class _IterableFile:
-    """An iterable of bytes as a file."""
+    """An iterable of bytes or text as a file."""
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
+    def __init__(self, pieces: Iterable[bytes | str]) -> None:
         self.pieces = iter(pieces)
 
-    def read(self, _size: int, /) -> bytes:
+    def read(self, _size: int, /) -> bytes | str:
         return next((piece for piece in self.pieces if piece), b"")

@@ -6,7 +6,7 @@ import ssl
 import time
 from collections import deque
 from contextlib import suppress
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from threading import Event
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from service.client.duplex import Body, Duplex, wait_for_socket
 
 MAX_IDLE_CONNECTIONS = 16
+MAX_TRAILERS, MAX_TRAILER_BYTES = 100, 2**16  # http.client's limits of headers
 
 
 class Cancellation:
@@ -77,6 +78,7 @@ class Connection:
         """Send `first`, then `body`; return when the response's head is there. Raises OSError and HTTPException."""
         response = Response(self, Duplex(self.sock, first, body, idle_seconds, until))
         response.begin()
+        response.duplex.end_head()
         self.used = True
         return response
 
@@ -99,6 +101,12 @@ class Response(HTTPResponse):
     def __init__(self, connection: Connection, duplex: Duplex) -> None:
         super().__init__(cast(Any, duplex))  # which has all that HTTPResponse uses of a socket
         self.connection, self.duplex = connection, duplex
+
+    def _read_and_discard_trailer(self) -> None:  # http.client's own would read them for ever
+        for _ in range(MAX_TRAILERS):
+            if self.fp.readline(MAX_TRAILER_BYTES) in (b"\r\n", b"\n", b""):
+                return
+        raise HTTPException("too many trailers")
 
     @property
     def is_complete(self) -> bool:

@@ -7,11 +7,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.cli.score.job import Outcome
+from service.client.errors import printable
 from service.records.errors import MAX_LISTED_ERRORS
 
 
 def say(line: str) -> None:
-    sys.stderr.write(f"score: {line}\n")
+    sys.stderr.write(f"score: {printable(line)}\n")  # it may be another service's
 
 
 class Bar(Progress):
