@@ -7,9 +7,8 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from patient.record import EXAMPLE
-from service.api.compression import decompress
 from service.api.state import AppState
-from service.http.body import content_encoding, read_json
+from service.http.body import RECORD_ENCODINGS, content_encoding, decompress, read_json
 from service.http.problems import documented
 from service.observe.request_context import record_scored
 from service.records.decoding import MAX_RECORD_BYTES, decode_record
@@ -52,6 +51,6 @@ async def read_record(state: AppState, scope: Scope, receive: Receive) -> bytes:
     limit = min(state.settings.max_body, MAX_RECORD_BYTES)
     if b"content-encoding" not in dict(scope["headers"]):
         return await read_json(scope, receive, limit)
-    encoding = content_encoding(Headers(scope=scope))
+    encoding = content_encoding(Headers(scope=scope), RECORD_ENCODINGS)
     content = await read_json(scope, receive, limit)
-    return await decompress(content, encoding, limit, state.settings) if encoding else content
+    return decompress(content, encoding, limit) if encoding else content

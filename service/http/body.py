@@ -1,5 +1,7 @@
 """Read request bodies, within limits for one body and for all together."""
 
+import zlib
+from collections.abc import Collection
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -7,9 +9,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
 from service.http.problems import Problem, busy
+from service.records.errors import TableError, TooLarge
 
 JSON = (b"content-type", b"application/json")
 ENCODINGS = ("gzip", "deflate", "zstd")
+RECORD_ENCODINGS = {"gzip": 31, "deflate": 15}  # zlib's numbers. A record in zstd could ask for 128 MiB of memory.
+DAMAGED = "The compressed data are damaged or cut off."
 MAX_PENDING_BYTES = 2**28  # of JSON bodies that are still arriving, all together
 
 _pending_bytes = 0  # now
@@ -59,17 +64,35 @@ async def _read_rest(body: bytes, message: Message, receive: Receive, limit: int
     raise ClientDisconnect
 
 
-def content_encoding(headers: Headers) -> str | None:
-    """Return which of ENCODINGS a request's body is compressed with; None if it is not. Raises Problem 415."""
+def content_encoding(headers: Headers, among: Collection[str] = ENCODINGS) -> str | None:
+    """Return by which of these a request's body is compressed; None if it is not. Raises Problem 415."""
     encoding = ", ".join(headers.getlist("content-encoding")).strip().lower()
     if encoding in ("", "identity"):
         return None
     if encoding == "x-gzip":  # RFC 9110: the same as gzip
         return "gzip"
-    if encoding not in ENCODINGS:
-        detail = f"Content-Encoding must be one of {', '.join(ENCODINGS)}."
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": ", ".join(ENCODINGS)})
+    if encoding not in among:
+        listed = ", ".join(among)
+        detail = f"Content-Encoding must be one of {listed}."
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": listed})
     return encoding
+
+
+def decompress(content: bytes, encoding: str, limit: int) -> bytes:
+    """Decompress a small body of one of RECORD_ENCODINGS. Raises TooLarge, and TableError for damaged data."""
+    found = b""
+    while content or not found:
+        member = zlib.decompressobj(RECORD_ENCODINGS[encoding])
+        try:
+            found += member.decompress(content, limit + 1 - len(found))
+        except zlib.error:
+            raise TableError(DAMAGED) from None
+        if len(found) > limit:
+            raise TooLarge(f"Decompressed, the body is larger than {limit} bytes.")
+        if not member.eof:
+            raise TableError(DAMAGED)
+        content = member.unused_data  # gzip may have several members
+    return found
 
 
 def body_too_large(limit: int) -> Problem:

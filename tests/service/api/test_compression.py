@@ -1,16 +1,15 @@
-"""Compressed bodies of /predict and /explain: what gzip, deflate and zstd hold is read, within the limits."""
+"""Compressed bodies of /predict and /explain: what gzip and deflate hold is read, within the limits."""
 
 import gzip
 import json
 import zlib
 from collections.abc import Callable
 
-import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
 from patient.record import EXAMPLE
-from service.http.body import ENCODINGS
+from service.http.body import RECORD_ENCODINGS as ENCODINGS
 from service.records.decoding import MAX_RECORD_BYTES
 from tests.service.http.test_problems import problem
 
@@ -19,7 +18,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "X-GZip": gzip.compress,
     "deflate": zlib.compress,
-    "zstd": lambda content: pa.compress(content, "zstd", asbytes=True),
+    "gzip ": lambda content: gzip.compress(content[:7]) + gzip.compress(b"") + gzip.compress(content[7:]),
     "identity": lambda content: content,
 }
 routes = pytest.mark.parametrize("path", ["/predict", "/explain"])
@@ -39,7 +38,7 @@ def test_a_compressed_record_gets_the_same_answer(client: TestClient, path: str,
 
 
 @routes
-@pytest.mark.parametrize("encoding", ["br", "compress", "gzip, gzip", "identity, gzip", "*"])
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "identity, gzip", "*"])
 def test_another_coding_is_415_and_names_those_that_are_taken(client: TestClient, path: str, encoding: str) -> None:
     """In the detail and in Accept-Encoding (RFC 9110, section 12.5.3)."""
     response = client.post(path, content=CONTENT, headers=headers(encoding))
