@@ -87,7 +87,10 @@ def _header(content_type: str) -> Message:
 def _format_and_boundary(content_type: str) -> tuple[Format | None, bytes]:
     header = _header(content_type)
     if header.get_content_type() == FORM:
-        boundary = header.get_boundary("")
+        try:
+            boundary = header.get_boundary("")
+        except (LookupError, ValueError):  # boundary*=charset''..., RFC 2231, with a charset that is none
+            boundary = ""
         if not 0 < len(boundary) <= 70 or not boundary.isascii():
             raise Problem(HTTPStatus.BAD_REQUEST, f"The Content-Type {FORM} must have a boundary.")
         return None, boundary.encode()

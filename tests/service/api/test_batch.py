@@ -245,6 +245,14 @@ def test_a_compressed_file_in_a_form(client: TestClient) -> None:
     assert len(answers(client.post("/predict/batch", files=files), CSV)) == 3
 
 
+@pytest.mark.parametrize("charset", ["idna", "undefined", "punycode", "zlib", "no-such"])
+def test_a_boundary_in_no_charset_is_none(client: TestClient, charset: str) -> None:
+    """RFC 2231 lets a parameter name its charset, and Python knows charsets that are none."""
+    for value in (f"{charset}''abc", f"{charset}''%ff%fe"):
+        headers = {"Content-Type": f"multipart/form-data; boundary*={value}"}
+        problem(client.post("/predict/batch", content=b"x", headers=headers), 400)
+
+
 def test_a_form_without_exactly_one_file_is_rejected(client: TestClient) -> None:
     """Two files, other fields, an unknown type, no file, a form that is cut off."""
     content = body(CSV, RECORDS)
