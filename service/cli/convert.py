@@ -4,14 +4,16 @@ import csv
 import io
 
 import click
+import pyarrow as pa
 
 from patient import codebook
 from patient.command_line import HELP
+from patient.printable import printable
 from patient.record import FIELDS
 from service.cli.score.attempt import compress
 from service.cli.score.job import Kind
 from service.cli.score.output_files import commit, hidden_file
-from service.cli.score.plan import locate
+from service.cli.score.storage import folder_of, locate
 from service.client.sender import describe_error
 from service.tables.formats import CSV
 
@@ -28,21 +30,21 @@ def convert(source: str, target: str) -> None:
     is inverted, because there 1 is a patient without the disease; all other columns stay as they are. A file with other
     codes is refused, and OUT is not written. docs/codebook.md lists the codes.
     """
-    kinds = [Kind.of(name) for name in (source, target)]
-    if not all(kind and kind.format is CSV for kind in kinds):
+    source_kind, target_kind = Kind.of(source), Kind.of(target)
+    if not (source_kind and target_kind and source_kind.format is target_kind.format is CSV):
         raise click.UsageError("IN and OUT must be CSV files: .csv, .csv.gz or .csv.zst")
-    (system, path), (target_system, target_path) = locate(source), locate(target)
-    if path == target_path and system.equals(target_system):
+    (storage, path), (target_storage, target_path) = locate(source), locate(target)
+    if path == target_path and storage == target_storage:
         raise click.UsageError("the output would replace its input")
     try:
-        with system.open_input_stream(path) as stream:  # pyarrow decompresses by the file's suffix
+        with storage.open(path, is_seekable=False) as file, pa.input_stream(file, source_kind.compression) as stream:
             converted, rows = _convert(stream.read(), source)
-        with hidden_file(target_system, target_path.rpartition("/")[0]) as (hidden, out):
-            for piece in compress(iter([converted]), kinds[1].compression if kinds[1] else None):
+        with hidden_file(target_storage, folder_of(target_path)) as (hidden, out):
+            for piece in compress(iter([converted]), target_kind.compression):
                 out.write(piece)
-        commit(target_system, hidden, target_path)
+        commit(target_storage, hidden, target_path)
     except OSError as error:
-        raise click.ClickException(f"{error.filename or source}: {describe_error(error)}") from None
+        raise click.ClickException(printable(f"{error.filename or source}: {describe_error(error)}")) from None
     click.echo(f"{rows:,} rows converted", err=True)
 
 
@@ -51,7 +53,7 @@ def _convert(content: bytes, source: str) -> tuple[bytes, int]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise click.ClickException(f"{source}: not UTF-8 text") from None
+        raise click.ClickException(f"{printable(source)}: not UTF-8 text") from None
     header = text.partition("\n")[0].lower()
     separator = max(SEPARATORS, key=lambda mark: sum(name.strip(' "\r') in FIELDS for name in header.split(mark)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -62,5 +64,5 @@ def _convert(content: bytes, source: str) -> tuple[bytes, int]:
             writer.writerow(row)
     except (codebook.NotConvertible, csv.Error) as error:
         reason = error if isinstance(error, codebook.NotConvertible) else "not CSV"
-        raise click.ClickException(f"{source}:{reader.line_num}: {reason}. Nothing was written.") from None
+        raise click.ClickException(f"{printable(source)}:{reader.line_num}: {reason}. Nothing was written.") from None
     return out.getvalue().encode(), rows

@@ -11,11 +11,11 @@ from rich.console import Console
 from patient.artefact import ArtefactError
 from patient.command_line import HELP, SettingsError
 from patient.encoding import as_rows
+from patient.printable import printable
 from patient.record import PatientRecord
 from service.cli import record_options, rendering
 from service.cli.record_options import InvalidPatient, RecordOption
 from service.client import Client, InvalidRecord, ServiceError
-from service.client.errors import printable
 from service.records.schema import Explanation, Prediction
 from service.settings import read_client_key, read_settings
 
@@ -93,7 +93,7 @@ def _command(name: str, about: str) -> RecordCommand:
         except (ArtefactError, ServiceError) as error:
             raise click.ClickException(printable(error)) from None
         except OSError as error:
-            raise click.ClickException(f"{error.filename or file}: {error.strerror or error}") from None
+            raise click.ClickException(printable(f"{error.filename or file}: {error.strerror or error}")) from None
         if as_json:
             click.echo(printable(result.model_dump_json()))
             return

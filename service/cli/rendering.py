@@ -5,7 +5,6 @@ from rich.padding import Padding
 from rich.text import Text
 
 from patient.record import Measurement, PatientRecord, measurements
-from service.client.errors import printable
 from service.records.schema import Contribution, Explanation, Prediction
 
 BAR_WIDTH = 60  # cells of the bar of a probability
@@ -50,7 +49,8 @@ def print_explanation(console: Console, result: Explanation) -> None:
 
 
 def _print(console: Console, text: Text) -> None:
-    text.plain = printable(text.plain)  # of the same length: its styles stay where they are
+    # Of the same length, so that its styles stay where they are.
+    text.plain = "".join(char if char.isprintable() else "\ufffd" for char in text.plain)
     console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 

@@ -1,9 +1,10 @@
 """Exceptions of the client. No message repeats a value that was sent: these are patients."""
 
 import json
-import re
 from dataclasses import dataclass
 from email.message import Message
+
+from patient.printable import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,7 @@ class NotThisService(ServiceError):
 
 
 REFUSALS: dict[int, type[Refused]] = {401: Unauthorized, 403: Forbidden, 413: TooLarge}
-CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 UNAVAILABLE = (502, 503, 504)
-
-
-def printable(text: object) -> str:
-    """Replace what could steer a terminal: control characters, and those that change the direction of text."""
-    return CONTROLS.sub("\ufffd", str(text))
 
 
 def error_of_response(status: int, headers: Message, body: bytes, where: str, request_id: str) -> ServiceError:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 from urllib.parse import urlencode
 
+from patient.printable import printable
 from service.client.duplex import READ_BYTES
 from service.client.encode import Frame, Record, encode_record, encode_rows
-from service.client.errors import NotThisService, Unavailable, printable
+from service.client.errors import NotThisService, Unavailable
 from service.client.sender import NETWORK_ERRORS, Sender, response_id
 from service.client.transport import Cancellation, Response
 

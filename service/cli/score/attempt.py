@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import fs
 
-from service.cli.score.job import PIPE, Buffer, Engine, Outcome, Part, Tick
+from service.cli.score.job import Buffer, Engine, Outcome, Part, Tick
 from service.cli.score.output_files import hidden_file
 from service.cli.score.plan import Plan
+from service.cli.score.storage import PIPE, Storage
 from service.client.sender import describe_error
 from service.records.errors import InvalidRows, RecordError, Tally
 from service.tables.source import OutputBuffer, buffer_until_complete
@@ -25,9 +25,10 @@ class MeteredFile:
 
     def __init__(self, file: Any, is_seekable: bool = False) -> None:
         self.close, self.count = file.close, 0
-        self._read = getattr(file, "read1", file.read)  # of a pipe: what is there, without waiting for more
         if is_seekable:
-            self.seek, self.tell = file.seek, file.tell
+            self._read, self.seek, self.tell = file.read, file.seek, file.tell
+        else:
+            self._read = getattr(file, "read1", file.read)  # of a pipe: what is there, without waiting for more
 
     def read(self, size: int = -1, /) -> bytes:
         data: bytes = self._read(size)
@@ -99,11 +100,8 @@ def compress(pieces: Iterator[Buffer], compression: str | None) -> Iterator[Buff
     yield sink.take()
 
 
-def _open(part: Part, system: fs.FileSystem) -> MeteredFile:
+def _open(part: Part, storage: Storage) -> MeteredFile:
     if part.path == PIPE:
         return MeteredFile(sys.stdin.buffer)
-    if part.size is None:
-        return MeteredFile(open(part.path, "rb"))  # noqa: PTH123  # MeteredFile closes it
-    if part.source_kind.is_read_in_place:
-        return MeteredFile(system.open_input_file(part.path), is_seekable=True)
-    return MeteredFile(system.open_input_stream(part.path, compression=None))
+    is_seekable = part.source_kind.is_read_in_place and part.size is not None
+    return MeteredFile(storage.open(part.path, is_seekable), is_seekable)

@@ -22,7 +22,6 @@ from patient.suppress_stderr import suppress_stderr
 from service.cli.score.attempt import attempt
 from service.cli.score.job import Job, Outcome, Tick
 from service.cli.score.local_engine import LocalEngine
-from service.cli.score.output_files import remove
 from service.cli.score.plan import Plan
 from service.cli.score.progress import say
 from service.model.device import GpuOptions, ProviderError
@@ -133,7 +132,7 @@ class ClusterExecutor:
                     left.remove(outcome.name)
                     yield outcome
                 elif outcome.hidden:  # a second attempt
-                    remove(plan.target, outcome.hidden)
+                    plan.target.remove(outcome.hidden)
         except ray.exceptions.RayError as error:
             cause = _last_line(error)
             raise TableError(f"The cluster failed: {cause}; finished parts are kept, run it again.") from None

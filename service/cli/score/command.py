@@ -18,6 +18,7 @@ from service.cli.score.job import KINDS, Job, Kind, Outcome
 from service.cli.score.local_engine import LocalEngine
 from service.cli.score.plan import Executor, Plan, make_plan
 from service.cli.score.remote_engine import RemoteEngine
+from service.cli.score.storage import folder_of
 from service.client.sender import describe_error
 from service.model.device import DeviceLost, GpuOptions, ProviderError
 from service.records.errors import ColumnsError, RecordError
@@ -39,7 +40,8 @@ class ScoreOptions(BaseModel):
     """Score tables of patients: CSV, NDJSON, JSON, Arrow and Parquet, in and out, also as .gz and .zst.
 
     One file IN gives one file OUT. A folder, a quoted glob or several IN give a folder OUT with one part per table;
-    finished parts (same input, options and model) are not scored again. OUT has the format of its suffix, or of IN.
+    finished parts (same input, options and model) are not scored again. OUT has the format of its suffix or --to;
+    without them, a folder or stdout has that of IN.
     Paths may be URLs of object stores (s3://, gs://); - is stdin or stdout.
 
     The output has the columns of --keep, then probability, heart_disease and missing, in the order of the rows of IN.
@@ -112,8 +114,8 @@ def _run(paths: list[str], given: ScoreOptions, quiet: bool) -> int:
     source_kind = Kind.named("--format", given.format) if given.format else None
     target_kind = Kind.named("--to", given.to) if given.to else None
     plan = make_plan(paths[:-1], paths[-1], source_kind, target_kind, parts=is_ray)
-    for name in plan.others:
-        progress.say(f"{name}: skipped, not a table by its name")
+    for line in plan.skipped:
+        progress.say(line)
     with _executor(given, job) as executor:
         if plan.folder is None:
             outcomes, before = [_score_one(plan, executor, quiet)], 0
@@ -141,7 +143,7 @@ def _executor(given: ScoreOptions, job: Job) -> AbstractContextManager[Executor]
 def _score_one(plan: Plan, executor: Executor, quiet: bool) -> Outcome:
     """Score a single table into a file or stdout."""
     [part] = plan.parts
-    folder = part.target.rpartition("/")[0]
+    folder = folder_of(part.target)
     if folder:
         output_files.remove_hidden(plan.target, folder, output_files.ABANDONED_SECONDS)
     with progress.Bar(part.size, quiet) as bar:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import click
 import pyarrow as pa
 
+from service.cli.score.storage import PIPE
 from service.records.errors import RowFault, Tally
 from service.tables.chunk import Table
 from service.tables.columns import Keep
@@ -19,7 +20,6 @@ from service.tables.source import Limits, OutputBuffer, Source, open_source
 LIMITS = Limits(sys.maxsize, sys.maxsize, sys.maxsize, part=2**31, spool=sys.maxsize, ratio=2**40)
 
 KINDS = [suffix[1:] for format_ in FORMATS for suffix in format_.suffixes]
-PIPE = "-"  # stdin or stdout, in place of a path
 
 Buffer = Any  # bytes or pyarrow's Buffer, which has no type to check
 Tick = Callable[[int, int], None]  # called with the bytes read and the rows scored so far
@@ -59,7 +59,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One table and where its output goes, both as paths on their file systems, or PIPE.
+    """One table and where its output goes, both as paths on their storage, or PIPE.
 
     name: of the part within a folder of parts, and in messages
     size, changed: of the input, in bytes and ns; None and 0 if it is not a file

@@ -7,19 +7,17 @@ parts that are being written. Readers of folders skip names that begin with a do
 import contextlib
 import hashlib
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
-import pyarrow as pa
-from pyarrow import fs
 
 from service.cli.score.job import Job, Outcome, Part
+from service.cli.score.storage import Storage, folder_of
 
 try:
     import fcntl
@@ -33,94 +31,83 @@ ABANDONED_SECONDS = 3600  # older hidden files were left by a killed run
 
 
 @contextlib.contextmanager
-def hidden_file(system: fs.FileSystem, folder: str) -> Iterator[tuple[str, pa.NativeFile]]:
+def hidden_file(storage: Storage, folder: str) -> Iterator[tuple[str, IO[bytes]]]:
     """Create a hidden file and yield it with its path; `commit` renames it, a failure removes it."""
-    system.create_dir(folder)
+    storage.make_folder(folder)
     path = f"{folder}/{HIDDEN}{secrets.token_hex(8)}"
     try:
-        with system.open_output_stream(path, compression=None) as stream:
+        with storage.create(path) as stream:
             yield path, stream
     except BaseException:
-        remove(system, path)
+        storage.remove(path)
         raise
 
 
-def commit(system: fs.FileSystem, hidden: str, path: str) -> None:
+def commit(storage: Storage, hidden: str, path: str) -> None:
     """Rename a hidden file to `path`, and replace what is there."""
-    system.create_dir(path.rpartition("/")[0])
-    if isinstance(system, fs.LocalFileSystem):
-        with Path(hidden).open("rb+") as file:
-            os.fsync(file.fileno())
-        Path(hidden).replace(path)
-    else:
-        system.move(hidden, path)
+    storage.make_folder(folder_of(path))
+    storage.replace(hidden, path)
 
 
-def remove(system: fs.FileSystem, path: str) -> None:
-    """Delete a file, if it exists."""
-    with contextlib.suppress(FileNotFoundError):
-        system.delete_file(path)
-
-
-def remove_hidden(system: fs.FileSystem, folder: str, age: float = 0) -> None:
+def remove_hidden(storage: Storage, folder: str, age: float = 0) -> None:
     """Remove hidden files that are older than `age` seconds."""
-    for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
-        if info.base_name.startswith(HIDDEN) and time.time() - (info.mtime_ns or 0) / 1e9 >= age:
-            remove(system, info.path)
+    for entry in storage.children(folder):
+        if entry.name.startswith(HIDDEN) and time.time() - entry.changed / 1e9 >= age:
+            storage.remove(entry.path)
 
 
 class Folder:
-    """A folder of parts on any file system; a context manager that locks it on a local disk."""
+    """A folder of parts on any storage; a context manager that locks it on a disk."""
 
-    def __init__(self, system: fs.FileSystem, path: str, job: Job, identity: str) -> None:
-        self.system, self.path, self.job, self.identity = system, path, job, identity
+    def __init__(self, storage: Storage, path: str, job: Job, identity: str) -> None:
+        self.storage, self.path, self.job, self.identity = storage, path, job, identity
         self.notes = f"{path}/{NOTES}"
         self.lock = contextlib.ExitStack()
 
     def __enter__(self) -> "Folder":
         """Raises click.UsageError if another run is writing to the folder."""
-        self.system.create_dir(self.notes)
-        if fcntl and isinstance(self.system, fs.LocalFileSystem):
+        self.storage.make_folder(self.notes)
+        if fcntl and self.storage.is_local:
             file = self.lock.enter_context(Path(self.notes, "lock").open("w"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 self.lock.close()
                 raise click.UsageError(f"{self.path}: another run is writing there") from None
-        remove_hidden(self.system, self.notes)
+        remove_hidden(self.storage, self.notes)
         return self
 
     def __exit__(self, *_: object) -> None:
-        remove_hidden(self.system, self.notes)
+        remove_hidden(self.storage, self.notes)
         self.lock.close()
 
     def finished(self, part: Part) -> Outcome | None:
         """Return the outcome of a finished part, if the same input, options and model made it; else remove it."""
         try:
-            with self.system.open_input_stream(self._note(part), compression=None) as stream:
+            with self.storage.open(self._note(part), is_seekable=False) as stream:
                 note = json.loads(stream.read())
             if note["made_of"] == self._made_of(part) and note["file"] == self._file(part):
                 return Outcome.from_dict(note["outcome"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # no valid note
-        remove(self.system, self._note(part))
-        remove(self.system, part.target)
+        self.storage.remove(self._note(part))
+        self.storage.remove(part.target)
         return None
 
     def commit(self, part: Part, outcome: Outcome) -> None:
         """Rename the hidden file of a part, then write the note."""
         assert outcome.hidden
-        commit(self.system, outcome.hidden, part.target)
+        commit(self.storage, outcome.hidden, part.target)
         outcome.hidden = None
         note = {"made_of": self._made_of(part), "file": self._file(part), "outcome": asdict(outcome)}
-        with hidden_file(self.system, self.notes) as (hidden, stream):
+        with hidden_file(self.storage, self.notes) as (hidden, stream):
             stream.write(json.dumps(note).encode())
-        commit(self.system, hidden, self._note(part))
+        commit(self.storage, hidden, self._note(part))
 
     def other_parts(self, parts: list[Part]) -> list[str]:
         """Return the names of finished parts that are not among these."""
-        selector = fs.FileSelector(self.notes, allow_not_found=True, recursive=True)
-        notes = [info.path for info in self.system.get_file_info(selector) if info.path.endswith(".json")]
+        below = self.storage.tree(self.notes, (HIDDEN,))
+        notes = [entry.path for entry in below if entry.path.endswith(".json")]
         return sorted({note[len(self.notes) + 1 : -5] for note in notes} - {part.name for part in parts})
 
     def _note(self, part: Part) -> str:
@@ -132,5 +119,5 @@ class Folder:
         return [FORMAT_VERSION, path, part.size, part.changed, job, self.identity]
 
     def _file(self, part: Part) -> list[int]:
-        info = self.system.get_file_info(part.target)
-        return [info.size or 0, info.mtime_ns or 0]
+        entry = self.storage.find(part.target)
+        return [entry.size or 0, entry.changed] if entry else [0, 0]

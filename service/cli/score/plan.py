@@ -3,31 +3,30 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from operator import attrgetter
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Protocol
 
 import click
-import pyarrow as pa
-from pyarrow import fs
 
-from service.cli.score.job import PIPE, Kind, Outcome, Part, Tick
+from service.cli.score.job import KINDS, Kind, Outcome, Part, Tick
+from service.cli.score.storage import PIPE, Entry, Storage, has_raw_bytes, locate
+from service.tables.formats import COMPRESSIONS
 
 WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The parts, the file systems of inputs and outputs, and the folder of the parts, if there is one.
+    """The parts, the storage of inputs and outputs, and the folder of the parts, if there is one.
 
-    others: files of a folder that are not tables
+    skipped: files of a folder that are no parts, each with the reason
     """
 
     parts: list[Part]
-    source: fs.FileSystem
-    target: fs.FileSystem
+    source: Storage
+    target: Storage
     folder: str | None
-    others: list[str]
+    skipped: list[str]
 
 
 class Executor(Protocol):
@@ -43,7 +42,7 @@ class Executor(Protocol):
 class _Input:
     """An input file and its name relative to its folder or glob."""
 
-    info: fs.FileInfo
+    entry: Entry
     name: str
     is_explicit: bool  # given by its own name or a glob, not by its folder
 
@@ -57,45 +56,51 @@ def make_plan(
     """
     target, out = locate(output)
     source, found, several = _find_inputs(inputs)
-    here = fs.FileType.NotFound if out == PIPE else target.get_file_info(out).type
-    parts |= several or output.endswith("/") or here == fs.FileType.Directory
+    here = None if out == PIPE else target.find(out)
+    parts |= several or output.endswith("/") or (here is not None and here.kind == "folder")
     if parts and PIPE in (*inputs, output):
         raise click.UsageError("stdin and stdout take one table: no folder, no cluster")
-    if here == fs.FileType.Unknown or (parts and here == fs.FileType.File):
+    if here and (here.kind == "other" or (parts and here.kind == "file")):
         wanted = "several inputs require a folder" if parts else "neither a file nor a folder"
         raise click.UsageError(f"{output}: {wanted}")
-    own = f"{out}/" if parts and source.equals(target) else None  # outputs of earlier runs are not inputs
-    found = [file for file in found if not own or not file.info.path.startswith(own)]
-    kinds = [source_kind or Kind.of(file.info.path) for file in found]
-    tables = [(file, kind) for file, kind in zip(found, kinds, strict=True) if kind]
-    others = [file for file, kind in zip(found, kinds, strict=True) if not kind]
-    if unknown := next((file.name for file in others if file.is_explicit), None):
-        raise click.UsageError(f"{unknown}: unknown format, give --format")
+    out_kind = target_kind or Kind.of(out)
+    if not (out_kind or parts or out == PIPE):
+        kinds, compressions = ", ".join(KINDS), " or ".join(COMPRESSIONS)
+        raise click.UsageError(f"{output}: unknown format; end OUT in {kinds}, also with {compressions}, or give --to")
+    own = f"{out}/" if parts and source == target else None  # outputs of earlier runs are not inputs
+    found = [file for file in found if not own or not file.entry.path.startswith(own)]
+    tables, skipped = _tables(found, source_kind)
     if not tables:
         raise click.UsageError(f"{', '.join(inputs)}: no table found")
-    planned = [_part(file, kind, out, target_kind or Kind.of(output) or kind, parts) for file, kind in tables]
+    planned = [_part(file, kind, out, out_kind or kind, parts) for file, kind in tables]
     targets: dict[str, str] = {}
     for part in planned:
-        if source.equals(target) and part.path == part.target != PIPE:
+        if source == target and part.path == part.target != PIPE:
             raise click.UsageError(f"{part.name}: the output would replace its input")
+        if not target.is_local and has_raw_bytes(part.name):
+            raise click.UsageError(f"{part.name}: object stores take UTF-8 names only")
         if part.target in targets:
             raise click.UsageError(f"{part.path} and {targets[part.target]} would both be written to {part.name}")
         targets[part.target] = part.path
-    return Plan(planned, source, target, out if parts else None, [file.name for file in others])
+    return Plan(planned, source, target, out if parts else None, skipped)
 
 
-def locate(text: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of a path or URL, and the path on it; PIPE stays. Raises click.UsageError."""
-    if text == PIPE:
-        return fs.LocalFileSystem(), PIPE
-    if "://" not in text:
-        return fs.LocalFileSystem(), str(Path(text).absolute())
-    try:
-        system, path = fs.FileSystem.from_uri(text)
-    except (pa.ArrowException, OSError, ValueError):  # their messages repeat the URL, which may contain a secret
-        scheme = text.split("://")[0]
-        raise click.UsageError(f"{scheme}://...: not a URL of an object store that pyarrow can open") from None
-    return system, path.rstrip("/")
+def _tables(found: list[_Input], source_kind: Kind | None) -> tuple[list[tuple[_Input, Kind]], list[str]]:
+    """Return the tables among the inputs with their kinds, and what is skipped. A file is read once, links or not."""
+    tables: list[tuple[_Input, Kind]] = []
+    skipped = []
+    own_names = {file.entry.identity: file.name for file in found if not file.entry.is_link}
+    for file in found:
+        name = own_names.setdefault(file.entry.identity, file.name)
+        if file.entry.is_link and name != file.name:
+            skipped.append(f"{file.name}: skipped, a link to the same file as {name}")
+        elif kind := source_kind or Kind.of(file.entry.path):
+            tables.append((file, kind))
+        elif file.is_explicit:
+            raise click.UsageError(f"{file.name}: unknown format, give --format")
+        else:
+            skipped.append(f"{file.name}: skipped, not a table by its name")
+    return tables, skipped
 
 
 def _part(file: _Input, source_kind: Kind, out: str, target_kind: Kind, parts: bool) -> Part:
@@ -104,30 +109,27 @@ def _part(file: _Input, source_kind: Kind, out: str, target_kind: Kind, parts: b
         own = Kind.of(name)
         name = f"{name[: -len(own.name) - 1] if own else name}.{target_kind.name}"
         target = f"{out}/{name}"
-    size = file.info.size if file.info.is_file else None
-    return Part(name, file.info.path, size, file.info.mtime_ns or 0, source_kind, target, target_kind)
+    return Part(name, file.entry.path, file.entry.size, file.entry.changed, source_kind, target, target_kind)
 
 
-def _find_inputs(inputs: Sequence[str]) -> tuple[fs.FileSystem, list[_Input], bool]:
-    """Return the file system and the files, in order, and whether there may be several."""
-    system: fs.FileSystem | None = None
+def _find_inputs(inputs: Sequence[str]) -> tuple[Storage, list[_Input], bool]:
+    """Return the storage and the files, in order, and whether there may be several."""
+    storage: Storage | None = None
     found: list[_Input] = []
     several = len(inputs) > 1
     for text in inputs:
         here, path = locate(text)
-        if system and not system.equals(here):
+        if storage and storage != here:
             raise click.UsageError("all inputs must be on one file system")
-        system = here
-        info = fs.FileInfo(PIPE, fs.FileType.Unknown) if path == PIPE else here.get_file_info(path)
-        if info.type == fs.FileType.Directory:
+        storage = here
+        entry = Entry(PIPE, "other") if path == PIPE else here.find(path)
+        if entry and entry.kind == "folder":
             several = True
-            below = here.get_file_info(fs.FileSelector(path, recursive=True))
-            for info in sorted(below, key=attrgetter("path")):
-                name = info.path[len(path.rstrip("/")) + 1 :]
-                if info.is_file and not any(word.startswith((".", "_")) for word in name.split("/")):
-                    found.append(_Input(info, name, False))
-        elif info.type != fs.FileType.NotFound:
-            found.append(_Input(info, "stdin" if path == PIPE else info.base_name, True))
+            start = len(path.rstrip("/")) + 1
+            below = here.tree(path, (".", "_"))
+            found += [_Input(each, each.path[start:], False) for each in below if each.kind == "file"]
+        elif entry:
+            found.append(_Input(entry, "stdin" if path == PIPE else entry.name, True))
         elif WILDCARDS & set(path):
             several = True
             words = PurePosixPath(path).parts
@@ -138,23 +140,22 @@ def _find_inputs(inputs: Sequence[str]) -> tuple[fs.FileSystem, list[_Input], bo
             found += [_Input(matched[path], path[start:], True) for path in sorted(matched)]
         else:
             raise click.UsageError(f"{text}: no such file or folder")
-    assert system
-    return system, found, several
+    assert storage
+    return storage, found, several
 
 
-def _glob(system: fs.FileSystem, folder: str, pattern: Sequence[str]) -> Iterator[fs.FileInfo]:
+def _glob(storage: Storage, folder: str, pattern: Sequence[str]) -> Iterator[Entry]:
     head, *rest = pattern
     if head == "**":
-        below = system.get_file_info(fs.FileSelector(folder, allow_not_found=True, recursive=True))
-        folders = [info.path for info in below if info.type == fs.FileType.Directory]
-        for each in (folder, *(path for path in folders if "/." not in path[len(folder) :])):
-            yield from _glob(system, each, rest or ["*"])
+        below = storage.tree(folder, (".",))
+        for each in (folder, *(entry.path for entry in below if entry.kind == "folder")):
+            yield from _glob(storage, each, rest or ["*"])
         return
-    for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
-        hidden = info.base_name.startswith(".") and not head.startswith(".")
-        if hidden or not fnmatchcase(info.base_name, head):
+    for entry in storage.children(folder):
+        hidden = entry.name.startswith(".") and not head.startswith(".")
+        if hidden or not fnmatchcase(entry.name, head):
             continue
-        if not rest and info.is_file:
-            yield info
-        elif rest and info.type == fs.FileType.Directory:
-            yield from _glob(system, info.path, rest)
+        if not rest and entry.kind == "file":
+            yield entry
+        elif rest and entry.kind == "folder":
+            yield from _glob(storage, entry.path, rest)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from patient.printable import printable
 from service.cli.score.job import Outcome
-from service.client.errors import printable
 from service.records.errors import MAX_LISTED_ERRORS
 
 
 def say(line: str) -> None:
-    sys.stderr.write(f"score: {printable(line)}\n")  # it may be another service's
+    sys.stderr.write(f"score: {printable(line)}\n")
 
 
 class Bar(Progress):

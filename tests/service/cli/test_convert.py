@@ -1,6 +1,7 @@
 """`heart convert`: a file in Kaggle's codes becomes one in ours, or nothing is written; and what score says before."""
 
 import gzip
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def test_what_is_no_such_file_is_refused(content: bytes, reason: str, tmp_path: 
     assert "SURNAME" not in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
     assert (tmp_path / "out.csv").read_text() == "old"
+
+
+def test_names_may_be_any_bytes(file: Path, tmp_path: Path) -> None:
+    """And are shown as escapes."""
+    source, out, absent = (tmp_path / os.fsdecode(name) for name in (b"in\xff.csv", b"out\xff.csv", b"\xfe.csv"))
+    file.rename(source)
+    assert run(source, out).exit_code == 0
+    assert out.read_bytes() == CLEVELAND.read_bytes()
+    assert run(absent, out).stderr == f"Error: {tmp_path}/\\xfe.csv: No such file or directory\n"
+    source.write_text("SURNAME,1\n")
+    assert run(source, out).stderr.startswith(f"Error: {tmp_path}/in\\xff.csv:1: ")
 
 
 def test_a_wrong_command_line_is_told(file: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def write(path: Path, table: pa.Table) -> Path:
         with new(out, table.schema) as writer:
             writer.write_table(table, max_chunksize=1000)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with pa.output_stream(path, compression=kind.compression) as stream:
+    with path.open("wb") as file, pa.output_stream(file, compression=kind.compression) as stream:
         stream.write(out.getvalue())
     return path
 
@@ -62,7 +62,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The answers in a file as rows."""
     kind = Kind.of(path.name)
     assert kind
-    with pa.input_stream(path, compression=kind.compression) as stream:
+    with path.open("rb") as file, pa.input_stream(file, compression=kind.compression) as stream:
         content = stream.read()
     if kind.format is PARQUET:
         return list(pa.parquet.read_table(io.BytesIO(content)).to_pylist())

@@ -203,6 +203,10 @@ def test_the_model_is_that_of_the_flag_or_of_the_environment(
         (["in.csv", "out.csv", "--to", "csv.csv"], "--to must be one of"),
         (["in.csv", "other.csv", "taken.parquet"], "several inputs require a folder"),
         (["in.csv", "in.csv", "out"], "would both be written to in.csv"),
+        (["in.csv", "out.xlsx"], "out.xlsx: unknown format; end OUT in json, ndjson, jsonl, csv, "),
+        (["in.csv", "out.csv.bz2", "--format", "csv"], "out.csv.bz2: unknown format; end OUT in "),
+        (["-", "out.tsv", "--format", "csv"], "out.tsv: unknown format; end OUT in "),
+        (["in.csv", "out"], "parquet, also with .gz or .zst, or give --to"),
         (["in.csv", "/dev/null"], "neither a file nor a folder"),
         (["-", "out.csv"], "stdin: unknown format, give --format"),
         (["-", "in.csv", "-", "--format", "csv"], "stdin and stdout take one table"),
@@ -228,6 +232,14 @@ def test_what_cannot_be_asked_is_said_in_a_line(
     assert score.said.count("\n") == 1
     assert "secret" not in score.said
     assert sorted(tmp_path.iterdir()) == there
+
+
+def test_the_output_has_any_name_if_its_format_is_given(tmp_path: Path, score: Command) -> None:
+    """By `--to`, which its suffix does not overrule."""
+    source = write(tmp_path / "in.parquet", patients(3))
+    for name in ("out.xlsx", "out", "out.parquet"):
+        assert score(source, tmp_path / name, "--to", "csv", "--keep", "*") == 0
+        assert (tmp_path / name).read_text().startswith("mrn,ward,probability,")
 
 
 def test_help_tells_the_exit_statuses() -> None:
