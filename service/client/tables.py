@@ -111,8 +111,6 @@ def _without_records(table: Table) -> tuple[Table, bool]:
 
 
 def _headers(table: Table, kind: str | None, to: str | None) -> dict[str, str]:
-    if isinstance(table, str) and "\n" in table:
-        raise ValueError("`table` is text and not a path: send it as bytes or io.StringIO, with its `kind`")
     if kind is None and isinstance(table, (str, os.PathLike)):
         parts = Path(table).name.lower().split(".")
         kind = ".".join(parts[-2:] if parts[-1] in COMPRESSIONS else parts[-1:])

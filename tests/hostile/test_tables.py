@@ -127,11 +127,12 @@ def parquet(content: pa.Table) -> bytes:
 
 @pytest.fixture(scope="module")
 def long_work() -> bytes:
-    """A Parquet file of 400 row groups, which takes seconds to score."""
+    """A Parquet file of 60 million equal rows, which takes some ten seconds to score."""
+    rows = pa.table({name: pa.array(np.full(1_000_000, EXAMPLE[name], np.float32)) for name in FIELDS})
     file = io.BytesIO()
-    with pq.ParquetWriter(file, table().schema) as writer:
-        for _ in range(400):
-            writer.write_table(table())
+    with pq.ParquetWriter(file, rows.schema) as writer:
+        for _ in range(60):
+            writer.write_table(rows)
     return file.getvalue()
 
 

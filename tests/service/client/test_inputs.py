@@ -97,8 +97,12 @@ def test_what_is_no_record_is_a_type_error(client: Client, record: Any) -> None:
 
 
 def test_text_is_told_from_a_path_and_not_repeated(client: Client) -> None:
-    tables: list[tuple[Any, str | None]] = [(HEAD + ROW, None), (HEAD + ROW, "csv"), (RECORDS, "csv")]
-    for table, kind in tables:
-        with pytest.raises(ValueError, match="kind") as caught:
+    tables: list[tuple[Any, str | None, type[Exception]]] = [
+        (HEAD + ROW, None, ValueError),
+        (HEAD + ROW, "csv", FileNotFoundError),
+        (RECORDS, "csv", ValueError),
+    ]
+    for table, kind, error in tables:
+        with pytest.raises(error) as caught:
             client.score(table, kind=kind)
         assert "63" not in str(caught.value)
