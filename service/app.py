@@ -21,6 +21,7 @@ from service.api.v2 import routes as v2
 from service.http import problems
 from service.http.authentication import AuthenticationMiddleware, describe_authentication
 from service.http.cors import CrossOriginMiddleware
+from service.http.framing import FramingMiddleware
 from service.http.graceful_shutdown import CloseConnectionsMiddleware
 from service.http.limits import ConcurrencyLimitMiddleware
 from service.http.request_log import RequestLogMiddleware, route_templates
@@ -90,7 +91,7 @@ def with_middleware(app: FastAPI) -> ASGIApp:
         served = AuthenticationMiddleware(served, state.keys, is_open)
     if settings.cors_origins:
         served = CrossOriginMiddleware(served, settings.cors_origins)
-    served = CloseConnectionsMiddleware(served, state.shutdown)
+    served = FramingMiddleware(CloseConnectionsMiddleware(served, state.shutdown), settings.max_spool)
     log.count_drops(state.metrics.record_log_dropped)
     return RequestLogMiddleware(served, state.routes, state.metrics, log.access_log())
 

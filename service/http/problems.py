@@ -225,9 +225,12 @@ def _error(detail: str, *steps: int | str) -> FieldError:
 def _routing_problem(error: HTTPException, method: str) -> Problem:
     """Starlette's errors: an unknown path, or a wrong method."""
     status = HTTPStatus(error.status_code)
-    allow = (error.headers or {}).get("Allow")
+    headers = dict(error.headers or {})
+    if allow := headers.get("Allow"):
+        methods = {word.strip() for word in allow.split(",")}
+        allow = headers["Allow"] = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
     detail = {
         HTTPStatus.NOT_FOUND: "No such path; /docs lists the paths of this service.",
         HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not allow {method}; it allows {allow}.",
     }.get(status, status.description)
-    return Problem(status, detail, headers=error.headers)
+    return Problem(status, detail, headers=headers)

@@ -158,6 +158,44 @@ def test_both_services_answer_behind_one_certificate(both: tuple[Proxy, int]) ->
     assert min(now - then for now, then in zip(after, before, strict=True)) >= 5
 
 
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket", "TLS/1.0, h2c"])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_an_upgrade_is_one_request_with_one_answer(both: tuple[Proxy, int], upgrade: str, is_chunked: bool) -> None:
+    """The body is its own, in the same packet or a later one, and what looks like a request in it is none."""
+    proxy, _ = both
+    record = json.dumps(EXAMPLE).encode()
+    body = record + b"GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n"
+    framing = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(body)}"
+    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if is_chunked else body
+    head = "\r\n".join(
+        [
+            "POST /predict HTTP/1.1",
+            "Host: localhost",
+            "Connection: Upgrade, HTTP2-Settings",
+            f"Upgrade: {upgrade}",
+            "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA",
+            "Content-Type: application/json",
+            framing,
+            "\r\n",
+        ]
+    ).encode()
+    follower = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for packets in ([head + sent + follower], [head, sent, follower], [head + sent[:50], sent[50:] + follower]):
+        with (
+            socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as plain,
+            proxy.trust.wrap_socket(plain, server_hostname="localhost") as connection,
+        ):
+            for packet in packets:
+                connection.sendall(packet)
+                time.sleep(0.05)
+            received = b""
+            while data := connection.recv(2**16):
+                received += data
+        assert received.count(b"HTTP/1.1 ") == 2
+        assert received.startswith(b"HTTP/1.1 400 ")  # JSON with something behind it
+        assert received.endswith(b'{"status":"live"}')
+
+
 def test_metrics_stay_inside(both: tuple[Proxy, int]) -> None:
     """They would be those of one container, and are the operator's; the refusal has the service's shape."""
     for path in ("/metrics", "/%6detrics", "/metrics?x"):  # the service would read them all alike

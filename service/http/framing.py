@@ -1,0 +1,67 @@
+"""Frame responses as the request's method and version need it: HEAD has no body, HTTP/1.0 has no chunks."""
+
+import tempfile
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.problems import INTERNAL_ERROR, Problem, ProblemResponse
+
+MEMORY_BYTES = 2**20  # of a response to HTTP/1.0; more of it is held in a temporary file
+READ_BYTES = 2**18
+TOO_LONG = "The response is too long to be held back, as HTTP/1.0 needs it: use HTTP/1.1."
+
+
+class FramingMiddleware:
+    """Answer HEAD as GET, without the body, and HTTP/1.0 with the length of the response.
+
+    RFC 9110, section 9.3.2, and RFC 9112, section 6.1. A response to HTTP/1.0 may also end with its connection, but a
+    client cannot tell such a one from one that was cut off. max_bytes: of a response that is held back for its length
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        if not is_head and scope.get("http_version") != "1.0":
+            await self.app(scope, receive, send)
+            return
+        inner = {**scope, "method": "GET"} if is_head else scope
+        try:
+            if scope["http_version"] == "1.0":
+                await self._hold_back(inner, receive, send)
+            else:
+                await self.app(inner, receive, send)  # Uvicorn, which knows the method, sends no body
+        finally:
+            scope["route"] = inner.get("route")  # for the log
+
+    async def _hold_back(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response once it is complete; if it is cut off, an error instead."""
+        start: Message = {}
+        problem: Problem | None = INTERNAL_ERROR  # until the response is complete
+        with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as body:
+
+            async def hold(message: Message) -> None:
+                nonlocal start, problem
+                if message["type"] == "http.response.start":
+                    start = message
+                    return
+                body.write(message.get("body", b""))
+                if body.tell() > self.max_bytes:
+                    problem = Problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, TOO_LONG)
+                    raise Problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, TOO_LONG)
+                if not message.get("more_body", False):
+                    problem = None
+
+            await self.app(scope, receive, hold)
+            if problem and start:
+                await ProblemResponse(problem)(scope, receive, send)
+            elif start:
+                headers = [header for header in start["headers"] if header[0] != b"content-length"]
+                length = (b"content-length", str(body.tell()).encode())
+                await send({**start, "headers": [*headers, length]})
+                body.seek(0)
+                while data := body.read(READ_BYTES):
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
