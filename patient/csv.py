@@ -34,6 +34,7 @@ OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive, or a workbook (.xlsx): save it as CSV",
     b"\xd0\xcf\x11\xe0": "a workbook (.xls): save it as CSV",
     b"PAR1": "a Parquet file",
+    b"FEA1": "a Feather file of version 1: write version 2, which is an Arrow file",
     b"ARROW1": "an Arrow file",
     b"\xff\xff\xff\xff": "an Arrow stream",
     codecs.BOM_UTF32_LE: f"UTF-32 text: {SAVE_AS_UTF_8}",

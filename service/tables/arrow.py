@@ -1,87 +1,222 @@
-"""Read and write Arrow IPC streams, batch by batch; also read Arrow files (Feather), which contain a stream."""
+"""Read and write Arrow IPC streams, batch by batch; also read Arrow files (Feather), by the footer at their end.
+
+Both hold the same messages: a file is read as the stream of those that its footer names.
+"""
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import IO, cast
 
 import pyarrow as pa
 
+from patient.csv import OTHER_FORMATS
 from patient.table import describe_unnamed
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
 from service.tables.chunk import Table, split_batches
-from service.tables.source import PYARROW_ERRORS, Limits, OutputBuffer, Source, read_into
+from service.tables.source import (
+    PYARROW_ERRORS,
+    READ_BYTES,
+    Limits,
+    OutputBuffer,
+    Source,
+    iter_pieces,
+    read_into,
+    spool,
+)
 
-RECORDS, DICTIONARY = 3, 2  # the types of message that have a body
-STREAM_MARK = b"\xff" * 4  # before the length of each message
-FILE_MARK = b"ARROW1\0\0"
-DAMAGED = "The Arrow stream is damaged or cut off."
+SCHEMA, DICTIONARY, RECORDS = 1, 2, 3  # types of message; the last two have a body
+STREAM_MARK = b"\xff" * 4  # before the length of each message, but not in streams of Arrow before 0.15
+END_MARK = STREAM_MARK + b"\0" * 4
+FILE_MARK = b"ARROW1"  # at both ends; behind the first are two zeros
+START_BYTES = 8
+FOOTER_END = struct.Struct("<i6s")  # its length, and FILE_MARK
+FOOTER_SCHEMA, FOOTER_DICTIONARIES, FOOTER_RECORDS = 1, 2, 3  # fields of a footer (org.apache.arrow.flatbuf.Footer)
+BLOCK = struct.Struct("<qi4xq")  # of a footer: offset, bytes of metadata, bytes of body
+DAMAGED = "The Arrow table is damaged or cut off."
 
 
 def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
-    """Read the schema and return the table. Raises TableError and ColumnsError; the chunks raise TableError."""
-    messages = _Messages(source, limits.part)
+    """Read the schema and return the table. Raises TableError and ColumnsError; the chunks raise TableError.
+
+    A file that is not seekable is first copied into a temporary one.
+    """
+    start = _read_exactly(source, START_BYTES).to_pybytes()
+    _refuse_other_formats(start)
+    file: IO[bytes] | None = None
+    if start.startswith(FILE_MARK):
+        is_seekable = hasattr(source, "seek")
+        file = cast(IO[bytes], source) if is_seekable else spool(chain([start], iter_pieces(source)), limits.spool)
     try:
-        reader = pa.ipc.open_stream(pa.PythonFile(messages, "r"))
-        schema, header = reader.schema, reader.schema.names
-    except PYARROW_ERRORS:
-        raise TableError("Not an Arrow IPC stream.") from None
-    kept = pa.schema([schema.field(name) for name in columns.check_header(header, keep)])
+        messages = _Messages(
+            _Pieces(_messages_in_file(file, limits.part)) if file else source, b"" if file else start, limits.part
+        )
+        try:
+            reader = pa.ipc.open_stream(pa.PythonFile(messages, "r"))
+            schema, header = reader.schema, reader.schema.names
+        except PYARROW_ERRORS:
+            raise TableError("Not an Arrow IPC stream or file.") from None
+        kept = pa.schema([schema.field(name) for name in columns.check_header(header, keep)])
+    except BaseException:
+        if file:
+            file.close()
+        raise
     notes = describe_unnamed(header, kept.names)
 
     def read_batches() -> Iterator[pa.RecordBatch]:
-        for batch in reader:
-            batch.validate(full=True)  # offsets and lengths come from the sender
-            yield batch
-        messages.check_end()
+        try:
+            for batch in reader:
+                batch.validate(full=True)  # offsets and lengths come from the sender
+                yield batch
+            messages.check_end()
+        finally:
+            if file:
+                file.close()
 
     return Table(kept, split_batches(read_batches(), kept, DAMAGED), notes)
+
+
+def _refuse_other_formats(start: bytes) -> None:
+    """Raise TableError if the first bytes are those of another format."""
+    for mark, name in OTHER_FORMATS.items():
+        if start.startswith(mark) and mark not in (STREAM_MARK, FILE_MARK):
+            raise TableError(f"The table is not Arrow but {name}.")
+    if start and not start.startswith(FILE_MARK) and all(0x20 <= byte < 0x7F or byte in b"\t\r\n" for byte in start):
+        raise TableError("The table is not Arrow but text, such as CSV or JSON.")
+
+
+def _messages_in_file(file: IO[bytes], limit: int) -> Iterator[bytes]:
+    """Yield the messages of an Arrow file as a stream has them, in pieces: schema, dictionaries, record batches.
+
+    Raises TableError for a damaged footer, and TooLarge for one of more than `limit` bytes.
+    """
+    try:
+        end = file.seek(-FOOTER_END.size, 2)
+        length, mark = FOOTER_END.unpack(file.read(FOOTER_END.size))
+        if mark != FILE_MARK or not 0 < length <= end - START_BYTES:
+            raise TableError("The Arrow file is cut off: its footer is missing.")
+        if length > limit:
+            raise TooLarge(f"The footer of the Arrow file is larger than {limit} bytes.")
+        file.seek(end - length)
+        footer = file.read(length)
+        blocks = [*_blocks(footer, FOOTER_DICTIONARIES), *_blocks(footer, FOOTER_RECORDS)]
+        yield _schema_message(footer)
+    except (OSError, struct.error, IndexError):
+        raise TableError(DAMAGED) from None
+    for start, metadata, body in blocks:
+        if min(start, metadata, body) < 0 or start + metadata + body > end:
+            raise TableError(DAMAGED)
+        file.seek(start)
+        left = metadata + body
+        while left:
+            piece = file.read(min(left, READ_BYTES))
+            left -= len(piece)
+            yield piece
+    yield END_MARK
+
+
+def _blocks(footer: bytes, index: int) -> list[tuple[int, int, int]]:
+    """Offset, bytes of metadata and bytes of body of each block in a vector of the footer."""
+    vector = _table(footer, struct.unpack_from("<I", footer, 0)[0], index)
+    count = struct.unpack_from("<I", footer, vector)[0] if vector else 0
+    if vector + 4 + count * BLOCK.size > len(footer):
+        raise TableError(DAMAGED)
+    return [BLOCK.unpack_from(footer, vector + 4 + i * BLOCK.size) for i in range(count)]
+
+
+def _schema_message(footer: bytes) -> bytes:
+    """Return a schema message with the schema of a footer.
+
+    The tables of a FlatBuffer refer to each other by distances, so the footer is put whole behind a new root.
+    """
+    root = struct.unpack_from("<I", footer, 0)[0]
+    version, schema = _field(footer, root, 0), _table(footer, root, FOOTER_SCHEMA)
+    # The root's place; a table of fields: its sizes, and the places of version, type, header and body length (absent);
+    # the root: the distance back to that table, the distance to the header, version, type; filled up to 32 bytes.
+    head = struct.pack("<I6HiIhB5x", 16, 12, 12, 8, 10, 4, 0, 12, 32 + schema - 20, _int16(footer, version), SCHEMA)
+    content = head + footer + b"\0" * (-len(footer) % 8)
+    return STREAM_MARK + struct.pack("<i", len(content)) + content
+
+
+def _int16(message: bytes, place: int) -> int:
+    return int(struct.unpack_from("<h", message, place)[0]) if place else 0
+
+
+class _Pieces:
+    """Pieces of bytes as a source."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces, self.rest = pieces, b""
+
+    def read(self, size: int, /) -> bytes:
+        self.rest = self.rest or next(self.pieces, b"")
+        data, self.rest = self.rest[:size], self.rest[size:]
+        return data
 
 
 class _Messages:
     """A file of Arrow messages for pyarrow, which reads mark, length, metadata and body one by one.
 
-    Raises TooLarge for a message of more than `limit` bytes, received or decompressed, before memory is allocated.
+    start: the first bytes of the source, which have been read already. Raises TooLarge for a message of more than
+    `limit` bytes, received or decompressed, before memory is allocated.
     """
 
     closed = False
 
-    def __init__(self, source: Source, limit: int) -> None:
-        self.source, self.limit = source, limit
-        self.start = _read_exactly(source, 4).to_pybytes()
-        self.is_file = self.start == FILE_MARK[:4] and _read_exactly(source, 4).to_pybytes() == FILE_MARK[4:]
-        if self.is_file:
-            self.start = b""
-        self.latest = [b"", b""]
+    def __init__(self, source: Source, start: bytes, limit: int) -> None:
+        self.source, self.start, self.limit = source, start, limit
+        self.place = "mark"  # what is read next: a mark, a length, metadata; or nothing: `end`, `source end`
         self.buffers: list[tuple[int, int]] = []  # offset and length of each compressed buffer in the next body
 
     def read(self, size: int, /) -> pa.Buffer:
         """Read exactly `size` bytes. Raises TableError and TooLarge."""
         self._check_size(size)
-        data = pa.py_buffer(self.start) if self.start else _read_exactly(self.source, size)
-        self.start = b""
+        if self.start:
+            head, self.start = self.start[:size], self.start[size:]
+            data = pa.py_buffer(head + _read_exactly(self.source, size - len(head)).to_pybytes())
+        else:
+            data = _read_exactly(self.source, size)
         try:
-            if self.buffers:
-                self._check_size(sum(struct.unpack_from("<q", data, offset)[0] for offset, _ in self.buffers))
+            if self.place == "metadata":
+                self.buffers, self.place = _compressed_buffers(data.to_pybytes()), "mark"
+            elif self.buffers:
+                self._check_size(sum(_decompressed_size(data, *buffer) for buffer in self.buffers))
                 self.buffers = []
-            elif size > 4 and self.latest[0] == STREAM_MARK:
-                self.buffers = _compressed_buffers(data.to_pybytes())
+            elif size == 4:  # bodies are longer
+                self.place = self._after(data.to_pybytes())
         except (struct.error, IndexError):
             raise TableError(DAMAGED) from None
-        self.latest = [self.latest[1], data.to_pybytes() if size == 4 else b""]
         return data
+
+    def _after(self, word: bytes) -> str:
+        """What follows a mark, or the length of the metadata; without marks, messages begin with the latter."""
+        if word == STREAM_MARK and self.place == "mark":
+            return "length"
+        if not word and self.place == "mark":
+            return "source end"
+        return "end" if word == b"\0" * 4 else "metadata"
 
     def _check_size(self, size: int) -> None:
         if size > self.limit:
             raise TooLarge(f"An Arrow batch is larger than {self.limit} bytes: send smaller ones, such as 65,536 rows.")
 
     def check_end(self) -> None:
-        """Raise TableError unless the stream ended with its mark, and the source with it."""
-        if self.latest != [STREAM_MARK, b"\0" * 4]:
-            raise TableError("The Arrow stream is cut off: its end-of-stream mark is missing.")
-        if not self.is_file and self.source.read(1):
+        """Raise TableError unless the stream ended with its mark and the source with it, or behind a whole message."""
+        if self.place not in ("end", "source end"):
+            raise TableError("The Arrow stream is cut off.")
+        if self.source.read(1):
             raise TableError("There is more data after the end of the Arrow stream: send one stream.")
 
     def close(self) -> None: ...
+
+
+def _decompressed_size(body: pa.Buffer, offset: int, length: int) -> int:
+    """The size that a buffer declares before its data; -1 says that it is not compressed."""
+    size = int(struct.unpack_from("<q", body, offset)[0])
+    if size < -1:
+        raise TableError(DAMAGED)
+    return length if size == -1 else size
 
 
 def _read_exactly(source: Source, size: int) -> pa.Buffer:
