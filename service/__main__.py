@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from patient.command_line import HELP, LazyCommand, OrderedGroup, SettingsError, options
+from patient.printable import printable
 from service.settings import Settings, read_settings, refuse_exposure
 
 log = logging.getLogger("service")
@@ -48,9 +49,9 @@ def main(ctx: click.Context, /, **words: Any) -> None:
         registry = ModelRegistry(settings, metrics.record_reload)
         registry.start()  # here and not in the app: an error is then one line
     except (SettingsError, ApiKeysError) as error:
-        sys.exit(f"service: {error}")
+        sys.exit(f"service: {printable(error)}")
     except (ArtefactError, ProviderError) as error:
-        sys.exit(f"service: will not start: {error}")
+        sys.exit(f"service: will not start: {printable(error)}")
     finally:
         logs.flush()  # before the error, which is the last line
     log.info("web page: http://%s:%d/   API documentation: http://%s:%d/docs", *(settings.host, settings.port) * 2)

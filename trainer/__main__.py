@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from patient.artefact import ArtefactError
 from patient.command_line import HELP, OrderedGroup, SettingsError, options, parse
+from patient.printable import printable
 from patient.suppress_stderr import suppress_stderr
 from trainer.cli.options import EvaluateOptions, FitOptions, GenerateOptions
 
@@ -30,9 +31,10 @@ def _command(name: str, about: str, model: type[BaseModel]) -> click.Command:
         except KeyboardInterrupt:
             sys.exit("trainer: interrupted, nothing written")
         except (ArtefactError, DatasetError, SettingsError) as error:
-            sys.exit(f"trainer: {error}")
+            sys.exit(f"trainer: {printable(error)}")
         except OSError as error:
-            sys.exit(f"trainer: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+            place = f"{error.filename}: " if error.filename else ""
+            sys.exit(printable(f"trainer: {place}{error.strerror or error}"))
 
     return click.Command(name, HELP, execute, options(model), help=model.__doc__, short_help=about)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from patient.codebook import Evidence
 from patient.encoding import Floats
+from patient.printable import printable
 from patient.record import FIELDS, measurements
 from patient.table import invalid_cells
 from trainer.atomic_write import atomic_write
@@ -89,7 +90,8 @@ class TableSource:
                     values, lines, invalid = block.values, block.lines, _invalid(block)
                     if invalid.any():
                         first = first or next(_faults(file.path, block, invalid))
-                        rejects.writerows(_faults(file.path, block, invalid))
+                        faults = _faults(file.path, block, invalid)
+                        rejects.writerows((printable(path), *cell) for path, *cell in faults)
                         is_valid = ~invalid.any(axis=1)
                         values, lines = values[is_valid], lines[is_valid]
                     self.rows += len(values)
@@ -130,7 +132,8 @@ def digest(path: Path) -> str:
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256("".join(f"{digest(file)}  {file.name}\n" for file in list_files(path)).encode()).hexdigest()
+    listed = "".join(f"{digest(file)}  {file.name}\n" for file in list_files(path))
+    return hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ def read(path: Path) -> Dataset:
     rows, target = sample((chunk for chunk, _ in found), np.inf)
     if len(set(target.tolist())) < 2:
         raise DatasetError(f"{path}: {TARGET} must hold both 0 and 1")
-    return Dataset(rows, target, path.name, digest(path), (*source.notes, *describe_identical(found)))
+    return Dataset(rows, target, printable(path.name), digest(path), (*source.notes, *describe_identical(found)))
 
 
 def describe_identical(chunks: list[tuple[Chunk, Places]]) -> list[str]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from patient.artefact import Metadata
+from patient.printable import printable
 from trainer.metrics import METRICS
 from trainer.report import tables
 
@@ -19,8 +20,8 @@ console = Console()
 
 
 def say(line: str) -> None:
-    """Print one line, unwrapped, so that a path in it can be copied."""
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
+    """Print lines, unwrapped, so that a path in them can be copied."""
+    console.print("\n".join(map(printable, line.split("\n"))), soft_wrap=True, highlight=False, markup=False)
 
 
 def markdown(text: str) -> None:

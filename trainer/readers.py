@@ -1,5 +1,6 @@
 """Read CSV and Parquet files as blocks of numbers, without checking ranges."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ COLUMNS = (*FIELDS, TARGET)
 
 BLOCK_ROWS = 65_536  # at most
 MIN_LINE_BYTES = len(COLUMNS)  # of a line with a patient: a comma or a line end follows each cell
-COMPRESSED = (".gz", ".zst")
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".parquet")
 A_TABLE = ".csv, .csv.gz, .csv.zst or .parquet file"
 UNKNOWN_BYTES = 2**50  # a compressed file may hold any number
@@ -101,8 +102,12 @@ def _check_header(path: Path, header: list[str]) -> None:
             raise DatasetError(f"{path}: the header {fault} {', '.join(columns)}")
 
 
+def _file(path: Path) -> pa.NativeFile:
+    return pa.OSFile(os.fsencode(path))  # a name may be any bytes; of a str pyarrow takes UTF-8 only
+
+
 def _parquet(path: Path) -> TableFile:
-    with _reading(path), pa.parquet.ParquetFile(path) as file:
+    with _reading(path), _file(path) as source, pa.parquet.ParquetFile(source) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     _check_header(path, schema.names)
     is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
@@ -115,7 +120,7 @@ def _parquet(path: Path) -> TableFile:
 def _parquet_blocks(path: Path, rows: int) -> Iterator[Block]:
     first = 1
     # With pre_buffer memory would grow to the whole file; without, to one compressed row group.
-    with _reading(path), pa.parquet.ParquetFile(path, pre_buffer=False) as file:
+    with _reading(path), _file(path) as source, pa.parquet.ParquetFile(source, pre_buffer=False) as file:
         for batch in file.iter_batches(BLOCK_ROWS, columns=COLUMNS):
             # Not safe, because 2**53 + 1 may round.
             columns = [batch[name].cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for name in COLUMNS]
@@ -142,7 +147,7 @@ def _csv(path: Path) -> TableFile:
 
 
 def _open(path: Path) -> Any:
-    return pa.input_stream(str(path), compression="detect") if path.suffix in COMPRESSED else path.open("rb")
+    return pa.input_stream(_file(path), COMPRESSED[path.suffix]) if path.suffix in COMPRESSED else path.open("rb")
 
 
 def _csv_blocks(path: Path, size: int) -> Iterator[Block]:

@@ -1,16 +1,22 @@
 """`python -m trainer fit`, as a person calls it."""
 
+import gzip
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 from rich.console import Console
 
 from service.model.loading import load
-from tests.conftest import CLEVELAND
+from tests.conftest import CLEVELAND, MODELS
 from trainer import progress
 from trainer.__main__ import main
 from trainer.dataset import Dataset
@@ -102,6 +108,35 @@ def test_identical_rows_and_columns_without_a_name_are_noted(
     assert shown.count("Identical rows: 1 of 304 repeat an earlier one.") == 2
     assert shown.count("Lines: 305 repeats 6\n") == 2
     assert load(tmp_path / "models/heart_disease", "cpu").metadata.data["rows"] == 304
+
+
+@pytest.mark.parametrize("suffix", [b".csv", b".csv.gz", b".parquet"])
+def test_names_may_be_any_bytes(suffix: bytes, command: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of tables, of what is written, and of folders; they are printed as escapes."""
+    raw = (b"models\xff", b"data/one\xff" + suffix, b"rejects\xff", b"out\xff")
+    folder, table, rejects, out = (Path(os.fsdecode(name)) for name in raw)
+    table.parent.mkdir()
+    content = CLEVELAND.read_bytes().replace(b"63,1,", b"7,1,", 1)
+    if suffix == b".parquet":
+        pa.parquet.write_table(pa.csv.read_csv(io.BytesIO(content)), packed := io.BytesIO())
+        content = packed.getvalue()
+    table.write_bytes(gzip.compress(content) if suffix == b".csv.gz" else content)
+    assert callable(command)
+    share = ["--max-bad-share", "0.1", "--rejects", str(rejects)]
+    brief = ["--data", str(table.parent), "--models", str(folder), "--epochs", "2", "--repeats", "0"]
+    assert str(command("fit", *brief)).startswith(f"trainer: data/one\\xff{suffix.decode()}:")
+    assert command("fit", *brief, *share) == 0
+    assert "rejects\\xff" in (shown := capsys.readouterr().out)
+    assert "Wrote models\\xff/1" in shown
+    assert rejects.read_text().splitlines()[1].startswith(f"data/one\\xff{suffix.decode()},")
+    assert command("fit", *brief[:1], str(CLEVELAND), *brief[2:], "--if-none") == 0
+    renamed = Path(os.fsdecode(b"renamed\xff.csv"))
+    renamed.write_bytes(CLEVELAND.read_bytes())
+    shutil.copytree(MODELS / "3", folder / "3")
+    assert command("generate", str(out.with_suffix(".parquet")), "--rows", "10", "--data", str(renamed)) == 0
+    evaluated = ["--model", str(folder / "3"), "--recalibrate", "--out", str(out.with_suffix(".json"))]
+    assert command("evaluate", "--data", str(renamed), *evaluated) == 0
+    assert "Wrote out\\xff.json" in capsys.readouterr().out
 
 
 def test_if_none_leaves_a_model_alone(command: object, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from patient.artefact import ArtefactError, Metadata, fingerprint, schema, versions
 from patient.encoding import Floats
+from patient.printable import printable
 from trainer import progress, training_summary
 from trainer.cli.options import MAX_FOLDED_ROWS, FitOptions
 from trainer.cross_validation import NETWORK, CrossValidation, cross_validate_models, stratified_folds
@@ -68,7 +69,7 @@ def run(options: FitOptions) -> None:
         fingerprint=fingerprint(),
         threshold=options.threshold,
         data={
-            "file": options.data.name,
+            "file": printable(options.data.name),
             "sha256": digest(options.data),
             "rows": len(table),
             "train_rows": table.train_rows,
