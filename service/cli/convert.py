@@ -13,7 +13,7 @@ from patient.record import FIELDS
 from service.cli.score.attempt import compress
 from service.cli.score.job import Kind
 from service.cli.score.output_files import commit, hidden_file
-from service.cli.score.storage import folder_of, locate
+from service.cli.score.storage import folder_of, is_same_file, locate
 from service.client.sender import describe_error
 from service.tables.formats import CSV
 
@@ -34,9 +34,9 @@ def convert(source: str, target: str) -> None:
     if not (source_kind and target_kind and source_kind.format is target_kind.format is CSV):
         raise click.UsageError("IN and OUT must be CSV files: .csv, .csv.gz or .csv.zst")
     (storage, path), (target_storage, target_path) = locate(source), locate(target)
-    if path == target_path and storage == target_storage:
-        raise click.UsageError("the output would replace its input")
     try:
+        if is_same_file(storage, path, target_storage, target_path):
+            raise click.UsageError("the output would replace its input")
         with storage.open(path, is_seekable=False) as file, pa.input_stream(file, source_kind.compression) as stream:
             converted, rows = _convert(stream.read(), source)
         with hidden_file(target_storage, folder_of(target_path)) as (hidden, out):

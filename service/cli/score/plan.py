@@ -9,7 +9,7 @@ from typing import Protocol
 import click
 
 from service.cli.score.job import KINDS, Kind, Outcome, Part, Tick
-from service.cli.score.storage import PIPE, Entry, Storage, has_raw_bytes, locate
+from service.cli.score.storage import PIPE, Entry, Storage, has_raw_bytes, is_same_file, locate
 from service.tables.formats import COMPRESSIONS
 
 WILDCARDS = frozenset("*?[")
@@ -75,7 +75,7 @@ def make_plan(
     planned = [_part(file, kind, out, out_kind or kind, parts) for file, kind in tables]
     targets: dict[str, str] = {}
     for part in planned:
-        if source == target and part.path == part.target != PIPE:
+        if is_same_file(source, part.path, target, part.target):
             raise click.UsageError(f"{part.name}: the output would replace its input")
         if not target.is_local and has_raw_bytes(part.name):
             raise click.UsageError(f"{part.name}: object stores take UTF-8 names only")

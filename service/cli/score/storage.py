@@ -175,13 +175,23 @@ def locate(text: str) -> tuple[Storage, str]:
     if text == PIPE:
         return Disk(), PIPE
     if "://" not in text:
-        return Disk(), str(Path(text).absolute())
+        path = Path(text).absolute()
+        is_named = path.name not in ("", "..")  # then a link itself is kept: its name is that of the part
+        return Disk(), str(Path(os.path.realpath(path.parent), path.name)) if is_named else os.path.realpath(path)
     try:
         system, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, OSError, ValueError):  # their messages repeat the URL, which may contain a secret
         scheme = text.split("://")[0]
         raise click.UsageError(f"{scheme}://...: not a URL of an object store that pyarrow can open") from None
     return Disk() if isinstance(system, fs.LocalFileSystem) else ObjectStore(system), path.rstrip("/")
+
+
+def is_same_file(storage: Storage, path: str, other_storage: Storage, other: str) -> bool:
+    """Return whether two paths are of one file, which may not exist, or the same file by links. Raises OSError."""
+    if storage != other_storage or PIPE in (path, other):
+        return False
+    found, others = (storage.find(each) if storage.is_local else None for each in (path, other))
+    return path == other or bool(found and others and found.identity == others.identity)
 
 
 def folder_of(path: str) -> str:

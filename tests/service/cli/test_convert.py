@@ -88,8 +88,10 @@ def test_names_may_be_any_bytes(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_wrong_command_line_is_told(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
     for words, status in (
         ((file, file), 2),
+        ((file, tmp_path / "link/heart.csv"), 2),
         ((file, tmp_path / "out.parquet"), 2),
         (("-", tmp_path / "out.csv"), 2),
         ((file,), 2),

@@ -7,6 +7,7 @@ import pytest
 from pyarrow import fs
 
 from service.cli.score.storage import Disk, ObjectStore, Storage, folder_of
+from tests.conftest import MODELS
 from tests.service.cli.score.conftest import Command, patients, read, write
 
 RAW = os.fsdecode(b"in-\xff.csv")
@@ -77,7 +78,7 @@ def test_each_file_is_scored_once(
     inputs: list[str], tmp_path: Path, score: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever links lead to it; a link to a file is named."""
-    monkeypatch.setenv("HEART_MODELS", str(Path("models/heart_disease").absolute()))
+    monkeypatch.setenv("HEART_MODELS", str(MODELS))
     monkeypatch.chdir(tmp_path)
     source = write(Path("in/a.csv"), patients(3).drop(["mrn", "ward"]))
     Path("in", RAW).write_bytes(source.read_bytes())
@@ -101,6 +102,44 @@ def test_names_may_be_any_bytes(kind: str, tmp_path: Path, score: Command) -> No
     assert score(source, out, "--keep", "*") == 0
     assert len(read(out)) == 3
     assert {*tmp_path.iterdir()} == {beside, source, out}
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "said"),
+    [
+        ("in/a.csv", "in/../in/a.csv", "a.csv: the output would replace its input"),
+        ("in/a.csv", "link/a.csv", "a.csv: the output would replace its input"),
+        ("in/a.csv", "link/", "a.csv: the output would replace its input"),
+        ("in/a.csv", "hard.csv", "a.csv: the output would replace its input"),
+        ("in", "link", "a.csv: the output would replace its input"),
+        ("in", "in/../in", "in: no table found"),
+        ("in/*.csv", "link/../in", "in/*.csv: no table found"),
+    ],
+)
+def test_no_output_replaces_an_input(
+    source: str, out: str, said: str, tmp_path: Path, score: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whatever path or link it is named."""
+    monkeypatch.chdir(tmp_path)
+    content = write(Path("in/a.csv"), patients(3)).read_bytes()
+    Path("link").symlink_to("in")
+    Path("hard.csv").hardlink_to("in/a.csv")
+    assert score(source, out, "--keep", "*") == 2
+    assert score.said == f"score: {said}\n"
+    assert {path: path.read_bytes() for path in Path("in").iterdir()} == {Path("in/a.csv"): content}
+
+
+def test_outputs_among_the_inputs_are_not_read_by_whatever_path(
+    tmp_path: Path, score: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEART_MODELS", str(MODELS))
+    monkeypatch.chdir(tmp_path)
+    write(Path("in/a.csv"), patients(3))
+    Path("link").symlink_to("in")
+    for out in ("in/out", "link/out", "in/../in/out"):
+        assert score("in", out, "--keep", "*") == 0
+        assert "3 rows" in score.said
+    assert names(tmp_path / "in/out") == [".parts", ".parts/a.csv.json", ".parts/lock", "a.csv"]
 
 
 def test_a_name_is_shown_as_escapes(tmp_path: Path, score: Command) -> None:
