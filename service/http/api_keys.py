@@ -44,25 +44,18 @@ class ApiKeys:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._stat, keys = _read(file)
-        if not keys:
+        self._stat, self._keys = _read(file)
+        if not self._keys:
             raise ApiKeysError(f"{file}: contains no API key; `python -m service key NAME` makes one")
-        self._keys: tuple[list[Key], dict[bytes, Key]] = keys, {}
 
     def find(self, key: bytes) -> Key | None:
-        """Return the key if it is valid. An invalid key takes equally long whatever it looks like.
+        """Return the key if it is valid, in the same time whether it is, and whatever it looks like.
 
-        Valid keys are cached as they were sent. Python hashes bytes with a per-process secret, so the time of a cache
-        look-up tells nothing about how close a guess was.
+        It is looked up by its digest, which nobody can choose, in a dictionary that hashes with a secret of the process.
         """
-        keys, cache = self._keys  # one attribute: a reload replaces the keys and drops the cache in one step
-        if key in cache:
-            return cache[key]
-        digest, found = hashlib.sha256(key).digest(), None
-        for known in keys:
-            if hmac.compare_digest(known.digest, digest):
-                found = cache[key] = known
-        return found
+        digest = hashlib.sha256(key).digest()
+        found = self._keys.get(digest)
+        return found if found and hmac.compare_digest(found.digest, digest) else None
 
     async def watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -81,8 +74,10 @@ class ApiKeys:
             self._stat = stat
             log.error("the API keys were not reloaded: %s", error)
             return
-        self._keys = keys, {}
-        log.warning("the API keys have changed; valid names: %s", ", ".join(key.name for key in keys) or "none")
+        self._keys = keys
+        log.warning(
+            "the API keys have changed; valid names: %s", ", ".join(key.name for key in keys.values()) or "none"
+        )
 
 
 def new_key(name: str, scope: str = "all") -> tuple[str, str]:
@@ -103,7 +98,8 @@ def _stat(file: Path) -> tuple[int, ...] | None:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _read(file: Path) -> tuple[tuple[int, ...] | None, list[Key]]:
+def _read(file: Path) -> tuple[tuple[int, ...] | None, dict[bytes, Key]]:
+    """Return the file's stamp, and its keys by digest. Raises ApiKeysError."""
     stat = _stat(file)  # before reading: a write during the read is then noticed at the next poll
     try:
         if not file.is_file():  # to open a pipe would wait for a writer
@@ -114,7 +110,10 @@ def _read(file: Path) -> tuple[tuple[int, ...] | None, list[Key]]:
         raise ApiKeysError(f"{file}: {os.strerror(error.errno or 0)}") from None
     if len(content) > MAX_FILE_BYTES:
         raise ApiKeysError(f"{file}: not a key file, it is larger than {MAX_FILE_BYTES} bytes")
-    return stat, _parse(content.decode("utf-8-sig", "replace").splitlines(), str(file))
+    if not content:  # it is being written, or was truncated by accident
+        raise ApiKeysError(f"{file}: the file is empty; to revoke all keys, leave a comment in it")
+    keys = _parse(content.decode("utf-8-sig", "replace").splitlines(), str(file))
+    return stat, {key.digest: key for key in keys}
 
 
 def _parse(lines: Iterable[str], where: str) -> list[Key]:

@@ -108,6 +108,18 @@ def test_removing_the_last_key_rejects_all_requests(file: Path) -> None:
     assert keys.find(key.encode()) is None
 
 
+def test_a_file_that_was_truncated_by_accident_locks_nobody_out(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`: > keys`, or a write that has only begun: the keys stay, and the log says so."""
+    key, line = new_key("ward-7")
+    file.write_text(line)
+    keys = ApiKeys(file)
+    file.write_text("")
+    keys.refresh()
+    assert keys.find(key.encode())
+    assert "is empty" in caplog.text
+    assert caplog.records[-1].levelno == logging.ERROR
+
+
 @pytest.mark.parametrize(
     "content", [None, "", "# nobody yet", "ward-7 abc", "x" * (2**20 + 1), "a " + "0" * 64 + "\n" * 2]
 )
