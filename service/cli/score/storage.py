@@ -174,6 +174,8 @@ def locate(text: str) -> tuple[Storage, str]:
     """Return the storage of a path or URL, and the path on it; PIPE stays. Raises click.UsageError."""
     if text == PIPE:
         return Disk(), PIPE
+    if not text:
+        raise click.UsageError("a path is empty")  # for pathlib it is the current folder; here, an unset variable
     if "://" not in text:
         path = Path(text).absolute()
         is_named = path.name not in ("", "..")  # then a link itself is kept: its name is that of the part

@@ -206,6 +206,8 @@ def test_the_model_is_that_of_the_flag_or_of_the_environment(
         (["in.csv", "out.xlsx"], "out.xlsx: unknown format; end OUT in json, ndjson, jsonl, csv, "),
         (["in.csv", "out.csv.bz2", "--format", "csv"], "out.csv.bz2: unknown format; end OUT in "),
         (["-", "out.tsv", "--format", "csv"], "out.tsv: unknown format; end OUT in "),
+        (["in.csv", ""], "a path is empty"),
+        (["", "out.csv"], "a path is empty"),
         (["in.csv", "out"], "parquet, also with .gz or .zst, or give --to"),
         (["in.csv", "/dev/null"], "neither a file nor a folder"),
         (["-", "out.csv"], "stdin: unknown format, give --format"),
