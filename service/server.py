@@ -20,6 +20,7 @@ from patient.artefact import ArtefactError
 from service.app import create_app, with_middleware
 from service.http.api_keys import ApiKeysError
 from service.http.connection import LimitedHttpProtocol
+from service.isolation.lifetime import end_with_parent
 from service.model.device import ProviderError
 from service.model.registry import ModelRegistry
 from service.observe import log as logs
@@ -95,6 +96,7 @@ def _raise_open_files_limit() -> None:
 
 def _create_worker_app(settings: Settings, folder: Path) -> ASGIApp:
     """Create the app of a worker process. If that fails the process exits, and the supervisor starts another one."""
+    end_with_parent()  # workers without a supervisor would keep the port and say that they are ready
     logs.to_stderr(settings)
     metrics = Metrics(folder)
     registry = ModelRegistry(settings, metrics.record_reload)

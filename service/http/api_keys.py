@@ -51,7 +51,7 @@ class ApiKeys:
     def find(self, key: bytes) -> Key | None:
         """Return the key if it is valid, in the same time whether it is, and whatever it looks like.
 
-        It is looked up by its digest, which nobody can choose, in a dictionary that hashes with a secret of the process.
+        It is looked up by its digest, which nobody can choose, in a dictionary that hashes with a secret.
         """
         digest = hashlib.sha256(key).digest()
         found = self._keys.get(digest)

@@ -66,6 +66,18 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         else:
             self._parse(data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes it for whether the transport stays open
+        """Answer a client that has closed its half of the connection, unless it has left in the middle of something.
+
+        For a table this counts as leaving: its work would go on for nobody.
+        """
+        cycle = self.cycle
+        is_pending = cycle is not None and not cycle.response_complete and not cycle.more_body
+        if not is_pending or SLOW_CLIENT_EXEMPT in cycle.scope:
+            return False
+        cycle.keep_alive = False
+        return True
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.pipeline:

@@ -5,7 +5,6 @@ SIGKILL, the template reads the end of its socket and ends too; the kernel then 
 """
 
 import contextlib
-import ctypes
 import gc
 import json
 import logging
@@ -19,13 +18,13 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+from service.isolation.lifetime import end_with_parent
 from service.isolation.messages import Closed
 from service.isolation.worker import Jobs, run_tasks
 from service.observe import log as logs
 
 FORK, KILL = b"F", b"K"
 ORDER = struct.Struct("<cQQ")  # kind, number of the worker, bytes of memory that it may use for a task
-PR_SET_PDEATHSIG = 1  # prctl.h
 PRIORITY = 5  # on a busy core the service comes first
 ENVIRONMENT = {  # no threads
     "OPENBLAS_NUM_THREADS": "1",
@@ -95,10 +94,10 @@ def main() -> None:
 
 def _restrict(memory_bytes: int) -> None:
     """Limit this worker: its memory, no core dumps, killed with the template, and killed first when memory is short."""
+    end_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
         return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     Path("/proc/self/oom_score_adj").write_text("1000")
     pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -169,6 +169,22 @@ def test_pipelined_requests_are_answered_in_order(port: int, cuts: list[int]) ->
     assert [body for _, _, body in found[::2]] == single
 
 
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_client_that_closes_its_half_is_answered(port: int, number: int) -> None:
+    """As `nc -N` does, and scripts that shut their side down: all requests that arrived whole."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(post(CLIENTS[0], "/predict", "application/json", RECORD) * number)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := connection.recv(2**16):
+            received += data
+    assert received.count(b"0.3360956") == number
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(post(CLIENTS[0], "/predict", "application/json", RECORD)[:-5])
+        connection.shutdown(socket.SHUT_WR)
+        assert b"200 OK" not in connection.recv(2**16)
+
+
 def test_a_table_that_is_cut_off_is_an_error_to_http_1_0(port: int) -> None:
     """Which could not tell it from a whole one."""
     lines = RECORD + b"\n" + b'{"' + b"x" * 2_000_000

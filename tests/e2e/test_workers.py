@@ -3,11 +3,16 @@
 import asyncio
 import json
 import re
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from patient.record import EXAMPLE
-from tests.e2e.serving import Connection, get, serving
+from tests.conftest import ROOT
+from tests.e2e.serving import Connection, free_port, get, serving, wait_until_ready
+from tests.faults.machine import until
 
 
 def metric(port: int, name: str) -> float:
@@ -45,3 +50,17 @@ def test_every_worker_reports_the_counts_of_all() -> None:
         asyncio.run(work())
         counts = {metric(port, 'heart_rows_total{way="single"}') for _ in range(20)}
         assert counts == {16.0}
+
+
+def test_no_worker_survives_its_supervisor() -> None:
+    """Not even kill -9 of it: orphans would keep the port, and say that they are ready."""
+    port = free_port()
+    command = [sys.executable, "-m", "service", "--provider", "cpu", "--port", str(port), "--workers", "2"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as supervisor:
+        wait_until_ready(port, supervisor)
+        until_both_serve(port)
+        left = workers(supervisor.pid)
+        assert len(left) == 2
+        supervisor.kill()
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in left), 5)
+    socket.create_server(("127.0.0.1", port)).close()
