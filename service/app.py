@@ -24,6 +24,7 @@ from service.http.cors import CrossOriginMiddleware
 from service.http.framing import FramingMiddleware
 from service.http.graceful_shutdown import CloseConnectionsMiddleware
 from service.http.limits import ConcurrencyLimitMiddleware
+from service.http.path_prefix import PathPrefixMiddleware
 from service.http.request_log import RequestLogMiddleware, route_templates
 from service.http.security_headers import SecurityHeadersMiddleware
 from service.model.predictor import Predictor
@@ -92,8 +93,15 @@ def with_middleware(app: FastAPI) -> ASGIApp:
     if settings.cors_origins:
         served = CrossOriginMiddleware(served, settings.cors_origins)
     served = FramingMiddleware(CloseConnectionsMiddleware(served, state.shutdown), settings.max_spool)
+    if settings.root_path or settings.trust_forwarded_prefix:
+        served = PathPrefixMiddleware(served, settings.root_path, settings.trust_forwarded_prefix, own_segments(app))
     log.count_drops(state.metrics.record_log_dropped)
     return RequestLogMiddleware(served, state.routes, state.metrics, log.access_log())
+
+
+def own_segments(app: FastAPI) -> set[str]:
+    """The first segments of the app's paths."""
+    return {route.split("/")[1] for route in app.state.heart.routes}
 
 
 def is_open(path: str) -> bool:
@@ -116,5 +124,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema["components"]["schemas"]["PatientRecord"]["examples"] = [EXAMPLE]  # Pydantic sorts its keys
         if state.keys:
             describe_authentication(schema, is_open)
+        if prefix := state.settings.root_path or "." * state.settings.trust_forwarded_prefix:
+            schema["servers"] = [{"url": prefix}]  # a relative one counts from the document
         app.openapi_schema = schema
     return app.openapi_schema

@@ -18,12 +18,18 @@ T = TypeVar("T")
 Provider = Literal["auto", "cuda", "cpu"]
 GpuMode = Literal["plain", "iobinding"]
 Origin = Annotated[str, Field(pattern=r"^https?://[^\s/*,]+$")]
+PREFIX = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._~-]*){1,8}")  # nothing that means something in HTML or in a URL
 AnyCase = Annotated[T, BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)]
 
 
 def _without_brackets(host: object) -> object:
     """Take [::1], as in a URL, for ::1."""
     return re.sub(r"^\[(.*)\]$", r"\1", host) if isinstance(host, str) else host
+
+
+def _without_slash(path: object) -> object:
+    """Take /heart/ for /heart."""
+    return path.rstrip("/") if isinstance(path, str) else path
 
 
 class _Environment(EnvSettingsSource):
@@ -60,6 +66,12 @@ class Settings(BaseSettings, env_prefix="HEART_", env_ignore_empty=True):
     open_to_network: bool = Field(False, description="Listen beyond this machine without API keys.")
     cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(split_list)] = Field(
         [], description="Origins of web pages that may call the service, such as https://a.example,https://b.example."
+    )
+    root_path: Annotated[str, Field(pattern=rf"^(?:{PREFIX.pattern})?$"), BeforeValidator(_without_slash)] = Field(
+        "", description="Path prefix, such as /heart, under which a proxy publishes the service."
+    )
+    trust_forwarded_prefix: bool = Field(
+        False, description="Take the prefix from X-Forwarded-Prefix, which a proxy must set or remove."
     )
     provider: AnyCase[Provider] = Field(
         "auto", description="cuda: require a GPU; cpu: use none; auto: use a GPU if there is one, and log the choice."
