@@ -14,7 +14,7 @@ from patient.csv import OTHER_FORMATS
 from patient.table import describe_unnamed
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
-from service.tables.chunk import Table, split_batches
+from service.tables.chunk import Table, kept_schema, split_batches
 from service.tables.source import (
     PYARROW_ERRORS,
     READ_BYTES,
@@ -57,7 +57,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
             schema, header = reader.schema, reader.schema.names
         except PYARROW_ERRORS:
             raise TableError("Not an Arrow IPC stream or file.") from None
-        kept = pa.schema([schema.field(name) for name in columns.check_header(header, keep)])
+        kept = kept_schema(schema, columns.check_header(header, keep))
     except BaseException:
         if file:
             file.close()

@@ -47,6 +47,14 @@ class Table:
     notes: Sequence[str] = ()
 
 
+def kept_schema(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """Return the columns `names` of a typed table without the sender's metadata: the writers obey what metadata say.
+
+    Extension types that pyarrow knows, such as UUID, are types and stay. Columns may have nulls, whatever is declared.
+    """
+    return pa.schema([(name, schema.field(name).type) for name in names])
+
+
 def split_batches(batches: Iterator[pa.RecordBatch], kept: pa.Schema, damaged: str) -> Iterator[Chunk]:
     """Yield chunks of typed batches that hold the 13 fields and the kept columns, in any order.
 

@@ -10,7 +10,7 @@ from patient.record import FIELDS
 from patient.table import describe_unnamed
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
-from service.tables.chunk import MAX_CHUNK_ROWS, Chunk, Table, split_batches
+from service.tables.chunk import MAX_CHUNK_ROWS, Chunk, Table, kept_schema, split_batches
 from service.tables.source import PYARROW_ERRORS, READ_BYTES, Limits, OutputBuffer, Source, iter_pieces, spool
 
 GROUP_ROWS = 2**17  # of a row group that is written
@@ -29,7 +29,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     except BaseException:
         stream.close()
         raise
-    kept = pa.schema([schema.field(name) for name in names])
+    kept = kept_schema(schema, names)
 
     def read_chunks() -> Iterator[Chunk]:
         with stream:
