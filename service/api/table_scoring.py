@@ -48,7 +48,8 @@ class TableScoring:
         self.tally.notes += table.notes
         schema = result_schema(table.kept, self.scorer.version, self.scorer.threshold, report)
         batches = score(self._checked(table.chunks, limits), self.scorer, schema, self.tally)
-        pieces = self._not_empty(memoryview(piece) for piece in self.response_format.write(schema, batches))
+        written = self.response_format.write(schema, batches, self.request.keep)
+        pieces = self._not_empty(memoryview(piece) for piece in written)
         if report:
             return self._with_summary(pieces) if self.response_format is NDJSON else pieces
         return buffer_until_complete(pieces, limits.spool)

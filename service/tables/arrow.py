@@ -4,7 +4,7 @@ Both hold the same messages: a file is read as the stream of those that its foot
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import IO, cast
 
@@ -259,7 +259,7 @@ def _table(message: bytes, table: int, index: int) -> int:
     return field + int(struct.unpack_from("<I", message, field)[0]) if field else 0
 
 
-def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch], _named: Sequence[str] = ()) -> Iterator[bytes]:
     buffer = OutputBuffer()
     with pa.ipc.new_stream(pa.PythonFile(buffer, "w"), schema) as writer:
         yield buffer.take()

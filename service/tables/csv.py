@@ -6,7 +6,7 @@ empty cell is.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from patient.csv import CsvError, CsvTable, RowTooLong
 from patient.table import describe_unnamed
 from service.records.errors import FieldFault, TableError, TooLarge
-from service.tables import columns, text
+from service.tables import columns, kept, text
 from service.tables.chunk import Chunk, Table
 from service.tables.source import Limits, Source
 
@@ -27,14 +27,14 @@ def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
     """Read the header and return the table. Raises TableError and ColumnsError; the chunks raise TableError."""
     with _as_table_errors():
         table = CsvTable(source)
-    kept = pa.schema([(name, pa.string()) for name in columns.check_header(table.header, keep)])
-    return Table(kept, _chunks(table, kept), describe_unnamed(table.header, kept.names))
+    schema = pa.schema([(name, pa.string()) for name in columns.check_header(table.header, keep)])
+    return Table(schema, _chunks(table, schema), describe_unnamed(table.header, schema.names))
 
 
-def _chunks(table: CsvTable, kept: pa.Schema) -> Iterator[Chunk]:
+def _chunks(table: CsvTable, schema: pa.Schema) -> Iterator[Chunk]:
     with _as_table_errors():
-        for rows in table.read_rows(kept.names):
-            others = pa.RecordBatch.from_arrays([_empty_as_null(column) for column in rows.texts], schema=kept)
+        for rows in table.read_rows(schema.names):
+            others = pa.RecordBatch.from_arrays([_empty_as_null(column) for column in rows.texts], schema=schema)
             yield Chunk([*rows.numbers], others, {row: [FieldFault("", fault)] for row, fault in rows.faults.items()})
 
 
@@ -52,8 +52,14 @@ def _empty_as_null(column: pa.Array) -> pa.Array:
     return column
 
 
-def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
-    """Encode the header and the rows; `missing` becomes one cell such as ca;thal, and null an empty cell."""
+def write(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], named: Sequence[str] = ()
+) -> Iterator[bytes | pa.Buffer]:
+    """Encode the header and the rows; `missing` becomes one cell such as ca;thal, and null an empty cell.
+
+    Nested values become JSON text. Raises ColumnsError; see Format.write.
+    """
+    kept.check(schema, kept.has_text, "CSV", named)
     header = io.StringIO()
     csv.writer(header, lineterminator="\n").writerow(schema.names)
     yield header.getvalue().encode()
@@ -73,12 +79,12 @@ def write(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[byte
 def _format_cells(column: pa.Array, field: pa.Field) -> pa.Array:
     """Format a column as text, quoted where a cell needs it."""
     kind = field.type
-    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
+    if field.name == "missing":
         return pc.binary_join(column, ";")
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        cells = pa.array([text.to_json(value) for value in column.to_pylist()], pa.string())
+    if kept.is_flat(kind):
+        cells = kept.as_text(column).cast(pa.string())
     else:
-        cells = column.cast(pa.string())
+        cells = pa.array([text.to_json(value) for value in kept.values(column)], pa.string())
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
         return cells
     special = pc.match_substring_regex(cells, SPECIAL)

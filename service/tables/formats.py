@@ -1,6 +1,6 @@
 """The table formats: their media types, file name suffixes, readers and writers."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -12,7 +12,7 @@ from service.tables.columns import Keep
 from service.tables.source import Limits, Source
 
 Reader = Callable[[Source, Keep, Limits], Table]
-Writer = Callable[[pa.Schema, Iterable[pa.RecordBatch]], Iterator[bytes | pa.Buffer]]
+Writer = Callable[[pa.Schema, Iterable[pa.RecordBatch], Sequence[str]], Iterator[bytes | pa.Buffer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,17 @@ class Format:
     def media_types(self) -> tuple[str, ...]:
         return self.media_type, *self.aliases
 
-    def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
-        """Encode batches of this schema, piece by piece."""
-        return self.writer(schema, batches) if self.is_json else self.writer(*json.json_to_text(schema, batches))
+    def write(
+        self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], named: Sequence[str] = ()
+    ) -> Iterator[bytes | pa.Buffer]:
+        """Encode batches of this schema, piece by piece.
+
+        The first piece raises ColumnsError for types of kept columns that the format cannot hold; it names those of
+        `named`, which the client has named itself, and the others by their places.
+        """
+        if not self.is_json:
+            schema, batches = json.json_to_text(schema, batches)
+        return self.writer(schema, batches, named)
 
 
 NDJSON = Format(

@@ -8,7 +8,7 @@ import codecs
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -44,7 +44,7 @@ from service.records.errors import (
     shown_name,
 )
 from service.records.results import BATCH_END, batch_start
-from service.tables import columns, text
+from service.tables import columns, kept, text
 from service.tables.chunk import Chunk, RowFaults, Table, concat_chunks
 from service.tables.source import READ_BYTES, LimitedSource, Limits, Source, iter_pieces
 
@@ -170,8 +170,8 @@ class RecordDecoder:
         values = np.array([*chain.from_iterable(map(self.numbers, records))], np.float64)
         values = values.reshape(len(records), len(FIELDS))
         raws = ([getattr(record, name) for record in records] for name in self.attributes)
-        kept = [pa.array([str(raw, "utf-8") if raw else None for raw in column], pa.string()) for column in raws]
-        return Chunk([*np.ascontiguousarray(values.T)], pa.RecordBatch.from_arrays(kept, schema=self.kept), unreadable)
+        texts = [pa.array([str(raw, "utf-8") if raw else None for raw in column], pa.string()) for column in raws]
+        return Chunk([*np.ascontiguousarray(values.T)], pa.RecordBatch.from_arrays(texts, schema=self.kept), unreadable)
 
     def _has_unique_keys(self, records: list[Any], content: bytes) -> bool:
         """Whether no key occurs twice: then every colon of the text ends a key or is in a kept value."""
@@ -192,14 +192,14 @@ class RecordDecoder:
             record = self.decoder.decode(content)
             if self._has_unique_keys([record], content) and content.decode():
                 return record
-        kept = [msgspec.Raw()] * len(self.names)
+        raws = [msgspec.Raw()] * len(self.names)
         if count_values(content) > MAX_RECORD_VALUES:
             unreadable[row] = [FieldFault("", f"The record has more than {MAX_RECORD_VALUES} values")]
-            return self.decoder.type(*NO_VALUES, *kept)
+            return self.decoder.type(*NO_VALUES, *raws)
         try:
             parsed = parse(content)
             if isinstance(parsed, dict):
-                kept = [_raw(parsed.pop(name)) if name in parsed else msgspec.Raw() for name in self.names]
+                raws = [_raw(parsed.pop(name)) if name in parsed else msgspec.Raw() for name in self.names]
             values, faults = validate(parsed), duplicate_keys(content)
         except MalformedJson:
             values, faults = NO_VALUES, [FieldFault("", "Not JSON")]
@@ -207,7 +207,7 @@ class RecordDecoder:
             values, faults = numbers_of(parsed), error.faults
         if faults:
             unreadable[row] = faults
-        return self.decoder.type(*values, *kept)
+        return self.decoder.type(*values, *raws)
 
 
 def _raw(value: Any) -> msgspec.Raw:
@@ -217,14 +217,22 @@ def _raw(value: Any) -> msgspec.Raw:
         return msgspec.Raw()
 
 
-def write_lines(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:
+def write_lines(schema: pa.Schema, batches: Iterable[pa.RecordBatch], named: Sequence[str] = ()) -> Iterator[pa.Buffer]:
+    """Encode one object per row and line. Raises ColumnsError; see Format.write."""
+    kept.check(schema, kept.has_text, "JSON", named)
     for batch in batches:
         if len(batch):
             yield _encode_objects(batch, schema, after="\n")
 
 
-def write_array(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes | pa.Buffer]:
-    """Encode the model's version and threshold from the schema's metadata, then `predictions`, one object per row."""
+def write_array(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], named: Sequence[str] = ()
+) -> Iterator[bytes | pa.Buffer]:
+    """Encode the model's version and threshold from the schema's metadata, then `predictions`, one object per row.
+
+    Raises ColumnsError; see Format.write.
+    """
+    kept.check(schema, kept.has_text, "JSON", named)
     yield batch_start(schema.metadata[b"model_version"].decode(), float(schema.metadata[b"threshold"]))
     start = 1  # the first object has no comma before it
     for batch in batches:
@@ -260,7 +268,7 @@ def _encode_values(column: pa.Array, field: pa.Field) -> pa.Array:
         lists = [f'["{joined}"]' if joined else "[]" for joined in names.dictionary.to_pylist()]
         values = pa.array(lists, pa.string()).take(names.indices)
     else:
-        values = pa.array([text.to_json(value) for value in column.to_pylist()], pa.string())
+        values = pa.array([text.to_json(value) for value in kept.values(column)], pa.string())
     return pc.fill_null(values, "null") if values.null_count else values
 
 

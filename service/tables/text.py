@@ -42,8 +42,8 @@ def format_booleans(column: pa.Array, before: str = "", after: str = "", null: s
 
 
 def to_json(value: Any) -> str | None:
-    """Encode a cell's Python value as JSON text: dates in ISO 8601, bytes in base64."""
-    return None if value is None else msgspec.json.encode(value, enc_hook=str).decode()
+    """Encode a cell's Python value as JSON text."""
+    return None if value is None else msgspec.json.encode(value).decode()
 
 
 def join_rows(*parts: Any) -> pa.Buffer:

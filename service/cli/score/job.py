@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from service.cli.score.storage import PIPE
 from service.records.errors import RowFault, Tally
+from service.tables import kept
 from service.tables.chunk import Table
 from service.tables.columns import Keep
 from service.tables.formats import COMPRESSIONS, FORMATS, PARQUET, Format, format_of_file
@@ -79,14 +80,17 @@ class Part:
         source = source if kind.is_read_in_place else open_source(source, kind.compression, LIMITS)
         return kind.format.read(source, keep, LIMITS)
 
-    def encode(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[Buffer]:
-        """Encode the output, uncompressed. To a pipe, Arrow is written as a stream."""
+    def encode(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], named: Keep) -> Iterator[Buffer]:
+        """Encode the output, uncompressed; see Format.write. To a pipe, Arrow is written as a stream."""
         if self.target_kind.name.split(".")[0] in ("arrow", "feather") and self.target != PIPE:
-            return _arrow_file(*json_to_text(schema, batches))
-        return self.target_kind.format.write(schema, batches)
+            return _arrow_file(*json_to_text(schema, batches), named)
+        return self.target_kind.format.write(schema, batches, named)
 
 
-def _arrow_file(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+def _arrow_file(schema: pa.Schema, batches: Iterable[pa.RecordBatch], named: Keep) -> Iterator[bytes]:
+    """Encode batches as an Arrow file. Dictionaries are decoded: a file has one of them for all batches."""
+    kept.check(schema, kept.has_no_dictionary_within, "An Arrow file", named)
+    schema, batches = kept.convert(schema, batches, kept.decode_dictionary, "An Arrow file", named)
     sink = OutputBuffer()
     with pa.ipc.new_file(pa.PythonFile(sink, "w"), schema) as writer:
         for batch in batches:

@@ -41,7 +41,7 @@ class LocalEngine:
         table, scorer = part.read(source, self.job.keep), self._scorer()
         tally.notes += table.notes
         schema = result_schema(table.kept, scorer.version, scorer.threshold, self.job.report)
-        return part.encode(schema, score(table.chunks, scorer, schema, tally))
+        return part.encode(schema, score(table.chunks, scorer, schema, tally), self.job.keep)
 
     def _scorer(self) -> Scorer:
         predictor = self.predictor

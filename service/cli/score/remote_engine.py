@@ -57,7 +57,7 @@ class RemoteEngine:
             table = part.read(BytesIO(copy.first), self.job.keep)
             list(table.chunks)  # there are none, but reading to the end closes temporary files
             schema = result_schema(table.kept, self.version, self.metadata.threshold, self.job.report)
-            yield from part.encode(schema, [])
+            yield from part.encode(schema, [], self.job.keep)
 
     def _client(self) -> Client:
         """Return a client for one request: a connection that the service has closed meanwhile could lose a table."""
@@ -82,7 +82,7 @@ class RemoteEngine:
                 raise TableError("The service's model has changed since this run began: run it again.")
             tally.notes += response.notes
             if not is_json:
-                yield from part.encode(*_read_batches(response, tally))
+                yield from part.encode(*_read_batches(response, tally), self.job.keep)
                 return
             lines = _read_lines(response, tally)
             if part.target_kind.format is NDJSON:

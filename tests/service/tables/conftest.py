@@ -105,10 +105,11 @@ def through(
 ) -> tuple[bytes, Tally]:
     """Read, score and write a body; return the results and the counts."""
     pieces = Pieces([body] if isinstance(body, bytes) else body)
-    table = source.read(open_source(pieces, packing, limits), columns.parse_keep(",".join(keep)), limits)
+    names = columns.parse_keep(",".join(keep))
+    table = source.read(open_source(pieces, packing, limits), names, limits)
     tally = Tally()
     scorer, schema = scorer_of(model), schema_of(table, model, report)
-    written = (answer or source).write(schema, score(table.chunks, scorer, schema, tally))
+    written = (answer or source).write(schema, score(table.chunks, scorer, schema, tally), names)
     return b"".join(bytes(piece) for piece in written), tally
 
 

@@ -250,3 +250,31 @@ def test_help_tells_the_exit_statuses() -> None:
     assert (status, said) == (0, "")
     for number in (0, 1, 2, 3, 130):
         assert re.search(rf"^ +{number} +\w", out.decode(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_of_any_type_are_kept_or_refused_in_a_sentence(kind: str, tmp_path: Path, score: Command) -> None:
+    """Categories whose batches have dictionaries of their own, bytes that are no text, and a union."""
+    table = patients(2000).drop_columns(["ward"])
+    batches: list[pa.RecordBatch] = []
+    for batch in table.to_batches(1000):
+        ward = pa.array([f"{number % 7}, {len(batches)}" for number in range(1000)]).dictionary_encode()
+        batches.append(batch.append_column("ward", ward).append_column("raw", pa.array([b"\xff"] * 1000, pa.binary(1))))
+    with pa.ipc.new_stream(tmp_path / "in.arrows", batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    assert score(tmp_path / "in.arrows", tmp_path / f"out.{kind}", "--keep", "*") == 0
+    rows = read(tmp_path / f"out.{kind}")
+    assert [row["ward"] for row in rows] == [f"{number % 7}, {batch}" for batch in (0, 1) for number in range(1000)]
+    is_text = "csv" in kind or "json" in kind
+    assert {row["raw"] for row in rows} == {"/w==" if is_text else b"\xff"}
+
+    union = pa.UnionArray.from_sparse(pa.array([0] * 2000, pa.int8()), [pa.nulls(2000)])
+    with pa.ipc.new_stream(tmp_path / "in.arrows", table.append_column("ward", union).schema) as writer:
+        writer.write_table(table.append_column("ward", union))
+    is_refused = "parquet" in kind
+    assert score(tmp_path / "in.arrows", tmp_path / f"union.{kind}", "--keep", "ward,mrn") == int(is_refused)
+    assert (tmp_path / f"union.{kind}").exists() is not is_refused
+    error = score.said
+    assert ("ward: Parquet cannot hold its type or its values (sparse_union<null>)" in error) is is_refused
+    assert "Traceback" not in error
