@@ -5,16 +5,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from patient.record import FIELDS
-from service.records.errors import FieldFault, TableError
+from patient.record import FIELDS, measurements
+from service.records.errors import ColumnsError, FieldFault, TableError
+from service.tables.kept import describe, is_flat, plain
 from service.tables.source import PYARROW_ERRORS
 
 Column = NDArray[np.float64 | np.integer]
 RowFaults = dict[int, list[FieldFault]]  # by row
 MAX_CHUNK_ROWS = 32_768  # where the format leaves the choice: the arrays of a chunk stay in the cache
+TYPE_WORDS = {
+    **dict.fromkeys((pa.string(), pa.large_string(), pa.string_view()), "strings"),
+    **dict.fromkeys((pa.binary(), pa.large_binary(), pa.binary_view()), "bytes"),
+    pa.bool_(): "booleans",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,10 @@ def kept_schema(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
 def split_batches(batches: Iterator[pa.RecordBatch], kept: pa.Schema, damaged: str) -> Iterator[Chunk]:
     """Yield chunks of typed batches that hold the 13 fields and the kept columns, in any order.
 
-    Raises TableError with the message `damaged` for what pyarrow cannot read.
+    Raises TableError with the message `damaged` for what pyarrow cannot read, and ColumnsError if a field has values of
+    another type than numbers in the first rows; in later ones each of them is an infinite number.
     """
+    is_first = True
     while True:
         try:
             batch = next(batches, None)
@@ -69,9 +76,24 @@ def split_batches(batches: Iterator[pa.RecordBatch], kept: pa.Schema, damaged: s
             return
         for start in range(0, len(batch), MAX_CHUNK_ROWS):
             part = batch.slice(start, MAX_CHUNK_ROWS)
+            if is_first:
+                _check_types(part)
+                is_first = False
             # Without columns a batch loses its number of rows; nothing reads it.
             others = pa.RecordBatch.from_arrays([part.column(name) for name in kept.names], schema=kept)
             yield Chunk([_to_numbers(part.column(name)) for name in FIELDS], others)
+
+
+def _check_types(batch: pa.RecordBatch) -> None:
+    """Raise ColumnsError for fields whose columns hold something else than numbers and nulls."""
+    faults = []
+    for known in measurements():
+        column = _decode(batch.column(known.name))
+        if not _is_number(column.type) and column.null_count < len(column):
+            words = TYPE_WORDS.get(column.type, f"type {describe(column.type)}")
+            faults.append(FieldFault(known.name, f"{known.title} is a column of {words}; it must hold numbers"))
+    if faults:
+        raise ColumnsError(faults)
 
 
 def concat_chunks(parts: list[Chunk]) -> Chunk:
@@ -92,16 +114,22 @@ def _to_numbers(column: pa.Array) -> Column:
 
     Integers, floats and decimals of any width are numbers; booleans and strings are not. Copies only where it must.
     """
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_run_end_encoded(column.type):
-        column = pc.run_end_decode(column)
+    column = _decode(column)
     kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if _is_number(kind):
         if kind != pa.float64() and (column.null_count or not pa.types.is_integer(kind)):
             column = column.cast(pa.float64(), safe=False)  # not safe: 2**53 + 1 may round
         numbers: Column = column.to_numpy(zero_copy_only=False)
         return numbers
     return np.where(column.is_null().to_numpy(zero_copy_only=False), np.nan, np.inf)
+
+
+def _decode(column: pa.Array) -> pa.Array:
+    """Return the column without an extension type, dictionary or run ends; what is not flat stays as it is."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    return plain(column) if is_flat(column.type) else column
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))

@@ -313,3 +313,57 @@ def test_text_of_parquet_that_is_not_utf_8_is_damage(predictor: Predictor, answe
     column = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
     with pytest.raises(TableError, match="damaged"):
         through(PARQUET, packed(PARQUET, table_with(column)), predictor, keep=["note"], answer=answer)
+
+
+@typed
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (pa.array(["1", "0", "1"]), "strings"),
+        (pa.array(["1", "0", "1"], pa.string_view()), "strings"),
+        (pa.array(["1", "0", "1"]).dictionary_encode(), "strings"),
+        (pa.array([True, False, None]), "booleans"),
+        (pa.array([b"1"] * 3), "bytes"),
+        (pa.array([1, 2, 3], pa.date32()), "type date32"),
+        (pa.array([[1]] * 3), "type list<int64>"),
+    ],
+    ids=lambda value: str(getattr(value, "type", value)),
+)
+@pytest.mark.parametrize("report", [True, False])
+def test_a_field_of_another_type_than_numbers_is_one_error(
+    predictor: Predictor, format_: Format, column: pa.Array, words: str, report: bool
+) -> None:
+    """It names the field and its type, whatever the number of rows, and no result is written."""
+    table = table_with(pa.nulls(3))
+    for name in ("sex", "chol"):
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    with pytest.raises(ColumnsError) as caught:
+        through(format_, packed(format_, table), predictor, keep=["note"], report=report)
+    assert caught.value.columns == [
+        ("sex", f"Sex is a column of {words}; it must hold numbers"),
+        ("chol", f"Serum cholesterol is a column of {words}; it must hold numbers"),
+    ]
+
+
+def test_a_field_of_runs_or_a_dictionary_of_numbers_is_numbers(predictor: Predictor) -> None:
+    """And so is a column of strings that has none of them: pandas and polars have no type for a column of nulls."""
+    table = pa.Table.from_pylist([dict(EXAMPLE)] * 2)
+    for name, column in {
+        "sex": runs(pa.array([1], pa.int8())),
+        "cp": pa.array([1, 1]).dictionary_encode(),
+        "chol": pa.array([None, None], pa.string()),
+        "ca": pa.array([None, None], pa.bool_()),
+    }.items():
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    body, tally = through(ARROW, packed(ARROW, table), predictor, answer=NDJSON)
+    assert [row["missing"] for row in unpacked(NDJSON, body)] == [["chol", "ca"]] * 2
+    assert tally.bad == 0
+
+
+def test_strings_in_a_later_batch_are_invalid_rows(predictor: Predictor) -> None:
+    """When results have begun, no row is lost."""
+    table = pa.Table.from_pylist([dict(EXAMPLE)] * 4)
+    chol = pa.array([None, None, "x", None])
+    table = table.set_column(table.schema.get_field_index("chol"), "chol", chol)
+    _, tally = through(ARROW, packed(ARROW, table, 2), predictor)
+    assert (tally.rows, [(fault.row, fault.column) for fault in tally.faults]) == (4, [(2, "chol")])
