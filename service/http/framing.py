@@ -27,12 +27,14 @@ class FramingMiddleware:
         if not is_head and scope.get("http_version") != "1.0":
             await self.app(scope, receive, send)
             return
+
+        async def send_head(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
         inner = {**scope, "method": "GET"} if is_head else scope
+        answer = self._hold_back if scope.get("http_version") == "1.0" else self.app
         try:
-            if scope["http_version"] == "1.0":
-                await self._hold_back(inner, receive, send)
-            else:
-                await self.app(inner, receive, send)  # Uvicorn, which knows the method, sends no body
+            await answer(inner, receive, send_head if is_head else send)
         finally:
             scope["route"] = inner.get("route")  # for the log
 

@@ -145,29 +145,6 @@ def test_a_wrong_method_is_405_and_names_the_right_one(client: TestClient, metho
     assert response.headers["allow"] in {"GET, HEAD", "POST"}
 
 
-def test_head_is_answered_as_get_without_the_body(client: TestClient) -> None:
-    """On every path that has GET, with the same headers."""
-    for path in (
-        "/health/live",
-        "/metrics",
-        "/docs",
-        "/openapi.json",
-        "/",
-        "/web/main.js",
-        "/v2",
-        "/model",
-        "/model/card",
-    ):
-        head, get = client.head(path), client.get(path)
-        if head.status_code == 405:  # without the service's middleware
-            return
-        assert (head.status_code, head.content) == (200, b"")
-        assert {*head.headers} == {*get.headers}
-        assert path == "/metrics" or head.headers["content-length"] == get.headers["content-length"]
-    assert client.head("/predict").status_code == 405
-    assert client.head("/nowhere").status_code == 404
-
-
 def test_a_body_over_the_limit_is_413_with_and_without_content_length(predictor: Predictor) -> None:
     """By its Content-Length before it is read, or else by the bytes that arrive."""
 
