@@ -14,7 +14,8 @@ from service.api.state import AppState
 from service.api.table_request import parse_table_request
 from service.api.worker_scoring import WorkerScoring
 from service.http.body import read_json
-from service.http.problems import Problem, ProblemResponse
+from service.http.framing import HELD_BACK
+from service.http.problems import Problem, ProblemResponse, as_problem
 from service.http.streams import ClientDisconnected, discard_body, timeout
 from service.model.device import DeviceLost
 from service.observe.request_context import record_scored
@@ -67,20 +68,22 @@ class TableResponse(Response):
             self._record_scored()
         except (Problem, DeviceLost, TimeoutError) as error:
             is_body_read = stream is not None and stream.is_body_complete
+            if isinstance(error, DeviceLost) and not has_begun:
+                raise  # the app's exception handler responds
+            is_cut_off = has_begun and HELD_BACK not in scope.get("extensions", {})
             if has_begun:
                 self._record_scored()
+            if is_cut_off:
                 reason = str(error) or "the client does not read"
                 log.warning("a response was cut off after %d rows: %s", self.scoring.rows, reason)
-            elif isinstance(error, DeviceLost):
-                raise  # the app's exception handler responds
             else:
-                response = ProblemResponse(error if isinstance(error, Problem) else timeout("The table took too long."))
+                response = ProblemResponse(_problem(error))
                 head = {"status": response.status_code, "headers": response.raw_headers}
                 await send({"type": "http.response.start", **head})
                 await send(_part(bytes(response.body)))
             if not is_body_read:
                 await discard_body(receive)
-            if not has_begun:  # a response that was cut off gets no end, so the server breaks the connection
+            if not is_cut_off:  # that gets no end, so the server breaks the connection
                 await send(_part(b"", more=False))
 
     def _on_event(self, event: dict[str, Any]) -> None:
@@ -102,6 +105,12 @@ class TableResponse(Response):
         if self.notes:
             headers.append((b"x-table-notes", "; ".join(self.notes).encode()))
         return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _problem(error: Problem | DeviceLost | TimeoutError) -> Problem:
+    if isinstance(error, DeviceLost):
+        return as_problem(error)
+    return error if isinstance(error, Problem) else timeout("The table took too long.")
 
 
 def _part(content: bytes | bytearray, more: bool = True) -> Message:

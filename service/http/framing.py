@@ -1,7 +1,10 @@
 """Frame responses as the request's method and version need it: HEAD has no body, HTTP/1.0 has no chunks."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from http import HTTPStatus
+from typing import IO, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -9,7 +12,9 @@ from service.http.problems import INTERNAL_ERROR, Problem, ProblemResponse
 
 MEMORY_BYTES = 2**20  # of a response to HTTP/1.0; more of it is held in a temporary file
 READ_BYTES = 2**18
+HELD_BACK = "heart.response.held_back"  # an ASGI extension: a second start replaces the response
 TOO_LONG = "The response is too long to be held back, as HTTP/1.0 needs it: use HTTP/1.1."
+NO_SPACE = "There is no disk space left to hold the response back, as HTTP/1.0 needs it: use HTTP/1.1."
 
 
 class FramingMiddleware:
@@ -41,29 +46,52 @@ class FramingMiddleware:
     async def _hold_back(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response once it is complete; if it is cut off, an error instead."""
         start: Message = {}
-        problem: Problem | None = INTERNAL_ERROR  # until the response is complete
-        with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as body:
+        is_complete, failure = False, INTERNAL_ERROR
+        scope["extensions"] = {**scope.get("extensions", {}), HELD_BACK: {}}
+        with _temporary_file() as body:
 
             async def hold(message: Message) -> None:
-                nonlocal start, problem
-                if message["type"] == "http.response.start":
-                    start = message
-                    return
-                body.write(message.get("body", b""))
+                nonlocal start, is_complete, failure
+                try:
+                    if message["type"] == "http.response.start":
+                        start = message
+                        body.seek(0)
+                        body.truncate()
+                        return
+                    body.write(message.get("body", b""))
+                    body.flush()
+                except OSError:
+                    failure = Problem(HTTPStatus.INSUFFICIENT_STORAGE, NO_SPACE)
+                    raise failure from None
                 if body.tell() > self.max_bytes:
-                    problem = Problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, TOO_LONG)
-                    raise Problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, TOO_LONG)
-                if not message.get("more_body", False):
-                    problem = None
+                    failure = Problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, TOO_LONG)
+                    raise failure
+                is_complete = not message.get("more_body", False)
 
-            await self.app(scope, receive, hold)
-            if problem and start:
-                await ProblemResponse(problem)(scope, receive, send)
-            elif start:
-                headers = [header for header in start["headers"] if header[0] != b"content-length"]
-                length = (b"content-length", str(body.tell()).encode())
-                await send({**start, "headers": [*headers, length]})
-                body.seek(0)
-                while data := body.read(READ_BYTES):
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            try:
+                await self.app(scope, receive, hold)
+            except Exception:
+                if failure is INTERNAL_ERROR:
+                    raise
+            if not start:  # the client has gone
+                return
+            if not is_complete:
+                await ProblemResponse(failure)(scope, receive, send)
+                return
+            headers = [header for header in start["headers"] if header[0] != b"content-length"]
+            length = (b"content-length", str(body.tell()).encode())
+            await send({**start, "headers": [*headers, length]})
+            body.seek(0)
+            while data := body.read(READ_BYTES):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@contextlib.contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    file = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  # closed below
+    try:
+        yield cast(IO[bytes], file)
+    finally:
+        with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
+            file.close()

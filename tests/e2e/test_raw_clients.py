@@ -185,11 +185,18 @@ def test_a_client_that_closes_its_half_is_answered(port: int, number: int) -> No
         assert b"200 OK" not in connection.recv(2**16)
 
 
-def test_a_table_that_is_cut_off_is_an_error_to_http_1_0(port: int) -> None:
-    """Which could not tell it from a whole one."""
-    lines = RECORD + b"\n" + b'{"' + b"x" * 2_000_000
-    content = post(CLIENTS[3], "/predict/batch", "application/x-ndjson", lines)
-    [(status, headers, body)] = exchange(port, content, [], ["POST"])
-    assert status >= 400
-    assert headers["content-type"] == "application/problem+json"
-    assert b"0.336" not in body
+def test_a_table_that_is_cut_off_is_an_error_to_http_1_0() -> None:
+    """Which could not tell it from a whole one. The error is that of the table, or of its response's length."""
+    old = next(client for client in CLIENTS if client.version == "1.0")
+    many = (RECORD + b"\n") * 20_000  # whose response has begun before the table ends, and is above 1 MiB
+    with serving("--no-access-log", "--max-spool", "3000000") as (port, _):
+        for body, expected, cause in (
+            (many + b'{"' + b"x" * 2_000_000, 413, "A line is longer"),
+            (many * 3, 505, "HTTP/1.1"),
+        ):
+            content = post(old, "/predict/batch?on_error=report", "application/x-ndjson", body)
+            [(status, headers, answer)] = exchange(port, content, [], ["POST"])
+            assert status == expected, answer
+            assert headers["content-type"] == "application/problem+json"
+            assert cause in json.loads(answer)["detail"]
+            assert b"0.336" not in answer

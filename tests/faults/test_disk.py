@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,26 @@ def test_a_full_disk_refuses_the_tables_that_need_it_and_no_others(
         assert (status, answer.count(b"probability")) == (200, ROWS)
         assert json.loads(get(port, "/health/ready"))["status"] == "ready"
         outcome("507 for CSV that may be refused and for Parquet; the same CSV with on_error=report is answered")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/predict/batch", "application/json"), ("/predict/batch?on_error=report", "application/x-ndjson")],
+)
+def test_a_full_disk_refuses_a_response_that_http_1_0_needs_whole(
+    tmp_path: Path, path: str, kind: str, outcome: Outcome
+) -> None:
+    """507, and the file is gone; a short one is answered."""
+    disk = tmp_path / "disk"
+    record = json.dumps(dict.fromkeys(EXAMPLE) | {"age": 63, "sex": 1})  # a long response: it names what is missing
+    many = f"[{','.join([record] * 10_000)}]" if kind == "application/json" else f"{record}\n" * 40_000
+    with serving(command=tuple(on_small_disk(disk, "500k", "env", f"TMPDIR={disk}", *COMMAND))) as (port, server):
+        for body, expected in ((many, 507), (f"[{record}]" if kind == "application/json" else record, 200)):
+            head = f"POST {path} HTTP/1.0\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+                connection.sendall(head.encode() + body.encode())
+                answer = connection.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 %d " % expected), answer[:500]
+            assert b"no disk space left to hold" in answer or expected == 200
+        assert not list(Path(f"/proc/{server}/root{disk}").iterdir())
+        outcome(f"{kind}: 507 if it is long")
