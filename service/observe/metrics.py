@@ -26,7 +26,7 @@ Outcome = Literal["loaded", "refused"]
 
 MAX_ROUTES = 48  # including the one that stands for unknown paths
 NO_ROUTE = "other"  # the route of unknown paths, and the first of all routes
-STATUSES = (200, 206, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 414, 415, 422, 431, 499, 500, 503, 507)
+STATUSES = (200, 206, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 414, 415, 422, 431, 499, 500, 503, 505, 507)
 STATUS = {status: place for place, status in enumerate(STATUSES)}
 CUT, OTHER = len(STATUSES), len(STATUSES) + 1
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patient.record import EXAMPLE, FIELDS
-from tests.e2e.serving import serving
+from tests.e2e.serving import get, serving
 
 RECORD = json.dumps(EXAMPLE).encode()
 CSV = f"{','.join(FIELDS)}\n{','.join(str(EXAMPLE[name]) for name in FIELDS)}\n".encode()
@@ -200,3 +200,4 @@ def test_a_table_that_is_cut_off_is_an_error_to_http_1_0() -> None:
             assert headers["content-type"] == "application/problem+json"
             assert cause in json.loads(answer)["detail"]
             assert b"0.336" not in answer
+        assert 'route="/predict/batch",status="505"} 1.0' in get(port, "/metrics")
