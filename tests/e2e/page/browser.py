@@ -29,7 +29,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, port: int, **options: Any) -> Iterator[Page]:
+def opened(browser: Browser, port: int, path: str = "/", **options: Any) -> Iterator[Page]:
     """The page, with its form loaded. Any other message on the console fails the test."""
     context = browser.new_context(**options)
     page = context.new_page()
@@ -42,7 +42,7 @@ def opened(browser: Browser, port: int, **options: Any) -> Iterator[Page]:
 
     page.on("console", collect)
     page.on("pageerror", lambda error: messages.append(str(error)))
-    page.goto(f"http://127.0.0.1:{port}/")
+    page.goto(f"http://127.0.0.1:{port}{path}")
     page.wait_for_selector("#age")
     yield page
     context.close()
