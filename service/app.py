@@ -94,14 +94,9 @@ def with_middleware(app: FastAPI) -> ASGIApp:
         served = CrossOriginMiddleware(served, settings.cors_origins)
     served = FramingMiddleware(CloseConnectionsMiddleware(served, state.shutdown), settings.max_spool)
     if settings.root_path or settings.trust_forwarded_prefix:
-        served = PathPrefixMiddleware(served, settings.root_path, settings.trust_forwarded_prefix, own_segments(app))
+        served = PathPrefixMiddleware(served, settings.root_path, settings.trust_forwarded_prefix)
     log.count_drops(state.metrics.record_log_dropped)
     return RequestLogMiddleware(served, state.routes, state.metrics, log.access_log())
-
-
-def own_segments(app: FastAPI) -> set[str]:
-    """The first segments of the app's paths."""
-    return {route.split("/")[1] for route in app.state.heart.routes}
 
 
 def is_open(path: str) -> bool:
@@ -124,7 +119,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema["components"]["schemas"]["PatientRecord"]["examples"] = [EXAMPLE]  # Pydantic sorts its keys
         if state.keys:
             describe_authentication(schema, is_open)
-        if prefix := state.settings.root_path or "." * state.settings.trust_forwarded_prefix:
+        if prefix := "." if state.settings.trust_forwarded_prefix else state.settings.root_path:
             schema["servers"] = [{"url": prefix}]  # a relative one counts from the document
         app.openapi_schema = schema
     return app.openapi_schema

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource
 
 from patient.command_line import SettingsError, parse, split_list
@@ -19,6 +20,10 @@ Provider = Literal["auto", "cuda", "cpu"]
 GpuMode = Literal["plain", "iobinding"]
 Origin = Annotated[str, Field(pattern=r"^https?://[^\s/*,]+$")]
 PREFIX = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._~-]*){1,8}")  # nothing that means something in HTML or in a URL
+OWN_SEGMENTS = {
+    *("", "clinicians", "docs", "explain", "health", "metrics", "model", "openapi.json", "predict"),
+    *("static-offline-docs", "v2", "web"),
+}  # with which the service's own paths begin
 AnyCase = Annotated[T, BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)]
 
 
@@ -27,9 +32,17 @@ def _without_brackets(host: object) -> object:
     return re.sub(r"^\[(.*)\]$", r"\1", host) if isinstance(host, str) else host
 
 
-def _without_slash(path: object) -> object:
+def is_prefix(path: str) -> bool:
+    """Whether a path can be a prefix: simple segments, the first of which begins no path of the service."""
+    return PREFIX.fullmatch(path) is not None and path.split("/")[1] not in OWN_SEGMENTS
+
+
+def _check_prefix(path: str) -> str:
     """Take /heart/ for /heart."""
-    return path.rstrip("/") if isinstance(path, str) else path
+    path = path.rstrip("/")
+    if path and not is_prefix(path):
+        raise PydanticCustomError("prefix", "must be a path such as /heart, and not one of the service's own")
+    return path
 
 
 class _Environment(EnvSettingsSource):
@@ -67,7 +80,7 @@ class Settings(BaseSettings, env_prefix="HEART_", env_ignore_empty=True):
     cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(split_list)] = Field(
         [], description="Origins of web pages that may call the service, such as https://a.example,https://b.example."
     )
-    root_path: Annotated[str, Field(pattern=rf"^(?:{PREFIX.pattern})?$"), BeforeValidator(_without_slash)] = Field(
+    root_path: Annotated[str, AfterValidator(_check_prefix)] = Field(
         "", description="Path prefix, such as /heart, under which a proxy publishes the service."
     )
     trust_forwarded_prefix: bool = Field(

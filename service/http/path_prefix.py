@@ -1,11 +1,9 @@
 """Serve below a path prefix, such as /heart, that a proxy strips or passes on."""
 
-from collections.abc import Collection
-
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.settings import PREFIX
+from service.settings import is_prefix
 
 DOCS = "/docs"
 FORWARDED = b"x-forwarded-prefix"
@@ -15,11 +13,10 @@ class PathPrefixMiddleware:
     """Strip the prefix from paths that have it, and tell /docs, whose links need it; all others are relative.
 
     prefix: what the settings say; trusts_header: whether X-Forwarded-Prefix, which a client may send too, says more
-    own: the first segments of the service's own paths, which are no prefixes
     """
 
-    def __init__(self, app: ASGIApp, prefix: str, trusts_header: bool, own: Collection[str]) -> None:
-        self.app, self.prefix, self.trusts_header, self.own = app, prefix, trusts_header, own
+    def __init__(self, app: ASGIApp, prefix: str, trusts_header: bool) -> None:
+        self.app, self.prefix, self.trusts_header = app, prefix, trusts_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (prefix := self._prefix_of(scope)):
@@ -38,9 +35,4 @@ class PathPrefixMiddleware:
         if not self.trusts_header:
             return self.prefix
         sent = [value.decode("latin-1").rstrip("/") for name, value in scope["headers"] if name == FORWARDED]
-        return sent[0] if len(sent) == 1 and is_prefix(sent[0], self.own) else self.prefix
-
-
-def is_prefix(path: str, own: Collection[str]) -> bool:
-    """Whether a path can be a prefix: simple segments, the first of which is no path of the service."""
-    return PREFIX.fullmatch(path) is not None and path.split("/")[1] not in own
+        return sent[0] if len(sent) == 1 and is_prefix(sent[0]) else self.prefix

@@ -12,7 +12,7 @@ from patient.record import EXAMPLE
 from service.app import create_app, with_middleware
 from service.http.api_keys import new_key
 from service.model.predictor import Predictor
-from service.settings import Settings, read_settings
+from service.settings import OWN_SEGMENTS, Settings, read_settings
 
 PATHS = [
     "/",
@@ -66,7 +66,7 @@ def test_the_header_counts_only_where_it_is_trusted(predictor: Predictor) -> Non
     with served(predictor, trust_forwarded_prefix=True, root_path="/heart") as client:
         assert "'/clinic/heart/openapi.json'" in client.get("/docs", headers=good).text
         assert client.get("/clinic/heart/docs", headers=good).status_code == 200
-        assert client.get("/openapi.json").json()["servers"] == [{"url": "/heart"}]
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "."}]  # wherever the document is
         for bad in (
             "//evil.example",
             "/a'><script>",
@@ -106,7 +106,13 @@ def test_a_prefix_opens_nothing(predictor: Predictor, tmp_path: Path) -> None:
                         assert answer.status_code in (401, 404, 405), (asked, prefix)
 
 
-@pytest.mark.parametrize("wrong", ["heart", "//x", "/a b", "/<x>", "/..", "/a?b"])
+@pytest.mark.parametrize("wrong", ["heart", "//x", "/a b", "/<x>", "/..", "/a?b", "/web", "/predict", "/docs/x"])
 def test_a_prefix_that_is_none_is_a_setting_error(wrong: str) -> None:
-    with pytest.raises(SettingsError, match="root-path"):
+    """The service's own paths among them: a proxy that strips such a one would make two of them equal."""
+    with pytest.raises(SettingsError, match=r"root-path.*such as /heart"):
         read_settings({"root_path": wrong})
+
+
+def test_own_paths_are_known(predictor: Predictor) -> None:
+    app = create_app(Settings(), predictor)
+    assert {route.split("/")[1] for route in app.state.heart.routes} == OWN_SEGMENTS
