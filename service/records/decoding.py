@@ -75,7 +75,7 @@ def _struct(fields: list[Any], renamed: dict[str, str] | None = None) -> Any:
 _STRICT = msgspec.json.Decoder(_struct([(field.name, _strict_type(field)) for field in measurements()]))
 
 
-@lru_cache(maxsize=64)  # a new type for each table would live until a garbage collection, which is rare
+@lru_cache(maxsize=4)  # a new type for each table would live until a garbage collection; of 1000 columns it has 1 MiB
 def numbers_type(kept: tuple[str, ...] = ()) -> Any:
     """A msgspec struct of 13 unchecked numbers or nulls, and the raw JSON of other fields as kept_0, kept_1, ..."""
     fields: list[Any] = [(name, float | None) for name in FIELDS]

@@ -57,7 +57,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
             schema, header = reader.schema, reader.schema.names
         except PYARROW_ERRORS:
             raise TableError("Not an Arrow IPC stream or file.") from None
-        kept = kept_schema(schema, columns.check_header(header, keep))
+        kept = kept_schema(schema, columns.check_header(header, keep), keep)
     except BaseException:
         if file:
             file.close()

@@ -7,14 +7,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from patient.record import FIELDS, measurements
+from patient.record import FIELDS, Measurement, measurements
 from service.records.errors import ColumnsError, FieldFault, TableError
-from service.tables.kept import describe, is_flat, plain
+from service.tables.kept import check, describe, is_flat, plain
 from service.tables.source import PYARROW_ERRORS
 
 Column = NDArray[np.float64 | np.integer]
 RowFaults = dict[int, list[FieldFault]]  # by row
 MAX_CHUNK_ROWS = 32_768  # where the format leaves the choice: the arrays of a chunk stay in the cache
+UNREAD = (pa.lib.Type_INTERVAL_MONTHS, pa.lib.Type_INTERVAL_DAY_TIME)  # pyarrow has no arrays of these types
 TYPE_WORDS = {
     **dict.fromkeys((pa.string(), pa.large_string(), pa.string_view()), "strings"),
     **dict.fromkeys((pa.binary(), pa.large_binary(), pa.binary_view()), "bytes"),
@@ -52,12 +53,18 @@ class Table:
     notes: Sequence[str] = ()
 
 
-def kept_schema(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+def kept_schema(schema: pa.Schema, names: Sequence[str], keep: Sequence[str]) -> pa.Schema:
     """Return the columns `names` of a typed table without the sender's metadata: the writers obey what metadata say.
 
     Extension types that pyarrow knows, such as UUID, are types and stay. Columns may have nulls, whatever is declared.
+    Raises ColumnsError for types that cannot be read. keep: the names that the client gave
     """
-    return pa.schema([(name, schema.field(name).type) for name in names])
+    unread = [known for known in measurements() if schema.field(known.name).type.id in UNREAD]
+    if unread:
+        raise ColumnsError([_type_fault(known, schema.field(known.name).type) for known in unread])
+    kept = pa.schema([(name, schema.field(name).type) for name in names])
+    check(kept, lambda kind: kind.id not in UNREAD, "pyarrow", keep)
+    return kept
 
 
 def split_batches(batches: Iterator[pa.RecordBatch], kept: pa.Schema, damaged: str) -> Iterator[Chunk]:
@@ -90,10 +97,14 @@ def _check_types(batch: pa.RecordBatch) -> None:
     for known in measurements():
         column = _decode(batch.column(known.name))
         if not _is_number(column.type) and column.null_count < len(column):
-            words = TYPE_WORDS.get(column.type, f"type {describe(column.type)}")
-            faults.append(FieldFault(known.name, f"{known.title} is a column of {words}; it must hold numbers"))
+            faults.append(_type_fault(known, column.type))
     if faults:
         raise ColumnsError(faults)
+
+
+def _type_fault(known: Measurement, kind: pa.DataType) -> FieldFault:
+    words = TYPE_WORDS.get(kind, f"type {describe(kind)}")
+    return FieldFault(known.name, f"{known.title} is a column of {words}; it must hold numbers")
 
 
 def concat_chunks(parts: list[Chunk]) -> Chunk:

@@ -29,7 +29,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     except BaseException:
         stream.close()
         raise
-    kept_columns = kept_schema(schema, names)
+    kept_columns = kept_schema(schema, names, keep)
 
     def read_chunks() -> Iterator[Chunk]:
         with stream:

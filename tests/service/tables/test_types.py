@@ -367,3 +367,28 @@ def test_strings_in_a_later_batch_are_invalid_rows(predictor: Predictor) -> None
     table = table.set_column(table.schema.get_field_index("chol"), "chol", chol)
     _, tally = through(ARROW, packed(ARROW, table, 2), predictor)
     assert (tally.rows, [(fault.row, fault.column) for fault in tally.faults]) == (4, [(2, "chol")])
+
+
+@pytest.mark.parametrize("unit", [0, 1], ids=["months", "days"])
+@pytest.mark.parametrize("name", ["note", "age"])
+@pytest.mark.parametrize("answer", FORMATS, ids=lambda f: f.media_type.rpartition("/")[2])
+def test_an_interval_that_cannot_be_read_is_refused_by_name(
+    predictor: Predictor, unit: int, name: str, answer: Format
+) -> None:
+    """pyarrow knows the types of months, and of days and milliseconds, but has no arrays of them."""
+    table = table_with(pa.array([(1, 2, 3)], pa.month_day_nano_interval()))
+    table = table.rename_columns({"note": name, name: "note"} if name == "age" else {})
+    body, kind = packed(ARROW, table), ("month_interval", "day_time_interval")[unit]
+    # The type's unit is a 16-bit number of the schema message: 2 in this table.
+    bodies = [body[:i] + bytes([unit]) + body[i + 1 :] for i in range(400) if body[i : i + 2] == b"\2\0"]
+    (body,) = [body for body in bodies if kind in _types(body)]
+    expected = {"age": f"age: Age is a column of type {kind}; ", "note": f"note: pyarrow cannot hold .* [(]{kind}[)]"}
+    with pytest.raises(ColumnsError, match=expected[name]):
+        through(ARROW, body, predictor, keep=["note"], answer=answer)
+
+
+def _types(body: bytes) -> list[str]:
+    try:
+        return [str(kind) for kind in pa.ipc.open_stream(body).schema.types]
+    except (pa.ArrowException, OSError):
+        return []
