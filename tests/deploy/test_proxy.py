@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.deploy.tools import run
 from tests.e2e.serving import free_port
 
 PROXY = ROOT / "deploy/proxy"
+ADDRESSES = ("127.0.0.2", "127.0.0.3")  # of the two services
 
 
 class Names(threading.Thread):
@@ -32,7 +34,7 @@ class Names(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.addresses = ["127.0.0.2", "127.0.0.3"]
+        self.addresses = [*ADDRESSES]
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.port: int = self.socket.getsockname()[1]
@@ -108,13 +110,12 @@ def until_asked(proxy: Proxy, inner: int, address: str) -> None:
 
 
 @contextmanager
-def proxied(folder: Path, **limits: str) -> Iterator[tuple[Proxy, int]]:
-    """HAProxy, with these variables, and two services on the port that is given back, each on an address of its own."""
+def balancing(folder: Path, inner: int, **limits: str) -> Iterator[Proxy]:
+    """HAProxy, with these variables, before whatever listens on the port `inner` of the addresses of its names."""
     if not shutil.which("haproxy"):
         pytest.skip("haproxy is not installed")
     run("sh", str(PROXY / "certificate.sh"), str(folder))
-    names, port, inner = Names(), free_port(), free_port()
-    proxy = Proxy(port, ssl.create_default_context(cafile=str(folder / "certificate.pem")), names)
+    names, port = Names(), free_port()
     # The one thing that is not as it ships: a port that is free here.
     config = (PROXY / "haproxy.cfg").read_text()
     assert "service:8000" in config
@@ -126,16 +127,27 @@ def proxied(folder: Path, **limits: str) -> Iterator[tuple[Proxy, int]]:
     }
     with ExitStack() as with_middleware:
         with_middleware.callback(names.stop)
-        for address in names.addresses:
-            command = [sys.executable, "-m", "service", "--provider", "cpu", "--host", address, "--port", str(inner)]
-            proxy.services[address] = service = subprocess.Popen(command, cwd=ROOT)
-            with_middleware.callback(service.wait)
-            with_middleware.callback(service.kill)
         haproxy = subprocess.Popen(["haproxy", "-f", str(folder / "haproxy.cfg")], env=os.environ | variables | limits)
         with_middleware.callback(haproxy.wait)
         with_middleware.callback(haproxy.kill)
+        yield Proxy(port, ssl.create_default_context(cafile=str(folder / "certificate.pem")), names)
+
+
+@contextmanager
+def proxied(folder: Path, **limits: str) -> Iterator[tuple[Proxy, int]]:
+    """HAProxy, with these variables, and two services on the port that is given back, each on an address of its own."""
+    inner = free_port()
+    services: dict[str, subprocess.Popen[bytes]] = {}
+    with ExitStack() as with_middleware:
+        for address in ADDRESSES:
+            command = [sys.executable, "-m", "service", "--provider", "cpu", "--host", address, "--port", str(inner)]
+            services[address] = service = subprocess.Popen(command, cwd=ROOT)
+            with_middleware.callback(service.wait)
+            with_middleware.callback(service.kill)
+        proxy = with_middleware.enter_context(balancing(folder, inner, **limits))
+        proxy.services = services
         # Both, before the proxy's own next look, so that it sees both.
-        until(lambda: all(proxy.rows(address, inner) == 0 for address in names.addresses), "ready")
+        until(lambda: all(proxy.rows(address, inner) == 0 for address in ADDRESSES), "ready")
         until(lambda: proxy.ask("GET", "/health/ready")[0] == 200, "ready behind the proxy")
         yield proxy, inner
 
@@ -194,6 +206,56 @@ def test_an_upgrade_is_one_request_with_one_answer(both: tuple[Proxy, int], upgr
         assert received.count(b"HTTP/1.1 ") == 2
         assert received.startswith(b"HTTP/1.1 400 ")  # JSON with something behind it
         assert received.endswith(b'{"status":"live"}')
+
+
+class Recorder(BaseHTTPRequestHandler):
+    """A service that tells what it was sent."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = json.dumps([self.request_version, {name.lower(): value for name, value in self.headers.items()}])
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_headers_of_the_clients_connection_end_at_the_proxy(tmp_path: Path) -> None:
+    """Neither an upgrade nor what announces it; the request's own headers and its version go on."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with balancing(tmp_path, server.server_port) as proxy:
+            proxy.names.addresses = ["127.0.0.1"]
+            until(lambda: proxy.ask("GET", "/")[0] == 200, "ready")
+            for version in ("1.1", "1.0"):
+                for upgrade in ("Upgrade, HTTP2-Settings", "keep-alive, upgrade", "close"):
+                    lines = [
+                        f"GET / HTTP/{version}",
+                        *("Host: t", f"Connection: {upgrade}", "Upgrade: h2c", "HTTP2-Settings: AAMA", "X-API-Key: k"),
+                    ]
+                    with (
+                        socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as plain,
+                        proxy.trust.wrap_socket(plain, server_hostname="localhost") as connection,
+                    ):
+                        connection.sendall("\r\n".join([*lines, "\r\n"]).encode())
+                        response = http.client.HTTPResponse(connection)
+                        response.begin()
+                        received = json.loads(response.read())
+                        if upgrade == "close":
+                            assert connection.recv(1) == b""  # and the proxy has understood it itself
+                    assert received[0] == f"HTTP/{version}"
+                    assert received[1].get("connection", "").lower() in ("", "keep-alive", "close")
+                    assert {"upgrade", "http2-settings"}.isdisjoint(received[1])
+                    assert received[1]["x-api-key"] == "k"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_metrics_stay_inside(both: tuple[Proxy, int]) -> None:
