@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from service.client.duplex import Body, Duplex, wait_for_socket
 
 MAX_IDLE_CONNECTIONS = 16
+MAX_HEADS = 8  # of a response and the interim ones before it
 MAX_TRAILERS, MAX_TRAILER_BYTES = 100, 2**16  # http.client's limits of headers
 
 
@@ -101,6 +102,14 @@ class Response(HTTPResponse):
     def __init__(self, connection: Connection, duplex: Duplex) -> None:
         super().__init__(cast(Any, duplex))  # which has all that HTTPResponse uses of a socket
         self.connection, self.duplex = connection, duplex
+        self.heads = 0  # read so far, those of interim responses (100 Continue) among them
+
+    def _read_status(self) -> tuple[str, int, str]:  # http.client's own begins again after each interim response
+        self.heads += 1
+        if self.heads > MAX_HEADS:
+            raise HTTPException("too many interim responses")
+        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        return found
 
     def _read_and_discard_trailer(self) -> None:  # http.client's own would read them for ever
         for _ in range(MAX_TRAILERS):

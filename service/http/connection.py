@@ -113,6 +113,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self.rejection = self._too_large()
                 raise ValueError
         self.unparsed_bytes = 0
+        if self.parser.get_http_version() == "1.0":  # which has no 100 Continue
+            self.expect_100_continue = False
         super().on_headers_complete()
         self.headers = TRAILERS  # type: ignore[assignment]
 

@@ -36,7 +36,10 @@ class FramingMiddleware:
         async def send_head(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        inner = {**scope, "method": "GET"} if is_head else scope
+        inner = scope
+        if is_head:  # without Range, which has a meaning for GET alone
+            headers = [header for header in scope["headers"] if header[0] != b"range"]
+            inner = {**scope, "method": "GET", "headers": headers}
         answer = self._hold_back if scope.get("http_version") == "1.0" else self.app
         try:
             await answer(inner, receive, send_head if is_head else send)

@@ -169,6 +169,22 @@ def test_pipelined_requests_are_answered_in_order(port: int, cuts: list[int]) ->
     assert [body for _, _, body in found[::2]] == single
 
 
+def test_http_1_0_gets_no_100(port: int) -> None:
+    content = post(CLIENTS[3], "/predict", "application/json", RECORD).replace(
+        b"\r\n", b"\r\nExpect: 100-continue\r\n", 1
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(content)
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 200")
+
+
+def test_head_has_no_ranges(port: int) -> None:
+    content = b"HEAD /web/main.js HTTP/1.1\r\nHost: t\r\nRange: bytes=0-9\r\n\r\n"
+    [(status, headers, _)] = exchange(port, content, [], ["HEAD"])
+    assert status == 200
+    assert int(headers["content-length"]) > 1000
+
+
 @pytest.mark.parametrize("number", [1, 5])
 def test_a_client_that_closes_its_half_is_answered(port: int, number: int) -> None:
     """As `nc -N` does, and scripts that shut their side down: all requests that arrived whole."""

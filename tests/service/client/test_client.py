@@ -343,7 +343,7 @@ def test_a_silent_or_slow_service_is_unavailable_after_the_deadline() -> None:
     for act in (silent, dribbling):
         with acting(act) as url, Client(url, timeout=0.1, deadline=0.3) as client, pytest.raises(Unavailable) as caught:
             client.predict(EXAMPLE)
-        assert "stopped responding" in str(caught.value)
+        assert "respond" in str(caught.value)
 
 
 def test_tls_needs_a_certificate_that_is_trusted(port: int, tmp_path: Path) -> None:

@@ -67,6 +67,23 @@ def test_nor_does_a_table_wait_for_ever_for_what_is_no_result(first: bytes, agai
         assert time.monotonic() - began < 5
 
 
+def test_interim_responses_are_counted() -> None:
+    """However slowly they come: a table has no deadline for its results."""
+
+    def act(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            while True:
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                time.sleep(0.05)
+
+    with acting(act) as url, Client(url, retry=False) as client:
+        began = time.monotonic()
+        with pytest.raises(NotThisService):
+            client.score(b"age\n", kind="csv")
+        assert time.monotonic() - began < 5
+
+
 def problem(**content: object) -> bytes:
     body = json.dumps({"detail": "no", **content}).replace('"inf"', "1e999").encode()
     return b"HTTP/1.1 422 X\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
