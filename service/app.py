@@ -92,7 +92,9 @@ def with_middleware(app: FastAPI) -> ASGIApp:
         served = AuthenticationMiddleware(served, state.keys, is_open)
     if settings.cors_origins:
         served = CrossOriginMiddleware(served, settings.cors_origins)
-    served = FramingMiddleware(CloseConnectionsMiddleware(served, state.shutdown), settings.max_spool)
+    served = FramingMiddleware(
+        CloseConnectionsMiddleware(served, state.shutdown), settings.max_spool, settings.max_stall
+    )
     if settings.root_path or settings.trust_forwarded_prefix:
         served = PathPrefixMiddleware(served, settings.root_path, settings.trust_forwarded_prefix)
     log.count_drops(state.metrics.record_log_dropped)

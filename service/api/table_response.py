@@ -14,7 +14,7 @@ from service.api.state import AppState
 from service.api.table_request import parse_table_request
 from service.api.worker_scoring import WorkerScoring
 from service.http.body import read_json
-from service.http.framing import HELD_BACK
+from service.http.framing import RESPONSE_HELD
 from service.http.problems import Problem, ProblemResponse, as_problem
 from service.http.streams import ClientDisconnected, discard_body, timeout
 from service.model.device import DeviceLost
@@ -70,7 +70,7 @@ class TableResponse(Response):
             is_body_read = stream is not None and stream.is_body_complete
             if isinstance(error, DeviceLost) and not has_begun:
                 raise  # the app's exception handler responds
-            is_cut_off = has_begun and HELD_BACK not in scope.get("extensions", {})
+            is_cut_off = has_begun and not scope.get(RESPONSE_HELD)
             if has_begun:
                 self._record_scored()
             if is_cut_off:

@@ -1,100 +1,144 @@
 """Frame responses as the request's method and version need it: HEAD has no body, HTTP/1.0 has no chunks."""
 
+import asyncio
 import contextlib
+import errno
+import io
+import logging
 import tempfile
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import IO, cast
+from typing import IO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.problems import INTERNAL_ERROR, Problem, ProblemResponse
+from service.http.connection import SLOW_CLIENT_EXEMPT
+from service.http.problems import Problem, ProblemResponse, as_problem
+from service.records.errors import DiskFull
 
-MEMORY_BYTES = 2**20  # of a response to HTTP/1.0; more of it is held in a temporary file
+VERSIONS_WITHOUT_CHUNKS = ("0.9", "1.0")
+STATUSES_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)  # nor Content-Length: RFC 9110, section 8.6
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+RESPONSE_HELD = "heart.response_held"  # scope key of requests whose response may begin again, because none is sent yet
+MEMORY_BYTES = 2**20  # of a response that is held; more of it is held in a temporary file
 READ_BYTES = 2**18
-HELD_BACK = "heart.response.held_back"  # an ASGI extension: a second start replaces the response
-TOO_LONG = "The response is too long to be held back, as HTTP/1.0 needs it: use HTTP/1.1."
-NO_SPACE = "There is no disk space left to hold the response back, as HTTP/1.0 needs it: use HTTP/1.1."
+TOO_LONG = "Too much to hold back, as HTTP/1.0 needs it to learn the length: use HTTP/1.1."
+
+log = logging.getLogger(__name__)
 
 
 class FramingMiddleware:
     """Answer HEAD as GET, without the body, and HTTP/1.0 with the length of the response.
 
     RFC 9110, section 9.3.2, and RFC 9112, section 6.1. A response to HTTP/1.0 may also end with its connection, but a
-    client cannot tell such a one from one that was cut off. max_bytes: of a response that is held back for its length
+    client cannot tell such a one from one that was cut off.
+
+    max_bytes: of all responses that are held at once; stall_seconds: how long to wait for a client to read
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, stall_seconds: float) -> None:
+        self.app, self.max_bytes, self.stall_seconds = app, max_bytes, stall_seconds
+        self.held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_head = scope["type"] == "http" and scope["method"] == "HEAD"
-        if not is_head and scope.get("http_version") != "1.0":
+        is_held = scope.get("http_version") in VERSIONS_WITHOUT_CHUNKS
+        if not is_head and not is_held:
             await self.app(scope, receive, send)
             return
 
-        async def send_head(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if "body" in message else message)
 
-        inner = scope
-        if is_head:  # without Range, which has a meaning for GET alone
-            headers = [header for header in scope["headers"] if header[0] != b"range"]
-            inner = {**scope, "method": "GET", "headers": headers}
-        answer = self._hold_back if scope.get("http_version") == "1.0" else self.app
+        inner, framed_send = scope, send
+        if is_head:
+            headers = [header for header in scope["headers"] if header[0] != b"range"]  # ranges are GET's alone
+            inner, framed_send = {**scope, "method": "GET", "headers": headers}, send_without_body
         try:
-            await answer(inner, receive, send_head if is_head else send)
+            if not is_held:
+                await self.app(inner, receive, framed_send)
+                return
+            inner[RESPONSE_HELD] = True
+            with HeldResponse(self) as held:
+                try:
+                    await self.app(inner, receive, held.add)
+                except Exception:
+                    if not held.failure:
+                        raise
+                if held.failure and not held.is_complete:  # Starlette cannot answer a second time
+                    await ProblemResponse(held.failure)(inner, receive, framed_send)
+                elif held.is_complete:  # it is not if the client has gone
+                    scope[SLOW_CLIENT_EXEMPT] = True  # the timeout in `_send` applies instead
+                    await self._send(held, framed_send)
         finally:
             scope["route"] = inner.get("route")  # for the log
 
-    async def _hold_back(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response once it is complete; if it is cut off, an error instead."""
-        start: Message = {}
-        is_complete, failure = False, INTERNAL_ERROR
-        scope["extensions"] = {**scope.get("extensions", {}), HELD_BACK: {}}
-        with _temporary_file() as body:
-
-            async def hold(message: Message) -> None:
-                nonlocal start, is_complete, failure
-                try:
-                    if message["type"] == "http.response.start":
-                        start = message
-                        body.seek(0)
-                        body.truncate()
-                        return
-                    body.write(message.get("body", b""))
-                    body.flush()
-                except OSError:
-                    failure = Problem(HTTPStatus.INSUFFICIENT_STORAGE, NO_SPACE)
-                    raise failure from None
-                if body.tell() > self.max_bytes:
-                    failure = Problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, TOO_LONG)
-                    raise failure
-                is_complete = not message.get("more_body", False)
-
-            try:
-                await self.app(scope, receive, hold)
-            except Exception:
-                if failure is INTERNAL_ERROR:
-                    raise
-            if not start:  # the client has gone
-                return
-            if not is_complete:
-                await ProblemResponse(failure)(scope, receive, send)
-                return
-            headers = [header for header in start["headers"] if header[0] != b"content-length"]
-            length = (b"content-length", str(body.tell()).encode())
-            await send({**start, "headers": [*headers, length]})
-            body.seek(0)
-            while data := body.read(READ_BYTES):
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def _send(self, held: "HeldResponse", send: Send) -> None:
+        try:
+            for message in held.messages():
+                async with asyncio.timeout(self.stall_seconds):
+                    await send(message)
+        except TimeoutError:
+            log.warning("a response was cut off: the client does not read")
 
 
-@contextlib.contextmanager
-def _temporary_file() -> Iterator[IO[bytes]]:
-    file = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  # closed below
-    try:
-        yield cast(IO[bytes], file)
-    finally:
-        with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
-            file.close()
+class HeldResponse:
+    """A response that is not sent yet. A second start replaces what came before it.
+
+    failure: what `add` has raised
+    """
+
+    def __init__(self, middleware: FramingMiddleware) -> None:
+        self.middleware = middleware
+        self.is_complete = False
+        self.failure: Problem | None = None
+        self.size = 0
+        self.start: Message = {}
+        self.body: IO[bytes] = io.BytesIO()
+
+    def __enter__(self) -> "HeldResponse":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop()
+
+    async def add(self, message: Message) -> None:
+        """Raises Problem 505 when too much is held, and 507 when the disk is full."""
+        if message["type"] == "http.response.start":
+            self._drop()
+            self.start = message
+            self.body = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  # __exit__ closes it
+            return
+        data = message.get("body", b"")
+        self.size += len(data)
+        self.middleware.held_bytes += len(data)
+        if self.size > MEMORY_BYTES and self.middleware.held_bytes > self.middleware.max_bytes:
+            self.failure = Problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, TOO_LONG)
+            raise self.failure
+        self.is_complete = not message.get("more_body", False)
+        try:
+            self.body.write(data)
+            if self.is_complete:
+                self.body.seek(0)  # writes what is buffered
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            self.is_complete = False
+            self.failure = as_problem(DiskFull("There is no disk space left to hold the response: use HTTP/1.1."))
+            raise self.failure from None
+
+    def messages(self) -> Iterator[Message]:
+        """The complete response, with its length."""
+        headers = [header for header in self.start["headers"] if header[0] != b"content-length"]
+        if self.start["status"] not in STATUSES_WITHOUT_BODY:
+            headers.append((b"content-length", b"%d" % self.size))
+        yield {**self.start, "headers": headers}
+        while data := self.body.read(READ_BYTES):
+            yield {"type": "http.response.body", "body": data, "more_body": True}
+        yield {"type": "http.response.body", "body": b""}
+
+    def _drop(self) -> None:
+        self.middleware.held_bytes -= self.size
+        self.size, self.is_complete = 0, False
+        with contextlib.suppress(OSError):  # of a full disk, to which the rest cannot be written
+            self.body.close()
