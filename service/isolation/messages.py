@@ -23,6 +23,7 @@ from patient.record import FIELDS
 
 TASK, SCORED, ROWS, EVENT, PIECE, DONE = b"T", b"S", b"R", b"E", b"P", b"D"
 HEAD = struct.Struct("<cI")
+MAX_MESSAGE_BYTES = 2**24
 MAX_ROWS = 32_768  # in the shared memory; few chunks have more
 
 
@@ -58,6 +59,8 @@ def send(sock: socket.socket, kind: bytes, content: bytes | memoryview = b"", *d
 def receive(sock: socket.socket) -> tuple[bytes, bytearray]:
     """Receive a message through a blocking socket. Raises Closed."""
     kind, length = HEAD.unpack(_receive_exactly(sock, HEAD.size))
+    if length > MAX_MESSAGE_BYTES:
+        raise Closed
     return kind, _receive_exactly(sock, length)
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import fcntl
 import logging
 import os
 import socket
@@ -54,8 +55,7 @@ class Worker:
         self.template, self.memory_bytes = template, memory_bytes
         self.tasks, self.is_killed = 0, False
         self.control, theirs = socket.socketpair()
-        with theirs, _anonymous_file() as file:
-            os.ftruncate(file.fileno(), SharedRows.SIZE)
+        with theirs, _anonymous_file(SharedRows.SIZE) as file:
             self.rows = SharedRows(file.fileno())
             self.number = template.fork(memory_bytes, theirs.fileno(), file.fileno())
 
@@ -94,9 +94,19 @@ class Worker:
             self.control.shutdown(socket.SHUT_RDWR)  # wakes a thread in `run`, even if the template is gone
 
 
-def _anonymous_file() -> IO[bytes]:
-    """A file in memory where the system has such: on a full disk, writing to a mapped file would kill the service."""
-    return os.fdopen(os.memfd_create("rows"), "w+b") if sys.platform == "linux" else tempfile.TemporaryFile()
+def _anonymous_file(size: int) -> IO[bytes]:
+    """A file to map, in memory where the system has such: writing to a mapped file on a full disk kills a process.
+
+    So does access to a mapped file that a worker has made smaller, so its size is sealed.
+    """
+    if sys.platform != "linux":
+        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
+        file.truncate(size)
+        return file
+    file = os.fdopen(os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b")
+    file.truncate(size)
+    fcntl.fcntl(file.fileno(), fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return file
 
 
 class Template:

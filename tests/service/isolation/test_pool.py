@@ -195,6 +195,14 @@ def test_workers_die_with_their_template_and_it_is_started_again(pool: WorkerPoo
     assert Run(pool.take(), "echo", body=b"ok").response == b"ok"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no seals")
+def test_a_worker_cannot_shrink_what_the_service_has_mapped(pool: WorkerPool) -> None:
+    """The service would be killed when it reads there."""
+    worker = pool.take()
+    assert Run(worker, "shrink").response == b"Operation not permitted"
+    assert len(Run(worker, "scored", {"rows": 10}).response) == 80
+
+
 def test_nothing_survives_the_service() -> None:
     """Not even when it is killed in the middle of a task."""
     script = f"""
