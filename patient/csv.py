@@ -1,4 +1,4 @@
-"""Read CSV tables of patients: their dialect and header, and then their rows in blocks, checked for nothing but form.
+"""Read CSV tables of patients: their dialect and header, and then their rows in blocks, checked for their form only.
 
 The service, `score` and the trainer read CSV by this module. docs/tables.md lists the dialects. No error repeats
 anything of a table, because its first line may be a patient's.

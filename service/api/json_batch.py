@@ -63,7 +63,7 @@ def score_rows(model: "Predictor", rows: Floats, first_row: int) -> NDArray[np.f
 
 
 def check_probabilities(probabilities: NDArray[np.float64], first_row: int = 0) -> None:
-    """Raise NoProbability for the rows whose probability is none, counting from `first_row`."""
+    """Raise NoProbability for rows with an invalid probability, counting from `first_row`."""
     if (invalid := invalid_probabilities(probabilities)).any():
         raise NoProbability((first_row + np.flatnonzero(invalid)).tolist())
 

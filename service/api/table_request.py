@@ -89,7 +89,7 @@ def _format_and_boundary(content_type: str) -> tuple[Format | None, bytes]:
     if header.get_content_type() == FORM:
         try:
             boundary = header.get_boundary("")
-        except (LookupError, ValueError):  # boundary*=charset''..., RFC 2231, with a charset that is none
+        except (LookupError, ValueError):  # boundary*=charset''... (RFC 2231) with an unknown charset
             boundary = ""
         if not 0 < len(boundary) <= 70 or not boundary.isascii():
             raise Problem(HTTPStatus.BAD_REQUEST, f"The Content-Type {FORM} must have a boundary.")

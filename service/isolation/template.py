@@ -1,6 +1,6 @@
 """The template process: it imports everything once, and forks a worker in milliseconds whenever the service asks.
 
-It has one thread, so a fork is safe, and it reads nothing but the service's orders. When the service ends, even by
+It has one thread, so a fork is safe, and it reads only the service's orders. When the service ends, even by
 SIGKILL, the template reads the end of its socket and ends too; the kernel then kills the workers.
 """
 

@@ -173,7 +173,7 @@ def test_both_services_answer_behind_one_certificate(both: tuple[Proxy, int]) ->
 @pytest.mark.parametrize("upgrade", ["h2c", "websocket", "TLS/1.0, h2c"])
 @pytest.mark.parametrize("is_chunked", [False, True])
 def test_an_upgrade_is_one_request_with_one_answer(both: tuple[Proxy, int], upgrade: str, is_chunked: bool) -> None:
-    """The body is its own, in the same packet or a later one, and what looks like a request in it is none."""
+    """The body is its own, in the same packet or a later one, and what looks like a request in it is not one."""
     proxy, _ = both
     record = json.dumps(EXAMPLE).encode()
     body = record + b"GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n"

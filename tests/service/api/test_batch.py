@@ -247,7 +247,7 @@ def test_a_compressed_file_in_a_form(client: TestClient) -> None:
 
 @pytest.mark.parametrize("charset", ["idna", "undefined", "punycode", "zlib", "no-such"])
 def test_a_boundary_in_no_charset_is_none(client: TestClient, charset: str) -> None:
-    """RFC 2231 lets a parameter name its charset, and Python knows charsets that are none."""
+    """RFC 2231 lets a parameter name its charset; some codecs of Python are not charsets."""
     for value in (f"{charset}''abc", f"{charset}''%ff%fe"):
         headers = {"Content-Type": f"multipart/form-data; boundary*={value}"}
         problem(client.post("/predict/batch", content=b"x", headers=headers), 400)

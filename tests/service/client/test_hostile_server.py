@@ -1,4 +1,4 @@
-"""A server that is none of ours: it ends no call late, raises no foreign exception, and steers no terminal."""
+"""A hostile server cannot delay the client, raise other exceptions than ServiceError, or steer the terminal."""
 
 import json
 import socket

@@ -85,7 +85,7 @@ def test_the_header_counts_only_where_it_is_trusted(predictor: Predictor) -> Non
 
 
 def test_a_prefix_opens_nothing(predictor: Predictor, tmp_path: Path) -> None:
-    """The same paths need a key with it as without, whoever chooses it."""
+    """The same paths need a key with a prefix as without, also if the client chooses it."""
     file = tmp_path / "keys"
     file.write_text(new_key("ward-7")[1])
     with served(predictor, keys=file, root_path="/heart", trust_forwarded_prefix=True) as client:
