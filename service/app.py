@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from itertools import chain
 from typing import Any
@@ -15,12 +15,13 @@ from starlette.types import ASGIApp
 
 from patient.record import EXAMPLE, PatientRecord
 from service.api import batch, explain, health, predict, web
-from service.api.fast_path import FastPathMiddleware
+from service.api.batch_fast_path import BatchFastPathMiddleware
 from service.api.state import AppState
 from service.api.v2 import routes as v2
-from service.http import problems
+from service.http import fast_path, problems
 from service.http.authentication import AuthenticationMiddleware, describe_authentication
 from service.http.cors import CrossOriginMiddleware
+from service.http.fast_path import FastPath
 from service.http.framing import FramingMiddleware
 from service.http.graceful_shutdown import CloseConnectionsMiddleware
 from service.http.limits import ConcurrencyLimitMiddleware
@@ -54,14 +55,14 @@ def create_app(
     registry = model if isinstance(model, ModelRegistry) else ModelRegistry(settings, state.metrics.record_reload)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         state.serve(fixed or registry.model or registry.start())
         gc.freeze()  # what is loaded stays: collections need not look at it again, for tens of milliseconds each
         gc.set_threshold(50_000, 20, 20)  # requests leave no cycles: at 700, Python's default, the search takes 6 %
         keys = asyncio.create_task(state.keys.watch()) if state.keys else None
         with state.shutdown.handling_sigterm():
             async with nullcontext() if fixed else polling(registry, state.serve):
-                yield
+                yield {"fast_path": state.fast_path}
         if keys:
             keys.cancel()
         state.workers.close()
@@ -87,7 +88,7 @@ def with_middleware(app: FastAPI) -> ASGIApp:
     limited = ConcurrencyLimitMiddleware(
         SecurityHeadersMiddleware(app), settings.max_requests, state.metrics, health.PROBES
     )
-    served: ASGIApp = FastPathMiddleware(limited, state)
+    served: ASGIApp = BatchFastPathMiddleware(limited, state)
     if state.keys:
         served = AuthenticationMiddleware(served, state.keys, is_open)
     if settings.cors_origins:
@@ -98,7 +99,11 @@ def with_middleware(app: FastAPI) -> ASGIApp:
     if settings.root_path or settings.trust_forwarded_prefix:
         served = PathPrefixMiddleware(served, settings.root_path, settings.trust_forwarded_prefix)
     log.count_drops(state.metrics.record_log_dropped)
-    return RequestLogMiddleware(served, state.routes, state.metrics, log.access_log())
+    logged = RequestLogMiddleware(served, state.routes, state.metrics, log.access_log())
+    if not settings.cors_origins:
+        arguments = state.batcher, state.metrics, logged.access_log, state.keys, state.shutdown
+        state.fast_path = FastPath(settings, *arguments, logged.places[fast_path.PATH])
+    return logged
 
 
 def is_open(path: str) -> bool:

@@ -19,7 +19,7 @@ from uvicorn.supervisors import Multiprocess
 from patient.artefact import ArtefactError
 from service.app import create_app, with_middleware
 from service.http.api_keys import ApiKeysError
-from service.http.connection import LimitedHttpProtocol
+from service.http.fast_path import FastPathProtocol
 from service.isolation.lifetime import end_with_parent
 from service.model.device import ProviderError
 from service.model.registry import ModelRegistry
@@ -40,11 +40,11 @@ def serve(settings: Settings, registry: ModelRegistry, metrics: Metrics) -> None
     if settings.workers == 1:
         app = create_app(settings, registry, metrics)
         with contextlib.suppress(KeyboardInterrupt):
-            config = _config(settings, with_middleware(app))
+            config = configure(settings, with_middleware(app))
             uvicorn.Server(config).run(_sockets(config))
         return
     with TemporaryDirectory(prefix="heart-") as folder:
-        config = _config(settings, partial(_create_worker_app, settings, Path(folder)), factory=True)
+        config = configure(settings, partial(_create_worker_app, settings, Path(folder)), factory=True)
         Supervisor(config, _sockets(config)).run()
 
 
@@ -69,7 +69,8 @@ def _sockets(config: uvicorn.Config) -> list[socket.socket]:
     return [listening, *(listening.dup() for _ in range(ACCEPTS_PER_ITERATION - 1))]
 
 
-def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: bool = False) -> uvicorn.Config:
+def configure(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: bool = False) -> uvicorn.Config:
+    """Configure Uvicorn: its protocol, without what the service does itself."""
     return uvicorn.Config(
         app,
         factory=factory,
@@ -77,7 +78,7 @@ def _config(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory: b
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=partial(LimitedHttpProtocol, settings),  # type: ignore[arg-type]  # called like the class
+        http=partial(FastPathProtocol, settings),  # type: ignore[arg-type]  # called like the class
         ws="none",
         log_config=None,
         access_log=False,

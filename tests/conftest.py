@@ -1,16 +1,25 @@
 """Fixtures that several packages' tests share, and which tests are slow."""
 
+import socket
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
+import httpx2 as httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from starlette.types import ASGIApp
 
 from service.app import create_app, with_middleware
 from service.model.loading import load
 from service.model.predictor import Predictor
+from service.server import configure
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,9 +80,34 @@ def predictor() -> Predictor:
     return load(MODELS, "cpu")
 
 
-@pytest.fixture(scope="session", params=["front", "fastapi"])
-def client(predictor: Predictor, request: pytest.FixtureRequest) -> Iterator[TestClient]:
-    """The app around the committed model, with the fast path for single records and without."""
-    app = create_app(Settings(), predictor)
-    with TestClient(with_middleware(app) if request.param == "front" else app, raise_server_exceptions=False) as client:
-        yield client
+@contextmanager
+def served(app: FastAPI, asgi: ASGIApp | None = None) -> Iterator[httpx.Client]:
+    """A client of the app as the service runs it, in a thread of this process, over a real socket.
+
+    asgi: what Uvicorn calls; by default the app behind its middleware
+    """
+    config = configure(app.state.heart.settings, asgi or with_middleware(app))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(config)
+        thread = Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=60) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="session", params=["served", "app"])
+def client(predictor: Predictor, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """The app around the committed model: as it is served, with the fast paths, and FastAPI's routes alone."""
+    if request.param == "served":
+        with served(create_app(Settings(drain=0), predictor)) as client:
+            yield client
+    else:
+        with TestClient(create_app(Settings(), predictor), raise_server_exceptions=False) as client:
+            yield client

@@ -9,7 +9,8 @@ from starlette.types import Receive, Scope
 from patient.record import EXAMPLE
 from service.api.state import AppState
 from service.http.body import RECORD_ENCODINGS, content_encoding, decompress, read_json
-from service.http.problems import documented
+from service.http.micro_batcher import QUEUE_FULL
+from service.http.problems import busy, documented
 from service.observe.request_context import record_scored
 from service.records.decoding import MAX_RECORD_BYTES, decode_record
 from service.records.results import record_result
@@ -34,16 +35,14 @@ async def predict(request: Request) -> Response:
 
     A measurement that was not taken is null.
     """
-    content = await predict_record(AppState.of(request), request.scope, request.receive)
-    return Response(content, media_type="application/json")
-
-
-async def predict_record(state: AppState, scope: Scope, receive: Receive) -> bytes:
-    """The result for one record, as JSON; the fast path calls it too. Raises RecordError and Problem."""
-    values = decode_record(await read_record(state, scope, receive))
+    state = AppState.of(request)
+    if state.batcher.is_full():  # before its body is read, to save the work
+        raise busy(QUEUE_FULL)
+    values = decode_record(await read_record(state, request.scope, request.receive))
     model, probability = await state.batcher.submit(values)
     record_scored(1, model.version)
-    return record_result(probability, values, model.metadata.threshold, model.version)
+    content = record_result(probability, values, model.metadata.threshold, model.version)
+    return Response(content, media_type="application/json")
 
 
 async def read_record(state: AppState, scope: Scope, receive: Receive) -> bytes:

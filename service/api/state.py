@@ -6,6 +6,7 @@ from typing import cast
 from fastapi import Request
 
 from service.http.api_keys import ApiKeys
+from service.http.fast_path import FastPath
 from service.http.graceful_shutdown import GracefulShutdown
 from service.http.limits import BoundedLock, Gate
 from service.http.micro_batcher import MicroBatcher
@@ -31,6 +32,7 @@ class AppState:
         self.routes: list[str] = []  # templates
         self.shutdown = GracefulShutdown(settings.drain)
         self.model: Predictor | None = None  # the serving model; None until one is loaded
+        self.fast_path: FastPath | None = None  # None: all requests go through the app
         self.batcher = MicroBatcher(self.ready_model, settings.max_waiting, metrics)
         self.workers = WorkerPool(shared_template(JOBS, settings), WORKER_BYTES + 2 * settings.max_part)
         gate = Gate(settings.max_streams, "Too many tables at once.", metrics, "streams")

@@ -1,6 +1,6 @@
 """Middleware: authenticate requests by API key. Every path needs a key unless it is declared open."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -26,29 +26,30 @@ class AuthenticationMiddleware:
         """Put the key's name into scope["key"], or reject the request."""
         if scope["type"] == "http" and not self.is_open(scope["path"]):
             try:
-                scope["key"] = self._authenticate(scope)
+                scope["key"] = authenticate(self.keys, scope["path"], scope["headers"])
             except Problem as problem:
                 return ProblemResponse(problem)(scope, receive, send)
         return self.app(scope, receive, send)
 
-    def _authenticate(self, scope: Scope) -> str:
-        """Return the name of the key that was sent. Raises Problem 401 and 403.
 
-        Credentials of another scheme are not meant for this service: a proxy may pass on those that it has checked.
-        """
-        credentials = [_credentials(*header) for header in scope["headers"] if header[0] in HEADERS]
-        sent = [key for scheme, key in credentials if scheme == BEARER]
-        if len(sent) != 1:
-            is_other_scheme = bool(credentials) and not sent
-            detail = f"{'The scheme of `Authorization` must be Bearer. ' if is_other_scheme else ''}{HOW}"
-            raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": CHALLENGE})
-        key = self.keys.find(sent[0])
-        if key is None:
-            headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
-            raise Problem(HTTPStatus.UNAUTHORIZED, "Invalid or revoked API key.", headers=headers)
-        if key.scope == "metrics" and scope["path"] != METRICS:
-            raise Problem(HTTPStatus.FORBIDDEN, f"This API key may only read {METRICS}.")
-        return key.name
+def authenticate(keys: ApiKeys, path: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the name of the key that was sent. Raises Problem 401 and 403.
+
+    Credentials of another scheme are not meant for this service: a proxy may pass on those that it has checked.
+    """
+    credentials = [_credentials(*header) for header in headers if header[0] in HEADERS]
+    sent = [key for scheme, key in credentials if scheme == BEARER]
+    if len(sent) != 1:
+        is_other_scheme = bool(credentials) and not sent
+        detail = f"{'The scheme of `Authorization` must be Bearer. ' if is_other_scheme else ''}{HOW}"
+        raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": CHALLENGE})
+    key = keys.find(sent[0])
+    if key is None:
+        challenge = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
+        raise Problem(HTTPStatus.UNAUTHORIZED, "Invalid or revoked API key.", headers=challenge)
+    if key.scope == "metrics" and path != METRICS:
+        raise Problem(HTTPStatus.FORBIDDEN, f"This API key may only read {METRICS}.")
+    return key.name
 
 
 def _credentials(name: bytes, value: bytes) -> tuple[bytes, bytes]:

@@ -34,10 +34,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def __init__(self, settings: Settings, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
         self.max_connections, self.max_head_bytes = settings.max_connections, settings.max_head
+        self.small_head_bytes = min(MAX_URL_BYTES, settings.max_head)  # a smaller head exceeds neither limit
         self.poll_seconds = settings.max_arrival / MAX_IDLE_POLLS
         self.url = b""
         self.data = self.rest = b""  # received last; of that, what is to be parsed after an Upgrade header
         self.rejection = INVALID_REQUEST
+        self.is_half_closed = False  # by the client
         self.held = b""  # received, but to be parsed after the requests that wait
         self.unparsed_bytes = 0  # received since the last complete head or piece of a body
         self.polled_request: object = None  # the request's state at the last poll
@@ -71,6 +73,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
         For a table this counts as leaving: its work would go on for nobody.
         """
+        self.is_half_closed = True
+        return bool(self.held) or self._ends_with_last_response()
+
+    def _ends_with_last_response(self) -> bool:
+        """Whether there is a response to wait for; if so, close the connection after it."""
         cycle = self.cycle
         is_pending = cycle is not None and not cycle.response_complete and not cycle.more_body
         if not is_pending or SLOW_CLIENT_EXEMPT in cycle.scope:
@@ -85,6 +92,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         elif held := self.held:
             self.held = b""
             self._parse(held)
+            if self.is_half_closed and not self.held and not self._ends_with_last_response():
+                self.transport.close()
 
     def _parse(self, data: bytes) -> None:
         """Parse as far as there are MAX_PIPELINED requests that wait, and hold the rest."""
@@ -107,7 +116,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Check the head's size. To reject it, raise ValueError: Uvicorn then calls `send_400_response`."""
-        if self.unparsed_bytes > min(MAX_URL_BYTES, self.max_head_bytes):  # a smaller head exceeds neither limit
+        if self.unparsed_bytes > self.small_head_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.max_head_bytes or len(self.url) > MAX_URL_BYTES:
                 self.rejection = self._too_large()

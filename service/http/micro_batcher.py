@@ -5,7 +5,9 @@ connections have sent, twice, and then one run serves them all.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, Generic, Protocol, TypeVar
 
 from patient.encoding import as_bytes
 from service.http.problems import busy
@@ -17,59 +19,112 @@ from service.records.results import SCALE
 
 QUEUE_FULL = "Too many requests are waiting."
 Result = tuple[Predictor, float]  # the model that answered, and its rounded probability
+Future = asyncio.Future[Result]
+W = TypeVar("W")
+W_contra = TypeVar("W_contra", contravariant=True)
 
 
-class MicroBatcher:
-    """A bounded queue of records in front of a model. Lives in one event loop."""
+class Waiters(Protocol[W_contra]):
+    """Who waits, and how they are told."""
 
-    def __init__(self, model: Callable[[], Predictor], limit: int, metrics: Metrics) -> None:
-        self.model, self.limit, self.metrics = model, limit, metrics
-        self.waiting: list[tuple[bytes, asyncio.Future[Result]]] = []
+    def succeed(self, model: Predictor, waiters: Sequence[W_contra], probabilities: Sequence[float]) -> None:
+        """Tell them their probabilities, which are neither checked nor rounded yet."""
 
-    def submit(self, values: Values) -> asyncio.Future[Result]:
-        """Queue a record and return its result's future. Raises Problem 503 when `limit` records are waiting."""
-        if self.is_full():
-            raise busy(QUEUE_FULL)
-        if not self.waiting:
-            self.loop = asyncio.get_running_loop()  # once per run: it costs a system call
-            self.loop.call_soon(self._gather)
-        future: asyncio.Future[Result] = self.loop.create_future()
-        self.waiting.append((as_bytes(values), future))
-        return future
+    def fail(self, waiters: Sequence[W_contra], error: Exception) -> None: ...
 
-    def is_full(self) -> bool:
-        """Whether the next record must be rejected; if so, count it as an overload."""
-        if len(self.waiting) < self.limit:
-            return False
-        self.metrics.record_overload()
-        return True
 
-    def _gather(self) -> None:
-        """Run a single record now; if several arrived in one iteration of the loop, wait for those of the next."""
-        if len(self.waiting) > 1:
-            self.metrics.set_gauge("records", len(self.waiting))
-            self.loop.call_soon(self._run)
-        else:
-            self._run()
+class Queue(Generic[W]):
+    """Records that wait for a run, and who waits for each."""
 
-    def _run(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        self.metrics.set_gauge("records", 0)
-        rows = [row for row, _ in waiting]
-        try:
-            model = self.model()  # once: no run mixes two models
-            probabilities = model.predict_bytes(rows)
-        except Exception as error:  # passed on to every request that waits
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        self.metrics.record_run("single", len(waiting))
-        self.metrics.record_scored(model, rows, probabilities)
-        for (_, future), probability in zip(waiting, probabilities, strict=True):
+    def __init__(self, told: Waiters[W]) -> None:
+        self.told = told
+        self.rows: list[bytes] = []
+        self.waiters: list[W] = []
+
+
+class Futures:
+    """Those of FastAPI's route."""
+
+    def succeed(self, model: Predictor, waiters: Sequence[Future], probabilities: Sequence[float]) -> None:
+        for future, probability in zip(waiters, probabilities, strict=True):
             if future.done():  # its client has disconnected
                 continue
             if 0 <= probability <= 1:  # NaN is not
                 future.set_result((model, round(probability * SCALE) / SCALE))
             else:
                 future.set_exception(NoProbability())
+
+    def fail(self, waiters: Sequence[Future], error: Exception) -> None:
+        for future in waiters:
+            if not future.done():
+                future.set_exception(error)
+
+
+class MicroBatcher:
+    """A bounded number of records in front of a model. Lives in one event loop."""
+
+    def __init__(self, model: Callable[[], Predictor], limit: int, metrics: Metrics) -> None:
+        self.model, self.limit, self.metrics = model, limit, metrics
+        self.waiting = 0
+        self.queues: list[Queue[Any]] = []
+        self.futures = self.queue(Futures())
+
+    def queue(self, told: Waiters[W]) -> Queue[W]:
+        """A queue for those who are told in another way. All queues share the runs, and the limit."""
+        queue = Queue(told)
+        self.queues.append(queue)
+        return queue
+
+    def submit(self, values: Values) -> asyncio.Future[Result]:
+        """Queue a record and return its result's future. Raises Problem 503 when `limit` records are waiting."""
+        if self.is_full():
+            raise busy(QUEUE_FULL)
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.add(self.futures, values, future)
+        return future
+
+    def add(self, queue: Queue[W], values: Values, waiter: W) -> None:
+        """Queue a record, which `is_full` allowed."""
+        queue.rows.append(as_bytes(values))
+        queue.waiters.append(waiter)
+        if not self.waiting:
+            self.loop = asyncio.get_running_loop()  # once per run: it costs a system call
+            self.loop.call_soon(self._gather)
+        self.waiting += 1
+
+    def is_full(self) -> bool:
+        """Whether the next record must be rejected; if so, count it as an overload."""
+        if self.waiting < self.limit:
+            return False
+        self.metrics.record_overload()
+        return True
+
+    def _gather(self) -> None:
+        """Run a single record now; if several arrived in one iteration of the loop, wait for those of the next."""
+        if self.waiting > 1:
+            self.metrics.set_gauge("records", self.waiting)
+            self.loop.call_soon(self._run)
+        else:
+            self._run()
+
+    def _run(self) -> None:
+        self.waiting = 0
+        self.metrics.set_gauge("records", 0)
+        taken = []
+        for queue in self.queues:
+            if queue.rows:
+                taken.append((queue.told, queue.rows, queue.waiters))
+                queue.rows, queue.waiters = [], []
+        rows = taken[0][1] if len(taken) == 1 else [*chain.from_iterable(rows for _, rows, _ in taken)]
+        try:
+            model = self.model()  # once: no run mixes two models
+            probabilities = model.predict_bytes(rows)
+        except Exception as error:  # passed on to every request that waits
+            for told, _, waiters in taken:
+                told.fail(waiters, error)
+            return
+        self.metrics.record_run("single", len(rows))
+        self.metrics.record_scored(model, rows, probabilities)
+        for told, own, waiters in taken:
+            told.succeed(model, waiters, probabilities[: len(own)])
+            probabilities = probabilities[len(own) :]

@@ -2,7 +2,6 @@
 
     what is wrong                                     status  errors[]
     the body is not JSON, or a damaged table          400     -
-    the client disconnected while sending the body    400     -
     no API key, or one that is invalid                401     -      with WWW-Authenticate, where keys are required
     a valid key without the right to do this          403     -
     no such path                                      404     -
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
 
     from service.observe.metrics import Metrics
 
+CLIENT_CLOSED = 499  # nginx's status for a client that left before a response began
 MEDIA_TYPE = "application/problem+json"
 OPEN_INFERENCE = "/v2"  # paths of the Open Inference Protocol
 
@@ -197,9 +197,8 @@ def install(app: "FastAPI", metrics: "Metrics") -> None:
                 return error_response(error, metrics)
             case HTTPException():
                 return ProblemResponse(_routing_problem(error, request.method))
-            case ClientDisconnect():  # no client is left to read it, but it must not be logged as a bug
-                detail = "The connection closed before the body was complete."
-                return ProblemResponse(Problem(HTTPStatus.BAD_REQUEST, detail))
+            case ClientDisconnect():  # nobody is left to read it, but it is counted
+                return Response(status_code=CLIENT_CLOSED)
         return ProblemResponse(INTERNAL_ERROR)
 
     for kind in (Problem, RecordError, DeviceLost, HTTPException, ClientDisconnect, Exception):

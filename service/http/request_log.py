@@ -7,28 +7,29 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Iterable, Sequence
-from functools import lru_cache
 from itertools import count
 from time import perf_counter, time
 
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from service.http.problems import INTERNAL_ERROR, ProblemResponse
-from service.http.security_headers import DATA_HEADERS, Headers
+from service.http.problems import CLIENT_CLOSED, INTERNAL_ERROR, ProblemResponse
 from service.observe.log import AccessLog
 from service.observe.metrics import CUT, MAX_ROUTES, NO_ROUTE, OTHER, STATUS, Metrics
 from service.observe.request_context import CURRENT, RequestContext
 
-CLIENT_CLOSED = 499  # nginx's status for a client that left before a response began
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")  # an id that is accepted from a client
 
-_new_id = f"{secrets.token_hex(6)}-%x".encode()  # unique among processes, and within this one
+_process = f"{secrets.token_hex(6)}-%x".encode()  # unique among processes
 _numbers = count(1)
 
 log = logging.getLogger(__name__)
+
+
+def new_id() -> bytes:
+    """An id for a request that brings none."""
+    return _process % next(_numbers)
 
 
 class Exchange(RequestContext):
@@ -38,8 +39,6 @@ class Exchange(RequestContext):
 
     bytes_in: of the body, by Content-Length, or else as received
     """
-
-    __slots__ = ("bytes_in", "bytes_out", "ended", "receive", "status", "their_receive", "their_send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.receive = self.their_receive = receive
@@ -52,7 +51,7 @@ class Exchange(RequestContext):
                 length = int(value)
             elif name == b"x-request-id" and REQUEST_ID.fullmatch(value):
                 id_ = value
-        super().__init__(id_ or _new_id % next(_numbers))
+        super().__init__(id_ or new_id())
         self.bytes_in = length
         if length < 0:
             self.bytes_in, self.receive = 0, self._receive_counted
@@ -73,34 +72,6 @@ class Exchange(RequestContext):
             self.ended = not message.get("more_body", False)
         return self.their_send(message)
 
-    def send_whole(self, body: bytes) -> bool:
-        """Send 200 and JSON in a single write if Uvicorn's connection is in its usual state; else return False.
-
-        Uvicorn takes a response as two ASGI messages and checks each header with two regular expressions: 7 us of
-        about 60.
-        """
-        cycle = getattr(self.their_send, "__self__", None)
-        if type(cycle) is not RequestResponseCycle or cycle.response_started or cycle.disconnected:
-            return False
-        if not cycle.keep_alive or cycle.flow.write_paused or cycle.more_body:
-            return False
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        head = _head(tuple(cycle.default_headers))
-        cycle.transport.write(b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (head, len(body), self.id, body))
-        cycle.message_event.set()
-        cycle.on_response()
-        self.status, self.bytes_out, self.ended = 200, len(body), True
-        return True
-
-
-@lru_cache(2)
-def _head(default_headers: Headers) -> bytes:
-    """The head up to the value of content-length. The server's default headers change once a second: the date."""
-    headers = (*default_headers, (b"content-type", b"application/json"), *DATA_HEADERS)
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-    return b"%b%bcontent-length: " % (STATUS_LINE[200], lines)
-
 
 class RequestLogMiddleware:
     """The outermost middleware. It logs exceptions, and responds with 500 if no response has begun.
@@ -120,8 +91,8 @@ class RequestLogMiddleware:
         CURRENT.set(exchange)  # this task handles no other request
         try:
             await self.app(scope, exchange.receive, exchange.send)
-        except Exception:
-            log.exception("unhandled exception in %s %s", scope["method"], self._route(scope))
+        except Exception as error:
+            log_unhandled(scope["method"], self._route(scope), error)
             if not exchange.status:
                 await ProblemResponse(INTERNAL_ERROR)(scope, exchange.receive, exchange.send)
         finally:
@@ -134,14 +105,18 @@ class RequestLogMiddleware:
             route = self._route(scope)
         status = exchange.status or CLIENT_CLOSED
         complete = exchange.ended or status == CLIENT_CLOSED
-        self.metrics.record_response(self.places[route], STATUS.get(status, OTHER) if complete else CUT, seconds)
+        self.metrics.record_responses(self.places[route], STATUS.get(status, OTHER) if complete else CUT, [seconds])
         if self.access_log:
             response = (scope["method"], route, status, complete, exchange.bytes_in, exchange.bytes_out)
-            self.access_log((time(), seconds, exchange.id, response, exchange.rows, exchange.version))
+            self.access_log([(time(), seconds, exchange.id, response, exchange.rows, exchange.version)])
 
     def _route(self, scope: Scope) -> str:
         templates = scope["path"], getattr(scope.get("route"), "path", NO_ROUTE)
         return next((template for template in templates if template in self.places), NO_ROUTE)
+
+
+def log_unhandled(method: str, route: str, error: Exception) -> None:
+    log.error("unhandled exception in %s %s", method, route, exc_info=error)
 
 
 def route_templates(app: FastAPI) -> list[str]:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from service.observe.log_format import ROOT, AccessEntry, JsonFormatter, TextFormatter, access_json, access_text
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 1.0  # how long a process that ends waits for its last lines to be written
 
-AccessLog = Callable[[AccessEntry], object]
+LINES_AT_ONCE = 8  # access log lines that are put together: fewer bytes than are written at once
+
+AccessLog = Callable[[Sequence[AccessEntry]], object]
 
 
 def to_stderr(settings: "Settings", in_background: bool = True) -> None:
@@ -41,9 +43,9 @@ def to_stderr(settings: "Settings", in_background: bool = True) -> None:
 
 
 def access_log() -> AccessLog | None:
-    """Return the function that logs a request, or None without an access log."""
+    """Return the function that logs finished requests, or None without an access log."""
     handler = _installed()
-    return handler.writer.put if handler and handler.has_access_log else None
+    return handler.log_requests if handler and handler.has_access_log else None
 
 
 def count_drops(callback: Callable[[int], object]) -> None:
@@ -65,7 +67,14 @@ class Handler(logging.Handler):
         super().__init__()
         self.has_access_log = has_access_log
         self.formatter = JsonFormatter() if as_json else TextFormatter()
-        self.writer = LogWriter(2, access_json if as_json else access_text, self._report)
+        self.access_line = access_json if as_json else access_text
+        self.writer = LogWriter(2, self._report)
+
+    def log_requests(self, entries: Sequence[AccessEntry]) -> None:
+        """Make the lines here: in the writer's thread it would cost the same, and the GIL's handing over on top."""
+        lines = [*map(self.access_line, entries)]
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            self.writer.put(b"".join(lines[start : start + LINES_AT_ONCE]))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -6,34 +6,31 @@ import time
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from threading import Event, RLock, Thread
-from typing import Generic, TypeVar
-
-Entry = TypeVar("Entry")
 
 MAX_ENTRIES = 10_000  # that wait; further ones are dropped
 GATHER_SECONDS = 0.05  # how long entries gather to be written together; a kill can lose as much
 MAX_WRITE_BYTES = select.PIPE_BUF  # a pipe takes this many bytes at once, without another worker's lines in between
 
 
-class LogWriter(Generic[Entry]):
-    """A bounded queue of log lines and entries, and the thread that writes them to a file descriptor.
+class LogWriter:
+    """A bounded queue of entries of one or a few log lines, and the thread that writes them to a file descriptor.
 
-    to_line: makes a line of an entry, in the thread; report: makes a line that reports a number of dropped lines
+    report: makes a line that reports a number of dropped lines
     """
 
-    def __init__(self, descriptor: int, to_line: Callable[[Entry], bytes], report: Callable[[int], bytes]) -> None:
-        self._descriptor, self._to_line, self._report = descriptor, to_line, report
-        self._queue: SimpleQueue[Entry | bytes | Event] = SimpleQueue()  # an event is a flush that waits
+    def __init__(self, descriptor: int, report: Callable[[int], bytes]) -> None:
+        self._descriptor, self._report = descriptor, report
+        self._queue: SimpleQueue[bytes | Event] = SimpleQueue()  # an event is a flush that waits
         self._urgent = Event()
         self._drop_lock = RLock()
         self._dropped = self._reported = 0
         self._on_drop: Callable[[int], object] | None = None
         Thread(target=self._run, name="log", daemon=True).start()
 
-    def put(self, entry: Entry | bytes, is_urgent: bool = False) -> None:
+    def put(self, entry: bytes, is_urgent: bool = False) -> None:
         """Write an entry within GATHER_SECONDS, or at once if it is urgent; drop it if too many wait. Thread-safe."""
         if self._queue.qsize() >= MAX_ENTRIES:
-            self._drop(1)
+            self._drop(entry.count(b"\n"))
             return
         self._queue.put(entry)
         if is_urgent:
@@ -65,23 +62,22 @@ class LogWriter(Generic[Entry]):
             self._urgent.wait(GATHER_SECONDS)
             self._urgent.clear()
             flushes = []
-            lines: list[bytes] = []
+            entries: list[bytes] = []
             size = 0
             for entry in self._gathered(first):
                 if isinstance(entry, Event):
                     flushes.append(entry)
                     continue
-                line = entry if isinstance(entry, bytes) else self._to_line(entry)
-                if size + len(line) > MAX_WRITE_BYTES:
-                    self._write(lines)
-                    lines, size = [], 0
-                lines.append(line)
-                size += len(line)
-            self._write(lines)
+                if size + len(entry) > MAX_WRITE_BYTES:
+                    self._write(entries)
+                    entries, size = [], 0
+                entries.append(entry)
+                size += len(entry)
+            self._write(entries)
             for flush in flushes:
                 flush.set()
 
-    def _gathered(self, first: Entry | bytes | Event) -> Iterator[Entry | bytes | Event]:
+    def _gathered(self, first: bytes | Event) -> Iterator[bytes | Event]:
         """Take the waiting entries from the queue one by one and yield them; then yield a report of dropped lines."""
         yield first
         for _ in range(self._queue.qsize()):
@@ -90,13 +86,13 @@ class LogWriter(Generic[Entry]):
             self._reported += dropped
             yield self._report(dropped)
 
-    def _write(self, lines: list[bytes]) -> None:
-        rest = b"".join(lines)
+    def _write(self, entries: list[bytes]) -> None:
+        rest = b"".join(entries)
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:  # another process that shares the pipe made it non-blocking
                 time.sleep(GATHER_SECONDS)
             except OSError:  # the reader has gone, or the disk is full
-                self._drop(len(lines))
+                self._drop(rest.count(b"\n"))
                 return

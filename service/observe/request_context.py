@@ -10,13 +10,12 @@ class RequestContext:
     began: seconds on the performance counter
     """
 
-    __slots__ = ("began", "id", "rows", "version")
+    rows: int | None = None
+    version: str | None = None
 
     def __init__(self, id_: bytes) -> None:
         self.began = perf_counter()
         self.id = id_
-        self.rows: int | None = None
-        self.version: str | None = None
 
 
 CURRENT: ContextVar[RequestContext | None] = ContextVar("request", default=None)

@@ -1,11 +1,13 @@
 """POST /predict/batch with tables: by content type in, by Accept out, bad rows refused or reported, and in place."""
 
+import contextlib
 import gzip
 import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2 as httpx
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -313,8 +315,8 @@ def test_no_value_of_a_table_is_in_a_response_or_a_log(client: TestClient, caplo
         content = body(format_, [EXAMPLE | {"chol": 98765.4321}])
         for sent in (content, content[:-3], content[5:]):
             for option in ("refuse", "report"):
-                response = post(client, format_, sent, f"?on_error={option}")
-                assert b"98765" not in response.content
+                with contextlib.suppress(httpx.RemoteProtocolError):  # an answer that has begun is cut off
+                    assert b"98765" not in post(client, format_, sent, f"?on_error={option}").content
     headless = body(CSV, [EXAMPLE]).partition(b"\n")[2]
     assert "145" not in post(client, CSV, headless * 2).text
     assert "98765" not in caplog.text

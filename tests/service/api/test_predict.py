@@ -13,9 +13,11 @@ from starlette.types import Message
 
 from patient.codebook import FEW_ROWS
 from patient.record import EXAMPLE, FIELDS, Measurement, measurements
+from service.app import create_app
 from service.model.predictor import Predictor
 from service.records.decoding import MAX_RECORD_BYTES
 from service.records.schema import BatchPrediction, Prediction
+from service.settings import Settings
 
 NAMES = {field.name: field for field in measurements()}
 
@@ -172,8 +174,10 @@ def test_a_record_may_have_16_kib(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/explain", "/predict/batch", "/v2/models/heart_disease/infer"])
-def test_a_body_that_announces_too_many_bytes_is_not_read(client: TestClient, path: str) -> None:
+def test_a_body_that_announces_too_many_bytes_is_not_read(predictor: Predictor, path: str) -> None:
     """Nor asked for: `100 Continue` is sent when the body is read first."""
+    app = create_app(Settings(), predictor)
+    app.state.heart.serve(predictor)
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -186,7 +190,7 @@ def test_a_body_that_announces_too_many_bytes_is_not_read(client: TestClient, pa
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
 
     async def call() -> None:
-        await client.app(scope | {"asgi": {"version": "3.0"}, "http_version": "1.1"}, receive, send)
+        await app(scope | {"asgi": {"version": "3.0"}, "http_version": "1.1"}, receive, send)
 
     asyncio.run(call())
     assert sent[0]["status"] == 413

@@ -19,7 +19,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self.reader, self.end = os.pipe()
-        self.writer: LogWriter[bytes] = LogWriter(self.end, lambda line: line, lambda number: b"dropped %d\n" % number)
+        self.writer: LogWriter = LogWriter(self.end, lambda number: b"dropped %d\n" % number)
 
     def read(self, seconds: float = 30) -> list[bytes]:
         """Lines that can be read now, or within so many seconds."""
@@ -79,7 +79,7 @@ def test_no_write_is_larger_than_a_pipe_takes_at_once() -> None:
     """Lines of several workers never interleave."""
     receiver, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # which keeps writes apart
     with receiver, sender:
-        writer: LogWriter[bytes] = LogWriter(sender.fileno(), lambda line: line, lambda _number: b"")
+        writer: LogWriter = LogWriter(sender.fileno(), lambda _number: b"")
         sent = b"".join(b"%0*d\n" % (size, size) for size in range(1, 300))
         for line in sent.splitlines(keepends=True):
             writer.put(line)
@@ -119,7 +119,7 @@ def test_lines_that_cannot_be_written_are_counted() -> None:
     reader, end = os.pipe()
     os.close(reader)
     counts: list[int] = []
-    writer: LogWriter[bytes] = LogWriter(end, lambda line: line, lambda _number: b"report\n")
+    writer: LogWriter = LogWriter(end, lambda _number: b"report\n")
     writer.count_drops(counts.append)
     for expected in (3, 7):  # the second time with the report of the first
         for _ in range(3):

@@ -92,7 +92,7 @@ def test_an_invalid_request_is_rejected(client: TestClient, request_: dict[str, 
     assert "Jane" not in said.text
 
 
-@pytest.mark.parametrize("value", ["-1", "x", "1e3", "", " ", "+5", "0x10", "9" * 30, b"\xb2", b"\xff", "1000000"])
+@pytest.mark.parametrize("value", ["-1", "x", "1e3", "", "+5", "0x10", "9" * 30, b"\xb2", b"\xff", "1000000"])
 def test_an_invalid_json_length_is_rejected(client: TestClient, value: str | bytes) -> None:
     """To Python, superscript two is a digit but not a number."""
     headers: Any = {HEADER.encode(): value if isinstance(value, bytes) else value.encode()}
