@@ -56,8 +56,9 @@ check: $(VENV)/dev $(BIN)/heart ## run ruff, import-linter, mypy, and every test
 faults: $(VENV)/dev ## run the fault tests at full length and print the figures of docs/reliability.md (2 minutes)
 	@FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults tests/trainer/test_processes.py::test_two_trainers_at_once_make_two_whole_versions
 
-fuzz: $(VENV)/dev .fuzz/made ## send 100,000 damaged bodies and some 10,000 cases of Schemathesis to a service (half an hour)
-	@$(BIN)/python -m tests.fuzz.run 100000
+fuzz: $(VENV)/dev .fuzz/made ## send 100,000 damaged bodies, 20,000 of false structure, some 10,000 cases of Schemathesis (HOURS)
+	@$(BIN)/python -m tests.fuzz.run damage 100000
+	@$(BIN)/python -m tests.fuzz.run structure 20000
 	@$(BIN)/python -m tests.fuzz.openapi .fuzz/bin/schemathesis 2500
 
 soak: $(VENV)/dev ## load the service for ten minutes at 80 % of its limit, then above it, into benchmarks/RESULTS.md
