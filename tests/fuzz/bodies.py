@@ -207,3 +207,16 @@ def _splice(data: bytearray, rng: random.Random) -> None:
 
 DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...]
 DAMAGES = (_flip, _flip, _number, _number, _number, _cut, _lose, _repeat, _insert, _splice)
+
+
+def number(old: int, width: int, rng: random.Random) -> bytes:
+    """Another number of so many bytes: an extreme one, or one near the old."""
+    near = (old + 1, old - 1, old * 2, old // 2, old + 8, -old, old ^ 1, old << 8)
+    changed: int = rng.choice((*EXTREMES, *near, *near)) % 2 ** (8 * width)
+    return changed.to_bytes(width, "little")
+
+
+def overwrite(data: bytearray, place: int, width: int, rng: random.Random) -> None:
+    """Replace the number at a place."""
+    if 0 <= place <= len(data) - width:
+        data[place : place + width] = number(int.from_bytes(data[place : place + width], "little"), width, rng)

@@ -1,7 +1,6 @@
 """Tables with false lengths, counts and types never break the service: a short run of `make fuzz`."""
 
 import random
-from collections import Counter
 
 import pytest
 

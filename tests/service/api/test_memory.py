@@ -22,7 +22,7 @@ from tests.fuzz.bodies import Request, request
 async def status(app: Any, wanted: Request) -> int:
     """The response's status, by plain ASGI: a client would leave cycles of its own."""
     path, _, query = wanted.path.partition("?")
-    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in wanted.headers.items()]
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in wanted.headers]
     scope = {
         "type": "http",
         "method": "POST",
