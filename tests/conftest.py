@@ -1,9 +1,10 @@
 """Fixtures that several packages' tests share, and which tests are slow."""
 
+import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -38,6 +39,10 @@ SLOW = (
 # These measure times or use up ports, descriptors or memory, so one worker runs them one after another.
 SERIAL = ("faults", "hostile", "deploy/test_monitoring.py", "deploy/test_proxy.py", "e2e/test_slow_clients.py")
 
+LONG = bool(os.environ.get("FAULTS_LONG"))  # set by make faults
+OUTCOMES = pytest.StashKey[dict[str, list[str]]]()
+Outcome = Callable[[str], None]
+
 
 def is_in(path: Path, places: tuple[str, ...]) -> bool:
     return any(path.is_relative_to(TESTS / place) for place in places)
@@ -57,6 +62,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.xdist_group("serial" if is_in(item.path, SERIAL) else str(item.path)))
     items.sort(key=lambda item: (not is_in(item.path, SERIAL), not is_in(item.path, SLOW)))
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    """Takes a measurement in words, which `make faults` prints at its end, for docs/reliability.md."""
+    return request.config.stash.setdefault(OUTCOMES, {}).setdefault(request.node.name, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """A line a measurement."""
+    if LONG:
+        terminalreporter.section("outcomes")
+        for name, found in config.stash.get(OUTCOMES, {}).items():
+            for line in found:
+                terminalreporter.line(f"{name}: {line}")
 
 
 @pytest.fixture(scope="session", autouse=True)

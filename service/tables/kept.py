@@ -170,6 +170,8 @@ def _bounds(array: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _union(array: pa.UnionArray) -> list[Any]:
+    if not len(array):  # it may have no buffers
+        return []
     kind = array.type
     children = {code: values(array.field(i)) for i, code in enumerate(kind.type_codes)}
     rows, buffers = slice(array.offset, array.offset + len(array)), array.buffers()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from patient.record import EXAMPLE
+from tests.conftest import Outcome
 from tests.e2e.serving import COMMAND, serving
-from tests.faults.conftest import Outcome
 from tests.faults.machine import until
 from tests.faults.test_processes import more, table
 

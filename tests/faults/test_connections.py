@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from patient.record import EXAMPLE
+from tests.conftest import Outcome
 from tests.e2e.serving import COMMAND, get, request, serving
-from tests.faults.conftest import Outcome
 from tests.faults.load import Load
 from tests.faults.machine import descriptors, memory, until
 from tests.faults.test_processes import ready

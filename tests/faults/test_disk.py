@@ -14,9 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from patient.record import EXAMPLE
-from tests.conftest import CLEVELAND, ROOT
+from tests.conftest import CLEVELAND, ROOT, Outcome
 from tests.e2e.serving import COMMAND, get, serving
-from tests.faults.conftest import Outcome
 from tests.faults.machine import on_small_disk
 
 ROWS = 150_000  # whose answers are above 8 MiB, what the service holds in memory

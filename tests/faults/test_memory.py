@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from patient.record import EXAMPLE
+from tests.conftest import Outcome
 from tests.e2e.serving import get, serving
-from tests.faults.conftest import Outcome
 from tests.faults.machine import memory
 
 GROWN = 64  # MiB that a body beyond every limit may take

@@ -16,10 +16,9 @@ import pytest
 
 from patient.artefact import FILE, versions
 from patient.record import EXAMPLE
-from tests.conftest import MODELS, ROOT
+from tests.conftest import MODELS, ROOT, Outcome
 from tests.e2e.serving import COMMAND, get, request, serving
 from tests.e2e.test_workers import until_both_serve, workers
-from tests.faults.conftest import Outcome
 from tests.faults.machine import until
 
 NEWEST = str(versions(MODELS)[-1])

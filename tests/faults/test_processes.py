@@ -16,10 +16,9 @@ from collections.abc import Iterator
 import pytest
 
 from patient.record import EXAMPLE
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Outcome
 from tests.e2e.serving import free_port, request, serving, wait_until_ready
 from tests.e2e.test_workers import metric, until_both_serve, workers
-from tests.faults.conftest import Outcome
 from tests.faults.load import Load
 from tests.faults.machine import until
 

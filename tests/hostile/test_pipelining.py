@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from patient.record import EXAMPLE
-from tests.e2e.serving import request, serving
+from tests.conftest import Outcome
+from tests.e2e.serving import request
 from tests.faults.machine import memory
+from tests.hostile.machine import serving_in_group
 
 MIB = 2**20
 ALIVE = b"GET /health/live HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -18,7 +20,7 @@ GROWN = 32  # MiB
 
 @pytest.fixture(scope="module")
 def served() -> Any:
-    with serving("--no-access-log") as (port, process):
+    with serving_in_group("--no-access-log") as (port, process):
         yield port, process
 
 
@@ -29,7 +31,7 @@ def send(connection: socket.socket, content: bytes) -> threading.Thread:
     return thread
 
 
-def test_every_one_is_answered_in_order_within_little_memory(served: tuple[int, int]) -> None:
+def test_every_one_is_answered_in_order_within_little_memory(served: tuple[int, int], outcome: Outcome) -> None:
     """As fast as they can be sent; Uvicorn would hold all of them, at 2 kB each."""
     port, process = served
     number = 40_000
@@ -41,11 +43,12 @@ def test_every_one_is_answered_in_order_within_little_memory(served: tuple[int, 
             rest = rest[-100:] + connection.recv(MIB)
             found += rest.count(b"HTTP/1.1 200 OK\r\n") - rest[:100].count(b"HTTP/1.1 200 OK\r\n")
         sending.join()
+    outcome(f"{memory(process) - base:+.0f} MiB at the peak")
     assert found >= number
     assert memory(process) - base < GROWN
 
 
-def test_who_reads_no_response_is_read_no_further(served: tuple[int, int]) -> None:
+def test_who_reads_no_response_is_read_no_further(served: tuple[int, int], outcome: Outcome) -> None:
     """Until it is disconnected, its requests stay in the sockets' buffers."""
     port, process = served
     base = memory(process, "VmRSS")
@@ -53,6 +56,7 @@ def test_who_reads_no_response_is_read_no_further(served: tuple[int, int]) -> No
         connection.settimeout(3)
         with pytest.raises(TimeoutError):
             connection.sendall(ALIVE * (40 * MIB // len(ALIVE)))
+        outcome(f"{memory(process) - base:+.0f} MiB at the peak")
         assert memory(process) - base < GROWN
 
 

@@ -5,11 +5,10 @@ import gzip
 import io
 import json
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from patient.record import EXAMPLE, FIELDS
-from tests.e2e.serving import serving
+from tests.conftest import LONG, Outcome
 from tests.faults.machine import until
+from tests.hostile.machine import Bystander, serving_in_group
 
 MIB = 2**20
 PART = 64 * MIB  # --max-part
@@ -35,13 +35,18 @@ ARROW, PARQUET, CSV, NDJSON = (
 HEADER = ",".join(FIELDS)
 ROW = ",".join(str(EXAMPLE[name]) for name in FIELDS)
 ROWS = 32_768
+DRAIN, GRACE = 1, 1  # seconds
+TIMES = 100 if LONG else 1  # that an attack is repeated
 SECONDS = 2  # in which an honest table, or a single record, is answered
 
 
 def family(process: int) -> list[int]:
     """A process and its descendants."""
-    found = subprocess.run(["ps", "--ppid", str(process), "-o", "pid="], capture_output=True, text=True, check=False)
-    return [process, *(member for child in found.stdout.split() for member in family(int(child)))]
+    found = [process]
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += (member for child in children.read_text().split() for member in family(int(child)))
+    return found
 
 
 def memory(process: int) -> float:
@@ -56,15 +61,11 @@ def memory(process: int) -> float:
 
 @dataclass
 class Target:
-    """A running service."""
+    """A running service. base: MiB that it takes at rest"""
 
     port: int
     process: int
-    base: float = 0  # MiB that it takes at rest
-    peak: float = 0
-    is_watching: bool = True
-    slowest: float = 0  # seconds that a single record took
-    failures: list[int] = field(default_factory=list)
+    base: float = 0
 
     def post(self, path: str, body: bytes, kind: str, **headers: str) -> tuple[int, Any]:
         with contextlib.closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
@@ -72,39 +73,53 @@ class Target:
             response = connection.getresponse()
             return response.status, response.read()
 
-    def watch(self) -> None:
-        """Measure memory, and ask for single records, until told to stop."""
-        record = json.dumps(EXAMPLE).encode()
-        while self.is_watching:
-            began = time.monotonic()
-            status, _ = self.post("/predict", record, "application/json")
-            self.slowest = max(self.slowest, time.monotonic() - began)
-            self.failures += [status] * (status != 200)
-            self.peak = max(self.peak, memory(self.process))
+    def is_honest_table_answered(self) -> bool:
+        return bool(self.post("/predict/batch", f"{HEADER}\n{ROW}\n".encode(), CSV)[0] == 200)
 
 
 @contextlib.contextmanager
-def attacked(*flags: str) -> Iterator[Target]:
-    """A service that has read one table, and is watched in the context."""
-    with serving("--max-part", str(PART), "--no-access-log", *flags) as (port, process):
+def started(*flags: str) -> Iterator[Target]:
+    """A service that has read one table."""
+    with serving_in_group("--max-part", str(PART), "--no-access-log", *flags) as (port, process):
         target = Target(port, process)
-        assert target.post("/predict/batch", f"{HEADER}\n{ROW}\n".encode(), CSV)[0] == 200
+        assert target.is_honest_table_answered()
         target.base = memory(process)
-        watch = threading.Thread(target=target.watch)
-        watch.start()
-        try:
-            yield target
-        finally:
-            target.is_watching = False
-            watch.join()
-        assert not target.failures
-        assert target.slowest < SECONDS
-        assert target.peak - target.base < ALLOWED_MIB
+        yield target
+
+
+@contextlib.contextmanager
+def watched(target: Target, outcome: Outcome) -> Iterator[Target]:
+    """Measure the memory of all processes, and ask for single records, while the context lasts."""
+    peak, has_ended, beside = [0.0], threading.Event(), Bystander(target.port)
+
+    def watch() -> None:
+        while not has_ended.wait(0.02):
+            peak.append(memory(target.process))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield target
+        assert target.is_honest_table_answered()
+    finally:
+        has_ended.set()
+        thread.join()
+        beside.stop()
+    grown = max(peak) - target.base
+    outcome(f"{grown:+.0f} MiB at the peak; {beside.summary}")
+    assert grown < ALLOWED_MIB
+    assert max(beside.seconds) < SECONDS
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
-    with attacked() as target:
+def at_rest() -> Iterator[Target]:
+    with started() as target:
+        yield target
+
+
+@pytest.fixture(name="target")
+def watched_target(at_rest: Target, outcome: Outcome) -> Iterator[Target]:
+    with watched(at_rest, outcome) as target:
         yield target
 
 
@@ -156,9 +171,9 @@ def test_what_unpacks_to_far_more_costs_one_worker_its_limits(
     target: Target, query: str, body: bytes, kind: str, headers: dict[str, str]
 ) -> None:
     """It is refused while it is read, or kept as it was sent."""
-    status, content = target.post(f"/predict/batch{query}", body, kind, **headers)
-    assert status in (400, 413, 422) or "keep=note" in query, content[:300]
-    assert target.post("/predict/batch", f"{HEADER}\n{ROW}\n".encode(), CSV)[0] == 200
+    for _ in range(TIMES):
+        status, content = target.post(f"/predict/batch{query}", body, kind, **headers)
+        assert status in (400, 413, 422) or "keep=note" in query, content[:300]
 
 
 def open_request(target: Target, kind: str, *pieces: bytes) -> socket.socket:
@@ -175,45 +190,62 @@ def test_clients_without_a_body_keep_no_table_out(target: Target) -> None:
         for _ in range(40):
             stack.enter_context(open_request(target, CSV))
         began = time.monotonic()
-        assert target.post("/predict/batch", f"{HEADER}\n{ROW}\n".encode(), CSV)[0] == 200
+        assert target.is_honest_table_answered()
         assert time.monotonic() - began < SECONDS
 
 
-def test_slow_clients_make_way() -> None:
+def test_slow_clients_make_way(outcome: Outcome) -> None:
     """Those that have begun a table and then send next to nothing, once their places are asked for."""
-    with attacked("--max-streams", "2") as target, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(started("--max-streams", "2"))
+        stack.enter_context(watched(target, outcome))
         slow = [stack.enter_context(open_request(target, CSV, f"{HEADER}\n".encode())) for _ in range(2)]
         time.sleep(5.5)
         began = time.monotonic()
-        assert target.post("/predict/batch", f"{HEADER}\n{ROW}\n".encode(), CSV)[0] == 200
+        assert target.is_honest_table_answered()
         assert time.monotonic() - began < SECONDS
         assert all(connection.recv(12) == b"HTTP/1.1 408" for connection in slow)
 
 
-def test_work_ends_with_its_client(target: Target, long_work: bytes) -> None:
+def test_work_ends_with_its_client(long_work: bytes, target: Target) -> None:
     """Even if the worker has all of the body, and reads and writes nothing for a long time."""
     with open_request(target, PARQUET, long_work, b""):
         until(lambda: busy(target) == 1)
     until(lambda: busy(target) == 0, SECONDS)
 
 
-def test_work_ends_at_its_deadline(long_work: bytes) -> None:
-    with attacked("--max-seconds", "3") as target:
+def test_work_ends_at_its_deadline(long_work: bytes, outcome: Outcome) -> None:
+    with started("--max-seconds", "3") as at_rest, watched(at_rest, outcome) as target:
         began = time.monotonic()
         assert target.post("/predict/batch", long_work, PARQUET)[0] == 408
         assert time.monotonic() - began < 3 + SECONDS
 
 
-def test_work_ends_with_the_service(long_work: bytes) -> None:
-    """SIGTERM waits for a table as long as it promises, and no process is left."""
+def test_a_stop_amid_attacks_takes_no_longer_than_it_promises(long_work: bytes, outcome: Outcome) -> None:
+    """SIGTERM: records are answered while it drains, tables may end within the grace period, no process is left."""
+    statuses: list[int] = []
+
+    def ask_while_it_drains() -> None:
+        time.sleep(DRAIN / 2)
+        statuses.append(target.post("/predict", json.dumps(EXAMPLE).encode(), "application/json")[0])
+
+    asking = threading.Thread(target=ask_while_it_drains)
     with contextlib.ExitStack() as stack:
-        with serving("--grace", "1", "--no-access-log") as (port, process):
-            target = Target(port, process)
-            stack.enter_context(open_request(target, PARQUET, long_work, b""))
-            until(lambda: len(family(process)) == 3)  # with the template and a worker
-            members = family(process)
+        with started("--drain", str(DRAIN), "--grace", str(GRACE)) as target:
+            for _ in range(2):
+                stack.enter_context(open_request(target, PARQUET, long_work, b""))
+            for pieces in ((), (f"{HEADER}\n",), (f'{HEADER}\n"',)):  # a head alone, a slow client, a quote
+                for _ in range(3):
+                    stack.enter_context(open_request(target, CSV, *(piece.encode() for piece in pieces)))
+            until(lambda: busy(target) >= 2)
+            members = family(target.process)
             began = time.monotonic()
-        assert time.monotonic() - began < 3 + SECONDS
+            asking.start()
+        took = time.monotonic() - began
+        asking.join()
+    outcome(f"exit 0 after {took:.1f} s with `--drain {DRAIN} --grace {GRACE}`")
+    assert statuses == [200]
+    assert took < DRAIN + GRACE + SECONDS
     until(lambda: not any(Path(f"/proc/{member}").exists() for member in members), SECONDS)
 
 

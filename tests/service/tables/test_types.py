@@ -245,6 +245,19 @@ def test_a_column_of_any_type_becomes_text(predictor: Predictor, name: str, answ
 
 
 @pytest.mark.parametrize("name", COLUMNS)
+def test_a_batch_of_no_rows_is_nothing(predictor: Predictor, name: str) -> None:
+    """Alone and in a list: such arrays come without buffers."""
+    column, expected = COLUMNS[name]
+    for kept, found in ((column, expected), (within_list(column), [expected, []])):
+        rows, body = table_with(kept).to_batches()[0], io.BytesIO()
+        with pa.ipc.new_stream(body, rows.schema) as writer:
+            for part in (rows[:0], rows, rows[-1:]):
+                writer.write_batch(part)
+        answer, _ = through(ARROW, body.getvalue(), predictor, keep=["note"], answer=NDJSON)
+        assert [row["note"] for row in unpacked(NDJSON, answer)] == [*found, found[-1]]
+
+
+@pytest.mark.parametrize("name", COLUMNS)
 def test_a_column_of_any_type_stays_in_arrow(predictor: Predictor, name: str) -> None:
     """The same type and the same values."""
     column, _ = COLUMNS[name]
