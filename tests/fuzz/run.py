@@ -31,7 +31,7 @@ CRASHED = b"The table is damaged, or to read it takes more than"  # its worker h
 
 @dataclass
 class Found:
-    """Counts by status; `faults`: the status by seed, for requests with a status other than 2xx or 4xx."""
+    """Counts by status; `faults`: the status by seed of requests with another one than 2xx or 4xx, or with a bug."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     faults: dict[int, int] = field(default_factory=dict)
@@ -43,9 +43,11 @@ class Found:
     slowest: tuple[float, int] = (0, 0)  # seconds and seed
 
 
-def head(wanted: Request) -> bytes:
-    lines = [f"POST {wanted.path} HTTP/1.1", "Host: t", *(f"{name}: {value}" for name, value in wanted.headers)]
-    return "\r\n".join([*lines, "", ""]).encode("utf-8" if not "".join(lines).isascii() else "ascii")
+def encode(wanted: Request, seed: int) -> bytes:
+    """The request as it is sent. Its id is its seed, so that the service's log names it."""
+    head = [f"POST {wanted.path} HTTP/1.1", "Host: t", f"X-Request-ID: {seed}"]
+    head += [f"{name}: {value}" for name, value in wanted.headers]
+    return "\r\n".join([*head, "", ""]).encode() + wanted.body
 
 
 class Client:
@@ -55,12 +57,12 @@ class Client:
         self.port = port
         self.connection: socket.socket | None = None
 
-    def send(self, wanted: Request) -> tuple[int, bytes]:
+    def send(self, wanted: Request, seed: int) -> tuple[int, bytes]:
         """Send a request; return the response's status, CUT_OFF or SILENT, and its body as far as it came."""
         status, content, is_in_step = CUT_OFF, b"", False
         try:
             self.connection = self.connection or socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
-            self.connection.sendall(head(wanted) + wanted.body)
+            self.connection.sendall(encode(wanted, seed))
             if not wanted.is_honest:
                 self.connection.shutdown(socket.SHUT_WR)
             response = http.client.HTTPResponse(self.connection, method="POST")
@@ -83,32 +85,23 @@ class Client:
             self.connection = None
 
 
-def fuzz(kind: str, count: int, seed: int = 0, folder: Path | None = None) -> Found:
-    """Send `count` requests. Raises AssertionError if the service dies, or does not work as before afterwards.
-
-    folder: where requests that failed or ended a worker are written
-    """
+def fuzz(kind: str, count: int, seed: int = 0) -> Found:
+    """Send `count` requests. Raises AssertionError if the service dies, or does not work as before afterwards."""
     found = Found()
-    log = tempfile.TemporaryFile()  # noqa: SIM115
     flags = ("--max-spool", str(2**28), "--max-stall", "5", "--max-seconds", str(SECONDS // 2), "--log-level", "error")
-    with log, serving(*flags, log=log) as (port, server):
+    with tempfile.TemporaryFile() as log, serving(*flags, log=log) as (port, server):
         client = Client(port)
         expected = honest(client)
         before, warm, begun = descriptors(server), 0.0, time.monotonic()
         for number in range(seed, seed + count):
             wanted = MAKERS[kind](random.Random(number))  # reproducible by its seed
             since = time.monotonic()
-            status, content = client.send(wanted)
+            status, content = client.send(wanted, number)
             found.slowest = max(found.slowest, (time.monotonic() - since, number))
             found.statuses[status] += 1
-            crashed = status == 413 and CRASHED in content
-            found.crashes += [number] * crashed
-            is_fault = not (200 <= status < 300 or 400 <= status < 500 or (status == CUT_OFF and not wanted.is_honest))
-            if is_fault:
+            found.crashes += [number] * (status == 413 and CRASHED in content)
+            if not (200 <= status < 300 or 400 <= status < 500 or (status == CUT_OFF and not wanted.is_honest)):
                 found.faults[number] = status
-            if folder and (is_fault or crashed):
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{kind}-{number}-{status}").write_bytes(head(wanted) + wanted.body)
             if number == seed + int(count * WARM_UP):
                 warm = memory(server, "VmRSS")
             assert Path(f"/proc/{server}").exists(), f"the service died of seed {number}"
@@ -119,7 +112,10 @@ def fuzz(kind: str, count: int, seed: int = 0, folder: Path | None = None) -> Fo
         found.grown = memory(server, "VmRSS") - warm
         found.descriptors = descriptors(server) - before
         log.seek(0)
-        found.signals.update(re.findall(r"ended by (\w+)", log.read().decode()))
+        for line in map(json.loads, log):
+            if "exception" in line:  # also of a response that had begun, and is cut off
+                found.faults.setdefault(int(line["request_id"]), 500)
+            found.signals.update(re.findall(r"worker was ended by (\w+)", line["message"]))
     return found
 
 
@@ -127,7 +123,7 @@ def honest(client: Client) -> bytes:
     """The response to a valid table."""
     body = json.dumps([EXAMPLE]).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    status, content = client.send(Request("/predict/batch?on_error=report", body, headers))
+    status, content = client.send(Request("/predict/batch?on_error=report", body, headers), -1)
     assert status == 200, content
     return content
 
@@ -138,9 +134,9 @@ def main() -> int:
     parser.add_argument("kind", choices=MAKERS)
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path(".fuzz/found"))
+    parser.add_argument("--folder", type=Path, default=Path(".fuzz/found"), help="for requests that failed")
     arguments = parser.parse_args()
-    found = fuzz(arguments.kind, arguments.count, arguments.seed, arguments.folder)
+    found = fuzz(arguments.kind, arguments.count, arguments.seed)
     statuses = ", ".join(f"{status}: {times:,}" for status, times in sorted(found.statuses.items()))
     sys.stdout.write(
         f"{arguments.count:,} bodies in {found.seconds:.0f} s; {statuses} (0: other bytes came than were announced)\n"
@@ -150,6 +146,10 @@ def main() -> int:
     )
     for seed, status in found.faults.items():
         sys.stdout.write(f"seed {seed}: {status}\n")
+    for seed in (*found.faults, *found.crashes):
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        wanted = MAKERS[arguments.kind](random.Random(seed))
+        (arguments.folder / f"{arguments.kind}-{seed}").write_bytes(encode(wanted, seed))
     return bool(found.faults)
 
 
