@@ -89,7 +89,7 @@ class Server:
     def post(self, format_: Format, content: bytes | Iterator[bytes], query: str = "") -> HTTPResponse:
         """Send a body while the response arrives."""
         connection = socket.create_connection(("127.0.0.1", self.port))
-        head = f"POST /predict/batch{query} HTTP/1.1\r\nHost: x\r\nContent-Type: {format_.media_type}\r\n"
+        head = f"POST /predict/batch{query} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {format_.media_type}\r\n"
         length = f"Content-Length: {len(content)}" if isinstance(content, bytes) else "Transfer-Encoding: chunked"
 
         def send() -> None:

@@ -20,6 +20,7 @@ from patient.artefact import ArtefactError
 from service.app import create_app, with_middleware
 from service.http.api_keys import ApiKeysError
 from service.http.fast_path import FastPathProtocol
+from service.http.hosts import accepted_hosts
 from service.isolation.lifetime import end_with_parent
 from service.model.device import ProviderError
 from service.model.registry import ModelRegistry
@@ -78,7 +79,7 @@ def configure(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=partial(FastPathProtocol, settings),  # type: ignore[arg-type]  # called like the class
+        http=partial(FastPathProtocol, settings, accepted_hosts(settings)),  # type: ignore[arg-type]  # called like the class
         ws="none",
         log_config=None,
         access_log=False,

@@ -32,6 +32,13 @@ def _without_brackets(host: object) -> object:
     return re.sub(r"^\[(.*)\]$", r"\1", host) if isinstance(host, str) else host
 
 
+AllowedHost = Annotated[
+    AnyCase[str],
+    BeforeValidator(_without_brackets),
+    Field(pattern=r"^(\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*)$"),
+]
+
+
 def is_prefix(path: str) -> bool:
     """Whether a path can be a prefix: simple segments, the first of which begins no path of the service."""
     return PREFIX.fullmatch(path) is not None and path.split("/")[1] not in OWN_SEGMENTS
@@ -79,6 +86,11 @@ class Settings(BaseSettings, env_prefix="HEART_", env_ignore_empty=True):
     open_to_network: bool = Field(False, description="Listen beyond this machine without API keys.")
     cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(split_list)] = Field(
         [], description="Origins of web pages that may call the service, such as https://a.example,https://b.example."
+    )
+    allowed_hosts: Annotated[list[AllowedHost], NoDecode, BeforeValidator(split_list)] = Field(
+        [],
+        description="Host names that requests may be sent to, besides localhost, such as heart.example,*.b.example. "
+        "If not set: any, except that a service without keys on a loopback address takes no other.",
     )
     root_path: Annotated[str, AfterValidator(_check_prefix)] = Field(
         "", description="Path prefix, such as /heart, under which a proxy publishes the service."
@@ -147,16 +159,21 @@ def read_client_key() -> str | None:
     return key
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a service that listens on this host, a name or an address, is reached from this machine only."""
+    try:  # an empty host listens on every address
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+    except OSError:
+        found = []
+    addresses = [ipaddress.ip_address(str(where[0]).partition("%")[0]) for *_, where in found]
+    return bool(addresses) and all(address.is_loopback for address in addresses)
+
+
 def refuse_exposure(settings: Settings) -> None:
     """Raise SettingsError if other machines could send requests without a key and no setting allows that."""
     if settings.keys or settings.open_to_network:
         return
-    try:  # an empty host listens on every address
-        found = socket.getaddrinfo(settings.host, None, type=socket.SOCK_STREAM) if settings.host else []
-    except OSError:
-        found = []
-    addresses = [ipaddress.ip_address(str(where[0]).partition("%")[0]) for *_, where in found]
-    if not addresses or not all(address.is_loopback for address in addresses):
+    if not is_loopback(settings.host):
         raise SettingsError(
             f"--host {settings.host} is open to the network and no API keys are set: give a file of keys (--keys or "
             "HEART_KEYS), or allow requests without keys (--open-to-network or HEART_OPEN_TO_NETWORK=true)"

@@ -14,6 +14,7 @@ from typing import Any
 from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.http.hosts import INVALID_HOST, Hosts, host_problem
 from service.http.problems import Problem, ProblemResponse, busy
 from service.settings import Settings
 
@@ -31,8 +32,10 @@ TRAILERS = deque[tuple[bytes, bytes]](maxlen=0)  # drops trailers: Uvicorn would
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    def __init__(self, settings: Settings, **uvicorn_arguments: Any) -> None:
+    def __init__(self, settings: Settings, hosts: Hosts, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
+        self.accepted_hosts = hosts
+        self.sent_hosts: list[bytes] | None = None  # those of the last request, which were accepted
         self.max_connections, self.max_head_bytes = settings.max_connections, settings.max_head
         self.small_head_bytes = min(MAX_URL_BYTES, settings.max_head)  # a smaller head exceeds neither limit
         self.poll_seconds = settings.max_arrival / MAX_IDLE_POLLS
@@ -121,11 +124,25 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             if size > self.max_head_bytes or len(self.url) > MAX_URL_BYTES:
                 self.rejection = self._too_large()
                 raise ValueError
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if hosts != self.sent_hosts:
+            self._check_hosts(hosts)
         self.unparsed_bytes = 0
         if self.parser.get_http_version() == "1.0":  # which has no 100 Continue
             self.expect_100_continue = False
         super().on_headers_complete()
         self.headers = TRAILERS  # type: ignore[assignment]
+
+    def _check_hosts(self, sent: list[bytes]) -> None:
+        """Raise ValueError for a Host header that is missing, repeated (RFC 9112, section 3.2) or not accepted."""
+        if len(sent) == 1:
+            problem = host_problem(self.accepted_hosts, sent[0])
+        else:
+            problem = INVALID_HOST if sent or self.parser.get_http_version() == "1.1" else None
+        if problem:
+            self.rejection = problem
+            raise ValueError
+        self.sent_hosts = sent if sent else None  # without one, the version decides
 
     def on_body(self, body: bytes) -> None:
         """Pass on a piece of a body. A body of one piece is not copied; Uvicorn would copy it twice."""

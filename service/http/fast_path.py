@@ -44,7 +44,7 @@ from service.settings import Settings
 PATH = "/predict"
 URL = PATH.encode()
 # The headers that matter. Both ways ignore all others.
-TYPE, LENGTH, ID, CONNECTION = b"content-type", b"content-length", b"x-request-id", b"connection"
+TYPE, LENGTH, HOST, ID, CONNECTION = b"content-type", b"content-length", b"host", b"x-request-id", b"connection"
 NOT_PLAIN = {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"}
 MAX_KNOWN_HEADS = 1024
 MAX_KNOWN_HEAD_BYTES = 1024
@@ -92,9 +92,8 @@ class FastPath:
         self.urls = {settings.root_path.encode() + URL}
         if settings.root_path != PATH:
             self.urls.add(URL)
-        self.examined = {TYPE, LENGTH, ID, CONNECTION} | NOT_PLAIN
-        if settings.trust_forwarded_prefix:
-            self.examined.add(FORWARDED)
+        self.not_plain = NOT_PLAIN | {FORWARDED} if settings.trust_forwarded_prefix else NOT_PLAIN
+        self.examined = {TYPE, LENGTH, HOST, ID, CONNECTION} | self.not_plain
         self.queue = batcher.queue(self)
         self.known_heads: dict[bytes, KnownHead] = {}
         self.overload = ProblemResponse(busy(QUEUE_FULL))  # made once: it is sent when there is no time to make it
@@ -283,23 +282,22 @@ class FastPathProtocol(LimitedHttpProtocol):
     def _plain_request(self) -> RecordRequest | None:
         """Return the request whose head is complete, or None if it must go the ordinary way."""
         fast_path, parser = self.fast_path, self.parser
-        is_json, length, id_ = False, 0, b""
-        for name, value in self.headers:
-            if name in fast_path.examined:
-                if name == TYPE:
-                    is_json = value == JSON[1]
-                elif name == LENGTH:
-                    length = int(value)
-                elif name == ID:
-                    id_ = value if REQUEST_ID.fullmatch(value) else id_
-                elif name != CONNECTION or parser.get_http_version() != "1.1":
-                    return None
-        if not (is_json and 0 < length <= fast_path.max_body and parser.get_method() == b"POST"):
+        examined = [header for header in self.headers if header[0] in fast_path.examined]
+        found = dict(examined)
+        length, id_ = int(found.get(LENGTH, 0)), found.get(ID, b"")
+        if len(found) < len(examined) or not fast_path.not_plain.isdisjoint(found):
+            return None
+        if found.get(TYPE) != JSON[1] or not 0 < length <= fast_path.max_body or parser.get_method() != b"POST":
+            return None
+        if CONNECTION in found and parser.get_http_version() != "1.1":  # others keep no connection without it
             return None
         is_small = self.unparsed_bytes <= self.small_head_bytes
         if not (is_small and parser.should_keep_alive() and self._is_next(self._credentials())):
             return None
-        return RecordRequest(self, id_ or new_id(), length)
+        hosts = [found[HOST]] if HOST in found else []
+        if hosts != self.sent_hosts:
+            self._check_hosts(hosts)
+        return RecordRequest(self, id_ if REQUEST_ID.fullmatch(id_) else new_id(), length)
 
     def _credentials(self) -> list[Header]:
         return [header for header in self.headers if header[0] in CREDENTIALS] if self.fast_path.keys else []

@@ -12,6 +12,7 @@
     the body, or its number of records, too large     413     -
     the URL too long                                  414     -
     another content type or encoding                  415     -
+    a `Host` that is not accepted                     421     -
     a record that PatientRecord refuses               422     one per field, with a JSON pointer (RFC 6901)
     rows, or columns, of a table that are invalid     422     one per cell or column
     a table with the codes of another data set        422     -

@@ -113,10 +113,8 @@ def get(port: int, path: str) -> str:
 def request(path: str, content: object) -> bytes:
     """The bytes of a POST with JSON."""
     body = json.dumps(content).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Connection:

@@ -1,7 +1,6 @@
 """Many real connections at once: each client gets its own results, and none waits for another."""
 
 import asyncio
-import http.client
 import json
 import re
 from collections.abc import Iterator
@@ -160,32 +159,3 @@ def test_probes_and_single_records_are_served_while_large_batches_run(port: int)
         return count
 
     assert asyncio.run(work()) > 20
-
-
-@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
-def test_a_response_in_a_single_write_equals_the_one_that_uvicorn_writes(port: int, path: str) -> None:
-    """Head and body, except for `Connection: close`, which makes Uvicorn write the response."""
-    body = json.dumps(EXAMPLE if path == "/predict" else [EXAMPLE]).encode()
-    answers = []
-    for connection in ("keep-alive", "close"):
-        client = http.client.HTTPConnection("127.0.0.1", port)
-        client.request(
-            "POST", path, body, {"Content-Type": "application/json", "X-Request-ID": "1", "Connection": connection}
-        )
-        response = client.getresponse()
-        headers = {
-            (name.lower(), value) for name, value in response.getheaders() if name.lower() not in ("date", "connection")
-        }
-        answers.append(
-            (
-                response.status,
-                response.getheader("date") is not None,
-                len(response.getheaders()),
-                headers,
-                response.read(),
-            )
-        )
-        client.close()
-    (status, date, count, *short), (_, _, _, *long) = answers
-    assert (status, date, count) == (200, True, 6)
-    assert short == long

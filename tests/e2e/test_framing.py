@@ -36,8 +36,8 @@ def port(log: Path) -> Iterator[int]:
 
 
 def table(version: str, body: bytes, *headers: str) -> bytes:
-    lines = [f"POST {REPORT} HTTP/{version}", "Host: t", "Content-Type: text/csv", f"Content-Length: {len(body)}"]
-    return "\r\n".join([*lines, *headers, "\r\n"]).encode() + body
+    lines = [f"POST {REPORT} HTTP/{version}", "Host: localhost", "Content-Type: text/csv"]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", *headers, "\r\n"]).encode() + body
 
 
 def whole(port: int, content: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -125,7 +125,7 @@ def test_http_1_0_knows_no_100_continue(port: int) -> None:
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_response_without_a_body_has_no_length(port: int, version: str) -> None:
     """RFC 9110, section 8.6: 304 may only have the length that 200 would have."""
-    request = f"GET /web/main.js HTTP/{version}\r\nHost: t\r\nConnection: close\r\nIf-None-Match: *\r\n\r\n"
+    request = f"GET /web/main.js HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\nIf-None-Match: *\r\n\r\n"
     status, headers, _ = whole(port, request.encode())
     assert status == 304
     assert "content-length" not in headers

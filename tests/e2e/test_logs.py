@@ -148,7 +148,7 @@ def oddities(client: Client) -> None:
     client.send("GET", "/health/live", X_Request_ID=f"{WORD} 41.41421")
     client.send("GET", "/health/live", X_Request_ID=WORD * 50)
     client.raw(f"{WORD} /predict HTTP/1.1\r\n\r\n".encode())
-    client.raw(f"GET /{WORD} HTTP/1.1\r\nHost: x\r\n{WORD}".encode())
+    client.raw(f"GET /{WORD} HTTP/1.1\r\nHost: localhost\r\n{WORD}".encode())
     client.raw(f"GET /{WORD} HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: {WORD}\r\n\r\n".encode())
     client.raw(request("/predict", PATIENT)[:-20])
     client.raw(request("/predict/batch", [PATIENT] * 9)[:-20])
@@ -238,7 +238,7 @@ def test_a_log_that_nobody_reads_blocks_no_request() -> None:
             sent = 13_000  # 10,000 are kept, and a pipe holds some hundred
             with socket.create_connection(("127.0.0.1", port), 30) as connection:
                 for _ in range(sent // 100):
-                    connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+                    connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
                     seen = b""
                     while seen.count(b'{"status":"live"}') < 100:
                         seen += connection.recv(65536)

@@ -143,7 +143,7 @@ def test_each_gets_one_right_response(port: int, client: Raw, cuts: list[int]) -
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_get_and_head_agree(port: int, client: Raw, method: str) -> None:
     """HEAD has the headers of GET, and no body."""
-    lines = [f"{method} /health/live HTTP/{client.version}", "Host: t", *client.headers]
+    lines = [f"{method} /health/live HTTP/{client.version}", "Host: localhost", *client.headers]
     content = "\r\n".join([line for line in lines if line not in (CHUNKED, "Expect: 100-continue")] + ["\r\n"]).encode()
     [(status, headers, body)] = exchange(port, content, [], [method])
     assert (status, headers["content-length"]) == (200, "17")
@@ -157,7 +157,7 @@ def test_pipelined_requests_are_answered_in_order(port: int, cuts: list[int]) ->
     clients = [client for client in CLIENTS if client.version == "1.1" and client.name != "urllib"]
     content = b"".join(
         post(client, "/predict", "application/json", json.dumps(EXAMPLE | {"age": 40 + i}).encode())
-        + b"HEAD /health/live HTTP/1.1\r\nHost: t\r\n\r\n"
+        + b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
         for i, client in enumerate(clients)
     )
     found = exchange(port, content, cuts, ["POST", "HEAD"] * len(clients))
@@ -179,7 +179,7 @@ def test_http_1_0_gets_no_100(port: int) -> None:
 
 
 def test_head_has_no_ranges(port: int) -> None:
-    content = b"HEAD /web/main.js HTTP/1.1\r\nHost: t\r\nRange: bytes=0-9\r\n\r\n"
+    content = b"HEAD /web/main.js HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-9\r\n\r\n"
     [(status, headers, _)] = exchange(port, content, [], ["HEAD"])
     assert status == 200
     assert int(headers["content-length"]) > 1000

@@ -101,7 +101,7 @@ def test_a_table_that_streams_keeps_its_model_to_the_end(models: Path) -> None:
     line = json.dumps(EXAMPLE).encode() + b"\n"
     pin(models, 1)
     with serving(*flags(models)) as (port, server), closing(socket.create_connection(("127.0.0.1", port))) as table:
-        head = "POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+        head = "POST /predict/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
         table.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk(line))
         with closing(HTTPResponse(table, method="POST")) as answer:
             answer.begin()

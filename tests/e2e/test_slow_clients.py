@@ -15,8 +15,8 @@ from patient.record import EXAMPLE
 from tests.e2e.serving import Connection, get, request, serving
 
 CLIENTS = 1000
-HEAD = b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-TABLE = b"POST /predict/batch HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+TABLE = b"POST /predict/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 LINE = json.dumps(EXAMPLE).encode() + b"\n"
 
@@ -109,7 +109,7 @@ def test_a_thousand_slow_clients_are_disconnected_and_others_do_not_wait(server:
 
 def test_an_idle_connection_is_closed_without_a_response(server: tuple[int, int]) -> None:
     """A new one as well as one whose last request has had its response."""
-    for before in (b"", b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"):
+    for before in (b"", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", server[0])) as silent:
             silent.sendall(before)
             assert ended(silent).count(b"HTTP/1.1") == bool(before)
@@ -118,7 +118,7 @@ def test_an_idle_connection_is_closed_without_a_response(server: tuple[int, int]
 def test_empty_lines_do_not_keep_a_connection_open(server: tuple[int, int]) -> None:
     """The parser skips them before a request, and Uvicorn would wait forever."""
     with socket.create_connection(("127.0.0.1", server[0])) as connection:
-        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
         connection.sendall(b"\r\n")
         assert ended(connection).count(b"HTTP/1.1") <= 1
@@ -155,7 +155,7 @@ def test_an_endless_head_is_rejected_and_takes_no_memory(
 
 def check_head(port: int, size: int, status: int) -> None:
     """A head of some size gets the status, in one packet and in many."""
-    head = b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX: %b\r\n\r\n" % (b"a" * size)
+    head = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: %b\r\n\r\n" % (b"a" * size)
     for step in (len(head), 1000):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             for start in range(0, len(head), step):
@@ -223,7 +223,7 @@ def test_trailers_are_not_headers(server: tuple[int, int]) -> None:
     """Fields after a body cannot change the meaning of its head."""
     with socket.create_connection(("127.0.0.1", server[0])) as connection:
         body = json.dumps(EXAMPLE).encode()
-        head = b"POST /predict HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
         trailer = b"0\r\nContent-Type: application/json\r\n\r\n"
         connection.sendall(head + b"%x\r\n%b\r\n" % (len(body), body) + trailer)
         assert ended(connection).startswith(b"HTTP/1.1 415 ")
@@ -264,7 +264,7 @@ def test_a_connection_beyond_the_limit_gets_503() -> None:
 def test_a_client_that_vanished_is_noticed(server: tuple[int, int]) -> None:
     """A half-open connection is silent, so the kernel sends keep-alive probes."""
     with socket.create_connection(("127.0.0.1", server[0])) as connection:
-        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(4096)
         theirs, ours = (f":{where[1]:04X}" for where in (connection.getpeername(), connection.getsockname()))
         lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]

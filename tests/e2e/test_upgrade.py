@@ -31,7 +31,7 @@ def port() -> Iterator[int]:
 def post(upgrade: str, framing: str, path: str = "/predict") -> bytes:
     """A request as it goes over the wire."""
     header, body = FRAMED[framing]
-    head = b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n" % path.encode()
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" % path.encode()
     return head + UPGRADES[upgrade] + header + b"\r\n" + body
 
 
@@ -76,13 +76,13 @@ def test_a_body_that_comes_later_is_not_a_request_of_its_own(port: int, framing:
 
 def test_a_request_without_a_body_gets_one_response(port: int) -> None:
     """Also when hundreds are pipelined behind it."""
-    get = b"GET /health/live HTTP/1.1\r\nHost: test\r\n" + UPGRADES["websocket"] + b"\r\n"
+    get = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n" + UPGRADES["websocket"] + b"\r\n"
     assert responses(port, get * 500 + post("h2c", "length"), count=501)[:500] == [(200, b'{"status":"live"}')] * 500
 
 
 def test_a_body_that_looks_like_a_request_is_a_body(port: int) -> None:
     """Smuggling: its bytes are the record's, however they read."""
-    smuggled = b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n"
-    head = b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n" + UPGRADES["h2c"]
+    smuggled = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + UPGRADES["h2c"]
     ((status, _),) = responses(port, head + b"Content-Length: %d\r\n\r\n" % len(smuggled), smuggled, count=1)
     assert status == 400

@@ -132,7 +132,7 @@ def test_clients_that_leave_in_the_midst_of_a_batch_leave_nothing_behind(outcome
 def send(port: int, kind: str, body: bytes, fifths: int) -> socket.socket:
     """A connection on which a batch was announced, and a part of it sent."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-    head = f"POST /predict/batch?on_error=refuse HTTP/1.1\r\nHost: t\r\nContent-Type: {kind}\r\n"
+    head = f"POST /predict/batch?on_error=refuse HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
     connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) * fifths // 5])
     return connection
 

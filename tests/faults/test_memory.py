@@ -38,7 +38,8 @@ def status(port: int, path: str, kind: str, announced: int | None) -> int:
     """Of a body beyond all limits, announced with its length or in chunks; 0 where it was broken off."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         length = f"Content-Length: {announced}" if announced else "Transfer-Encoding: chunked"
-        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: t\r\nContent-Type: {kind}\r\n{length}\r\n\r\n".encode())
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{length}\r\n\r\n"
+        connection.sendall(head.encode())
         sent = 0
         connection.settimeout(5)
         with contextlib.suppress(OSError):

@@ -97,8 +97,8 @@ def test_sigterm_under_load_loses_nothing_of_those_who_heed_readiness(
 def table(port: int, rows: int) -> socket.socket:
     """A connection on which an NDJSON table was announced, and so many rows sent."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=30)
-    head = "POST /predict/batch HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked"
-    connection.sendall(f"{head}\r\n\r\n".encode())
+    head = "POST /predict/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+    connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
     more(connection, rows)
     return connection
 

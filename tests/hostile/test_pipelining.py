@@ -14,7 +14,7 @@ from tests.faults.machine import memory
 from tests.hostile.machine import serving_in_group
 
 MIB = 2**20
-ALIVE = b"GET /health/live HTTP/1.1\r\nHost: t\r\n\r\n"
+ALIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GROWN = 32  # MiB
 
 
@@ -64,9 +64,8 @@ def test_blank_lines_in_a_body_are_no_requests(served: tuple[int, int]) -> None:
     """However many; the request behind the body is answered too."""
     port, _ = served
     body = b"\r\n\r\n" * 5000 + json.dumps(EXAMPLE).encode() + b"\r\n\r\n" * 5000
-    head = (
-        b"POST /predict/batch HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n"
-    )
+    head = b"POST /predict/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+    head += b"Content-Length: %d\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(head % len(body) + body + request("/predict", EXAMPLE))
         received = b""

@@ -179,8 +179,11 @@ def test_what_unpacks_to_far_more_costs_one_worker_its_limits(
 def open_request(target: Target, kind: str, *pieces: bytes) -> socket.socket:
     """A connection with the head of a chunked request, and pieces of its body."""
     connection = socket.create_connection(("127.0.0.1", target.port), timeout=30)
-    head = f"POST /predict/batch HTTP/1.1\r\nHost: t\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    connection.sendall(head.encode() + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces))
+    head = f"POST /predict/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+    connection.sendall(
+        f"{head}Transfer-Encoding: chunked\r\n\r\n".encode()
+        + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    )
     return connection
 
 

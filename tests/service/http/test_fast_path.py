@@ -127,7 +127,7 @@ def request(body: bytes = RECORD, *headers: str, kind: str = PLAIN, path: str = 
 
 
 def chunked(body: bytes, id_: str = "n") -> bytes:
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\n{PLAIN}\r\nX-Request-ID: {id_}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\n{PLAIN}\r\nX-Request-ID: {id_}\r\nTransfer-Encoding: chunked\r\n\r\n"
     return head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
 
@@ -333,7 +333,7 @@ KINDS: dict[str, Callable[[bytes, str], bytes]] = {
     "ordinary": lambda body, id_: request(body, f"X-Request-ID: {id_}", kind=ORDINARY),
     "chunks": chunked,
     "invalid": lambda _, id_: request(b'{"age": 1}', f"X-Request-ID: {id_}"),
-    "no body": lambda _, id_: f"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-ID: {id_}\r\n\r\n".encode(),
+    "no body": lambda _, id_: f"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {id_}\r\n\r\n".encode(),
 }
 
 

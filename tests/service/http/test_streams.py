@@ -43,7 +43,7 @@ class Served:
     def open(self, format_: Format, query: str = "") -> socket.socket:
         """A connection that has sent the head of a request with a chunked body."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-        head = f"POST /predict/batch{query} HTTP/1.1\r\nHost: x\r\nContent-Type: {format_.media_type}\r\n"
+        head = f"POST /predict/batch{query} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {format_.media_type}\r\n"
         connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         return connection
 
