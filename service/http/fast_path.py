@@ -137,7 +137,7 @@ class FastPath:
         server.total_requests += len(ended)
         self.record(200, ended, version)
 
-    def fail(self, waiters: Sequence[RecordRequest], error: Exception) -> None:
+    def fail(self, waiters: Sequence[RecordRequest], error: BaseException) -> None:
         """Send the responses that belong to an error, like the exception handlers of the app."""
         for request in waiters:
             token = CURRENT.set(request)  # for the log

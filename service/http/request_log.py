@@ -115,7 +115,7 @@ class RequestLogMiddleware:
         return next((template for template in templates if template in self.places), NO_ROUTE)
 
 
-def log_unhandled(method: str, route: str, error: Exception) -> None:
+def log_unhandled(method: str, route: str, error: BaseException) -> None:
     log.error("unhandled exception in %s %s", method, route, exc_info=error)
 
 

@@ -60,6 +60,11 @@ class Predictor:
             return self.cpu(rows)
         return self._run_on_gpu(rows)
 
+    def runs_on_gpu(self, rows: int) -> bool:
+        """Whether a run of so many rows goes to the GPU: the caller then waits for it without holding the GIL."""
+        crossover = self.crossover
+        return crossover is not None and (self.cpu is None or rows >= crossover)
+
     def predict_columns(self, columns: Floats) -> Floats:
         """Predict float32[N] for float32[13,N]. Thread-safe; raises DeviceLost."""
         count = columns.shape[1]

@@ -127,8 +127,8 @@ def request(body: bytes = RECORD, *headers: str, kind: str = PLAIN, path: str = 
 
 
 def chunked(body: bytes, id_: str = "n") -> bytes:
-    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\n{PLAIN}\r\nX-Request-ID: {id_}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    return head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    lines = ["POST /predict HTTP/1.1", "Host: localhost", PLAIN, f"X-Request-ID: {id_}", "Transfer-Encoding: chunked"]
+    return "\r\n".join([*lines, "", ""]).encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
 
 def aged(age: int) -> bytes:
