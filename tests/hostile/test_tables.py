@@ -4,6 +4,8 @@ import contextlib
 import gzip
 import io
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -215,6 +217,21 @@ def test_work_ends_with_its_client(long_work: bytes, target: Target) -> None:
     with open_request(target, PARQUET, long_work, b""):
         until(lambda: busy(target) == 1)
     until(lambda: busy(target) == 0, SECONDS)
+
+
+def test_a_crash_of_the_decoder_costs_its_table_alone(long_work: bytes, target: Target) -> None:
+    """As the signal that a fault in a decoder raises; another table of the same time is answered."""
+    idle = set(family(target.process))
+    with open_request(target, CSV, f"{HEADER}\n{ROW}\n".encode()) as other:
+        until(lambda: busy(target) == 1)
+        its_worker = {*family(target.process)} - idle
+        with open_request(target, PARQUET, long_work, b"") as crashed:
+            until(lambda: busy(target) == 2)
+            for worker in {*family(target.process)} - idle - its_worker:
+                os.kill(worker, signal.SIGSEGV)
+            assert crashed.recv(12) == b"HTTP/1.1 413"
+        other.sendall(b"0\r\n\r\n")
+        assert other.recv(12) == b"HTTP/1.1 200"
 
 
 def test_work_ends_at_its_deadline(long_work: bytes, outcome: Outcome) -> None:
