@@ -53,10 +53,10 @@ check: $(VENV)/dev $(BIN)/heart ## run ruff, import-linter, mypy, and every test
 	@$(BIN)/mypy
 	@$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
-faults: $(VENV)/dev ## run the fault tests at full length and print the figures of docs/reliability.md (2 minutes)
-	@FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults tests/trainer/test_processes.py::test_two_trainers_at_once_make_two_whole_versions
+faults: $(VENV)/dev ## run the fault and attack tests at full length and print the figures of docs/reliability.md (4 minutes)
+	@FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults tests/hostile tests/trainer/test_processes.py::test_two_trainers_at_once_make_two_whole_versions
 
-fuzz: $(VENV)/dev .fuzz/made ## send 100,000 damaged bodies, 20,000 of false structure, some 10,000 cases of Schemathesis (HOURS)
+fuzz: $(VENV)/dev .fuzz/made ## send 100,000 damaged bodies, 20,000 of false structure and 10,000 cases of Schemathesis (an hour)
 	@$(BIN)/python -m tests.fuzz.run damage 100000
 	@$(BIN)/python -m tests.fuzz.run structure 20000
 	@$(BIN)/python -m tests.fuzz.openapi .fuzz/bin/schemathesis 2500

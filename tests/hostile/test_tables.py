@@ -170,12 +170,13 @@ MANY = ",".join(f"c{i}" for i in range(180_000))
     ids=["arrow-dictionary", "parquet-dictionary", "kept-dictionary", "columns", "zeros", "quote"],
 )
 def test_what_unpacks_to_far_more_costs_one_worker_its_limits(
-    target: Target, query: str, body: bytes, kind: str, headers: dict[str, str]
+    target: Target, outcome: Outcome, query: str, body: bytes, kind: str, headers: dict[str, str]
 ) -> None:
     """It is refused while it is read, or kept as it was sent."""
     for _ in range(TIMES):
         status, content = target.post(f"/predict/batch{query}", body, kind, **headers)
         assert status in (400, 413, 422) or "keep=note" in query, content[:300]
+    outcome(f"{TIMES} times {status}")
 
 
 def open_request(target: Target, kind: str, *pieces: bytes) -> socket.socket:
