@@ -11,6 +11,7 @@ from typing import IO, cast
 import pyarrow as pa
 
 from patient.csv import OTHER_FORMATS
+from patient.record import FIELDS
 from patient.table import describe_unnamed
 from service.records.errors import TableError, TooLarge
 from service.tables import columns
@@ -34,6 +35,7 @@ START_BYTES = 8
 FOOTER_END = struct.Struct("<i6s")  # its length, and FILE_MARK
 FOOTER_SCHEMA, FOOTER_DICTIONARIES, FOOTER_RECORDS = 1, 2, 3  # fields of a footer (org.apache.arrow.flatbuf.Footer)
 BLOCK = struct.Struct("<qi4xq")  # of a footer: offset, bytes of metadata, bytes of body
+ROW_BYTES = len(FIELDS)  # that a row counts at least: a number has a byte or more, but a column of nulls has none
 DAMAGED = "The Arrow table is damaged or cut off."
 
 
@@ -159,7 +161,7 @@ class _Messages:
     """A file of Arrow messages for pyarrow, which reads mark, length, metadata and body one by one.
 
     start: the first bytes of the source, which have been read already. Raises TooLarge for a message of more than
-    `limit` bytes, received or decompressed, before memory is allocated.
+    `limit` bytes, received, decompressed or counted as ROW_BYTES per row, before memory is allocated.
     """
 
     closed = False
@@ -179,7 +181,9 @@ class _Messages:
             data = _read_exactly(self.source, size)
         try:
             if self.place == "metadata":
-                self.buffers, self.place = _compressed_buffers(data.to_pybytes()), "mark"
+                message = data.to_pybytes()
+                self._check_size(_rows(message) * ROW_BYTES)
+                self.buffers, self.place = _compressed_buffers(message), "mark"
             elif self.buffers:
                 self._check_size(sum(_decompressed_size(data, *buffer) for buffer in self.buffers))
                 self.buffers = []
@@ -226,6 +230,14 @@ def _read_exactly(source: Source, size: int) -> pa.Buffer:
     while done < size and (read := read_into(source, view[done:])):
         done += read
     return buffer.slice(0, done)
+
+
+def _rows(message: bytes) -> int:
+    """The number of rows that the metadata of a record batch declare; 0 for other messages."""
+    root = struct.unpack_from("<I", message, 0)[0]
+    kind = _field(message, root, 1)
+    length = _field(message, _table(message, root, 2), 0) if kind and message[kind] == RECORDS else 0
+    return int(struct.unpack_from("<q", message, length)[0]) if length else 0
 
 
 def _compressed_buffers(message: bytes) -> list[tuple[int, int]]:

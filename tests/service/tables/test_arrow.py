@@ -145,3 +145,35 @@ def test_sizes_of_buffers_cannot_cancel_out(predictor: Predictor) -> None:
 def test_other_formats_are_named(predictor: Predictor, body: bytes, name: str) -> None:
     with pytest.raises(TableError, match=name):
         through(ARROW, body, predictor)
+
+
+def test_rows_without_bytes_have_a_limit(predictor: Predictor) -> None:
+    """Columns of nulls take no bytes, however many rows a batch declares."""
+    limits = Limits(part=20_000)
+    most = limits.part // len(FIELDS)
+
+    def body(rows: int) -> bytes:
+        nulls = pa.table({name: pa.nulls(rows) for name in FIELDS})
+        return by_pyarrow(nulls, pa.ipc.new_stream, rows=rows)
+
+    _, tally = through(ARROW, body(most), predictor, limits=limits)
+    assert tally.rows == most
+    with pytest.raises(TooLarge, match="Arrow batch"):
+        through(ARROW, body(most + 1), predictor, limits=limits)
+    with pytest.raises(TooLarge, match="Arrow batch"):
+        through(ARROW, body(10**9), predictor, limits=Limits())
+
+
+def test_a_negative_number_of_rows_is_damage(predictor: Predictor) -> None:
+    content = by_pyarrow(pa.table({name: pa.nulls(12_345) for name in FIELDS}), pa.ipc.new_stream, rows=12_345)
+    counts = struct.pack("<q", 12_345), struct.pack("<q", -12_345)
+    with pytest.raises(TableError, match="damaged"):
+        through(ARROW, content.replace(*counts), predictor)
+
+
+def test_a_batch_of_the_smallest_numbers_may_have_the_limit(predictor: Predictor) -> None:
+    """One byte per number: as many rows as fit."""
+    rows = 100_000
+    content = pa.table({name: pa.array([EXAMPLE[name]] * rows).cast(pa.uint8(), safe=False) for name in FIELDS})
+    _, tally = through(ARROW, by_pyarrow(content, rows=rows), predictor, limits=Limits(part=rows * len(FIELDS) + 1000))
+    assert tally.rows == rows
