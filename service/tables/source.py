@@ -21,6 +21,7 @@ from service.records.errors import DiskFull, TableError, TooLarge
 PYARROW_ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
 READ_BYTES = 2**18  # per read
 RATIO_EXEMPT_BYTES = 2**24  # of decompressed data, to which the limit of the ratio does not apply
+MAX_EMPTY_MEMBERS = 1000  # of gzip, one after the other; bgzip ends with one
 SPOOL_MEMORY_BYTES = 2**23  # beyond which a spool moves to disk
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GIB = 2**30
@@ -104,18 +105,20 @@ class GzipReader:
 
     def __init__(self, source: Source, wbits: int = 31) -> None:
         self.source, self.rest, self.wbits = source, b"", wbits
-        self.member = zlib.decompressobj(wbits)
+        self.member, self.empty = zlib.decompressobj(wbits), 0
 
     def read(self, size: int, /) -> bytes:
-        """Raises zlib.error."""
+        """Raises zlib.error, and TooLarge for too many members without content."""
         while True:
             if self.member.eof:
                 self.rest = self.member.unused_data or self.rest
                 if not self._fill():
                     return b""
-                self.member = zlib.decompressobj(self.wbits)
+                self.member, self.empty = zlib.decompressobj(self.wbits), self.empty + 1
+                if self.empty > MAX_EMPTY_MEMBERS:
+                    raise TooLarge(f"The compressed data have more than {MAX_EMPTY_MEMBERS} empty parts in a row.")
             if data := self.member.decompress(self.rest, size):
-                self.rest = self.member.unconsumed_tail
+                self.rest, self.empty = self.member.unconsumed_tail, 0
                 return data
             self.rest = self.member.unconsumed_tail
             if not self.member.eof and not self._fill():

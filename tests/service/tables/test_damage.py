@@ -1,6 +1,7 @@
 """A table that is cut off, damaged or a decompression bomb is refused and breaks nothing."""
 
 import contextlib
+import gzip
 import io
 
 import numpy as np
@@ -15,7 +16,7 @@ from service.model.predictor import Predictor
 from service.records.errors import RecordError, TableError, TooLarge
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
 from service.tables.source import Limits
-from tests.service.tables.conftest import CELLS, HEADER, each, packed, through
+from tests.service.tables.conftest import CELLS, HEADER, LINE, each, packed, through
 
 
 @each
@@ -58,6 +59,15 @@ def test_a_bomb_is_refused(predictor: Predictor, packing: str) -> None:
         through(CSV, bomb, predictor, packing=packing)
     with pytest.raises(TooLarge, match="1000000 bytes"):
         through(CSV, bomb, predictor, packing=packing, limits=Limits(unpacked=1_000_000))
+
+
+def test_empty_gzip_members_have_a_limit(predictor: Predictor) -> None:
+    """Each of their 20 bytes costs far more work than a byte of content; some between others are honest."""
+    line, empty = gzip.compress(LINE + b"\n"), gzip.compress(b"")
+    _, tally = through(NDJSON, (line + empty * 900) * 3, predictor, packing="gzip")
+    assert (tally.rows, tally.bad) == (3, 0)
+    with pytest.raises(TooLarge, match="empty"):
+        through(NDJSON, line + empty * 2000, predictor, packing="gzip")
 
 
 def test_a_bomb_in_arrow_is_refused_before_it_is_unpacked(predictor: Predictor) -> None:
