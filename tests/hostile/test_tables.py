@@ -163,11 +163,13 @@ MANY = ",".join(f"c{i}" for i in range(180_000))
         ("", arrow(table(sex=LONG)), ARROW, {}),
         ("", parquet(table(sex=LONG)), PARQUET, {}),
         ("?keep=note", parquet(table(note=LONG)), PARQUET, {}),
+        ("?on_error=report", arrow(pa.table({name: pa.nulls(10**9) for name in FIELDS})), ARROW, {}),
+        ("", gzip.compress(b"") * 100_000, NDJSON, {"Content-Encoding": "gzip"}),
         ("?keep=*&on_error=report", gzip.compress(f"{HEADER},{MANY}\n".encode()), CSV, {"Content-Encoding": "gzip"}),
         ("", gzip.compress(b"\0" * 200 * MIB), NDJSON, {"Content-Encoding": "gzip"}),
         ("", gzip.compress(f'{HEADER}\n"'.encode() + b"x" * 50 * MIB), CSV, {"Content-Encoding": "gzip"}),
     ],
-    ids=["arrow-dictionary", "parquet-dictionary", "kept-dictionary", "columns", "zeros", "quote"],
+    ids=["arrow-dictionary", "parquet-dictionary", "kept-dictionary", "nulls", "members", "columns", "zeros", "quote"],
 )
 def test_what_unpacks_to_far_more_costs_one_worker_its_limits(
     target: Target, outcome: Outcome, query: str, body: bytes, kind: str, headers: dict[str, str]
