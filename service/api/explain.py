@@ -13,6 +13,7 @@ from service.api.json_batch import in_parts
 from service.api.predict import FAILURES, RECORD, json_body, read_record
 from service.api.state import AppState
 from service.explain.explanation import explain
+from service.http.fairness import client_of
 from service.http.problems import Problem, documented
 from service.observe.request_context import record_scored
 from service.records.decoding import Values, decode_batch, decode_record, to_utf8
@@ -49,7 +50,7 @@ async def explain_records(request: Request) -> Response:
         detail = f"Model version {model.version} has no background patients, which explanations need."
         raise Problem(HTTPStatus.CONFLICT, detail)
     explanations = []
-    async with state.explanations:
+    async with state.explanations.held_by(client_of(request.scope)):
         for values in records:
             if await request.is_disconnected():
                 raise ClientDisconnect

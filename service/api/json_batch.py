@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope
 
 from patient.encoding import Floats
 from service.http.body import read_json
+from service.http.fairness import client_of
 from service.http.problems import invalid_rows_problem
 from service.observe.request_context import record_scored
 from service.records.decoding import PART_ROWS, decode_batch
@@ -30,12 +31,12 @@ YIELDS = 6  # event loop iterations between two parts; a single record needs fiv
 
 
 async def predict_batch(state: "AppState", scope: Scope, receive: Receive) -> bytes:
-    return await predict_array(state, await read_json(scope, receive, state.settings.max_body))
+    return await predict_array(state, await read_json(scope, receive, state.settings.max_body), client_of(scope))
 
 
-async def predict_array(state: "AppState", content: bytes) -> bytes:
+async def predict_array(state: "AppState", content: bytes, client: str) -> bytes:
     """The results for a JSON array of records, in order, as JSON. Raises RecordError and Problem."""
-    async with state.batches:
+    async with state.batches.held_by(client):
         model = state.ready_model()  # once: no response mixes two models
         threshold = model.metadata.threshold
         try:

@@ -6,9 +6,10 @@ from typing import cast
 from fastapi import Request
 
 from service.http.api_keys import ApiKeys
+from service.http.fairness import Places
 from service.http.fast_path import FastPath
 from service.http.graceful_shutdown import GracefulShutdown
-from service.http.limits import BoundedLock, Gate
+from service.http.limits import BoundedLock
 from service.http.micro_batcher import MicroBatcher
 from service.http.problems import busy
 from service.http.streams import StreamPool
@@ -35,11 +36,18 @@ class AppState:
         self.fast_path: FastPath | None = None  # None: all requests go through the app
         self.batcher = MicroBatcher(self.ready_model, settings.max_waiting, metrics)
         self.workers = WorkerPool(shared_template(JOBS, settings), WORKER_BYTES + 2 * settings.max_part)
-        gate = Gate(settings.max_streams, "Too many tables at once.", metrics, "streams")
-        self.streams = StreamPool(gate, self.workers, settings.min_rate)
-        self.batches = BoundedLock(Gate(settings.max_batches, "Too many batches are waiting.", metrics, "batches"))
-        queue = Gate(settings.max_explanations, "Too many explanations are waiting.", metrics, "explanations")
-        self.explanations = BoundedLock(queue)
+        tables = Places(settings.max_streams, "Too many tables at once.", "tables in progress", metrics, "streams")
+        self.streams = StreamPool(tables, self.workers, settings.min_rate)
+        batches = Places(settings.max_batches, "Too many batches are waiting.", "batches waiting", metrics, "batches")
+        self.batches = BoundedLock(batches)
+        explanations = Places(
+            settings.max_explanations,
+            "Too many explanations are waiting.",
+            "explanations waiting",
+            metrics,
+            "explanations",
+        )
+        self.explanations = BoundedLock(explanations)
 
     @classmethod
     def of(cls, request: Request) -> "AppState":

@@ -14,6 +14,7 @@ from service.api.state import AppState
 from service.api.table_request import parse_table_request
 from service.api.worker_scoring import WorkerScoring
 from service.http.body import read_json
+from service.http.fairness import client_of
 from service.http.framing import RESPONSE_HELD
 from service.http.problems import Problem, ProblemResponse, as_problem
 from service.http.streams import ClientDisconnected, discard_body, timeout
@@ -32,7 +33,8 @@ async def table_response(request: Request) -> Response:
     if wanted.format is not JSON or not is_plain or wanted.response_format(JSON) is not JSON:
         return TableResponse(request, state)
     content = await read_json(request.scope, request.receive, state.settings.max_body)
-    return Response(await predict_array(state, content), media_type="application/json")  # small: in the event loop
+    result = await predict_array(state, content, client_of(request.scope))  # small: in the event loop
+    return Response(result, media_type="application/json")
 
 
 class TableResponse(Response):

@@ -142,7 +142,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if problem:
             self.rejection = problem
             raise ValueError
-        self.sent_hosts = sent if sent else None  # without one, the version decides
+        self.sent_hosts = sent or None  # without one, the version decides
 
     def on_body(self, body: bytes) -> None:
         """Pass on a piece of a body. A body of one piece is not copied; Uvicorn would copy it twice."""

@@ -1,51 +1,51 @@
 """Limits on what runs or waits at once."""
 
 import asyncio
-from collections.abc import Container
+from collections.abc import AsyncIterator, Container
+from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.http.fairness import Places
 from service.http.problems import Problem, ProblemResponse, busy
-from service.observe.metrics import Gauge, Metrics
+from service.observe.metrics import Metrics
 
 
 class Gate:
     """Admits up to `limit` tasks at once; beyond that raises Problem 503, counted as an overload.
 
-    refusal: the error's detail; gauge: the metric of the number admitted
+    refusal: the error's detail
     """
 
-    def __init__(self, limit: int, refusal: str, metrics: Metrics, gauge: Gauge | None = None) -> None:
-        self.limit, self.refusal, self.metrics, self.gauge = limit, refusal, metrics, gauge
+    def __init__(self, limit: int, refusal: str, metrics: Metrics) -> None:
+        self.limit, self.refusal, self.metrics = limit, refusal, metrics
         self.inside = 0
 
     def __enter__(self) -> None:
         if self.inside >= self.limit:
             self.metrics.record_overload()
             raise busy(self.refusal)
-        self._move(1)
+        self.inside += 1
 
     def __exit__(self, *_: object) -> None:
-        self._move(-1)
-
-    def _move(self, change: int) -> None:
-        self.inside += change
-        if self.gauge:
-            self.metrics.set_gauge(self.gauge, self.inside)
+        self.inside -= 1
 
 
 class BoundedLock:
-    """A fair lock for long work, whose queue is a gate: `async with` waits for its turn, or raises Problem 503."""
+    """A lock for long work with a queue of places."""
 
-    def __init__(self, queue: Gate) -> None:
+    def __init__(self, queue: Places) -> None:
         self.queue, self.lock = queue, asyncio.Lock()
 
-    async def __aenter__(self) -> None:
-        with self.queue:
+    @asynccontextmanager
+    async def held_by(self, client: str) -> AsyncIterator[None]:
+        """Wait for the lock, in the order of requests. Raises Problem 503 if no place is left in the queue."""
+        with self.queue.place(client):
             await self.lock.acquire()
-
-    async def __aexit__(self, *_: object) -> None:
-        self.lock.release()
+        try:
+            yield
+        finally:
+            self.lock.release()
 
 
 class ConcurrencyLimitMiddleware:

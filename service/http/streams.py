@@ -20,7 +20,7 @@ from typing import Any
 from starlette.types import Message, Receive, Scope
 
 from service.http.connection import SLOW_CLIENT_EXEMPT
-from service.http.limits import Gate
+from service.http.fairness import Places, client_of
 from service.http.problems import Problem
 from service.isolation.messages import Done, Task
 from service.isolation.pool import OnEvent, Score, Worker, WorkerEnded, WorkerPool
@@ -193,26 +193,26 @@ class Stream:
 
 
 class StreamPool:
-    """The threads and workers that serve streams, as many as `gate` admits.
+    """The threads and workers that serve streams, as many as there are places, and one.
 
     min_rate: bytes per second; when no place is free, a slower client gives its own up
     """
 
-    def __init__(self, gate: Gate, workers: WorkerPool, min_rate: float) -> None:
-        self.gate, self.workers, self.min_rate = gate, workers, min_rate
+    def __init__(self, places: Places, workers: WorkerPool, min_rate: float) -> None:
+        self.places, self.workers, self.min_rate = places, workers, min_rate
         self.running: set[Stream] = set()
-        self.threads = ThreadPoolExecutor(gate.limit, "stream", lower_thread_priority)
+        self.threads = ThreadPoolExecutor(places.total + 1, "stream", lower_thread_priority)
 
-    async def _find_place(self) -> None:
+    async def _find_place(self, client: str) -> None:
         """If no place is free, end the streams of slow clients and wait a moment for their places."""
-        if self.gate.inside < self.gate.limit:
+        if not self.places.is_full(client) or not self.places.has_share(client):
             return
         for stream in self.running:
             if stream.is_slower_than(self.min_rate):
                 stream.abort(timeout(TOO_SLOW))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PLACE_SECONDS):
-                while any(stream.is_aborted for stream in self.running) and self.gate.inside >= self.gate.limit:
+                while any(stream.is_aborted for stream in self.running) and self.places.is_full(client):
                     await asyncio.sleep(PLACE_SECONDS / 100)
 
     @contextlib.asynccontextmanager
@@ -227,7 +227,7 @@ class StreamPool:
         stall_seconds: float,
         max_seconds: float,
     ) -> AsyncIterator[Stream]:
-        """Run a job on a body in a worker and yield the stream. Raises Problem 503 when all workers are busy.
+        """Run a job on a body in a worker and yield the stream. Raises Problem 503 when no place is left.
 
         The job has ended when the context ends, whether or not all of the response was read.
 
@@ -235,8 +235,9 @@ class StreamPool:
         """
         receive = await _when_begun(receive)
         scope[SLOW_CLIENT_EXEMPT] = True  # from here on the limits of streams apply
-        await self._find_place()
-        with self.gate:
+        client = client_of(scope)
+        await self._find_place(client)
+        with self.places.place(client):
             request = CURRENT.get()
             task = Task(job, arguments, request.id.decode() if request else "", math.ceil(max_seconds))
             worker = self.workers.take()

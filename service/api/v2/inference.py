@@ -72,9 +72,9 @@ class Inference:
             return True
         return self.json_bytes is not None and (self.body_bytes is None or self.body_bytes > max_body)
 
-    async def run_in_loop(self, content: bytes, state: "AppState") -> Response:
+    async def run_in_loop(self, content: bytes, state: "AppState", client: str) -> Response:
         """Return the response to a body. Raises Problem and NoProbability."""
-        async with nullcontext() if len(content) <= SMALL_BYTES else state.batches:
+        async with nullcontext() if len(content) <= SMALL_BYTES else state.batches.held_by(client):
             return await self._run_in_parts(content, state)
 
     async def _run_in_parts(self, content: bytes, state: "AppState") -> Response:

@@ -15,6 +15,7 @@ from service.api.state import AppState
 from service.api.v2.inference import HEADERS, Inference
 from service.api.v2.messages import DATATYPE, DATATYPES, MODEL_NAME
 from service.http.body import read_body
+from service.http.fairness import client_of
 from service.http.problems import OPEN_INFERENCE, Problem
 from service.http.streams import ClientDisconnected, discard_body
 from service.model.predictor import Predictor
@@ -217,7 +218,7 @@ async def infer(request: Request) -> Response:
     if inference.needs_worker():
         return await _infer_in_worker(request, model, state)
     body = await read_body(request.scope, request.receive, state.settings.max_body)
-    response = await inference.run_in_loop(body, state)
+    response = await inference.run_in_loop(body, state, client_of(request.scope))
     record_scored(inference.scored_rows, inference.version)
     return response
 

@@ -163,13 +163,13 @@ def test_a_model_without_background_says_so(predictor: Predictor) -> None:
 def test_beyond_the_queue_explanations_get_503_with_retry_after(reasons: TestClient) -> None:
     """The length of the queue is a setting."""
     queue = state_of(reasons).explanations.queue
-    assert queue.limit == Settings().max_explanations
-    queue.inside = queue.limit
+    assert queue.total == Settings().max_explanations
+    queue.taken = queue.total + 1
     response = reasons.post("/explain", json=EXAMPLE)
     assert "Too many explanations" in problem(response, 503).detail
     assert response.headers["retry-after"] == "1"
     assert reasons.post("/predict/batch", json=[EXAMPLE]).status_code == 200
-    queue.inside = 0
+    queue.taken = 0
     assert reasons.post("/explain", json=EXAMPLE).status_code == 200
 
 

@@ -78,7 +78,7 @@ def outcome(content: bytes, predictor: Predictor) -> Any:
     state = AppState(Settings(), Metrics())
     state.serve(predictor)
     try:
-        return json.loads(asyncio.run(predict_array(state, content)))
+        return json.loads(asyncio.run(predict_array(state, content, "client")))
     except (RecordError, Problem) as error:
         return details(error)
 
@@ -173,7 +173,7 @@ def test_the_event_loop_runs_between_the_parts_of_an_array(predictor: Predictor)
         state.serve(predictor)
 
         async def work(content: bytes = content.encode(), state: AppState = state) -> int:
-            batch = asyncio.ensure_future(predict_array(state, content))
+            batch = asyncio.ensure_future(predict_array(state, content, "client"))
             count = 0
             while not batch.done():
                 count += 1
@@ -191,14 +191,14 @@ def test_one_batch_runs_at_a_time_and_beyond_the_queue_batches_get_503(predictor
     content = json.dumps([EXAMPLE] * 3000).encode()
 
     async def work() -> None:
-        tasks = [asyncio.ensure_future(predict_array(state, content)) for _ in range(3)]
+        tasks = [asyncio.ensure_future(predict_array(state, content, "client")) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Problem) as caught:
-            await predict_array(state, content)
+            await predict_array(state, content, "client")
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
         tasks[1].cancel()
         await asyncio.sleep(0)
-        tasks.append(asyncio.ensure_future(predict_array(state, content)))
+        tasks.append(asyncio.ensure_future(predict_array(state, content, "client")))
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(result) for result in results] == [bytes, asyncio.CancelledError, bytes, bytes]
 

@@ -41,7 +41,7 @@ def test_an_array_is_scored_by_one_version_in_all_its_parts(pair: tuple[Predicto
     async def work() -> None:
         state = AppState(Settings(), Metrics())
         state.serve(pair[0])
-        parts = asyncio.create_task(array.predict_array(state, json.dumps([EXAMPLE] * 5 * PART_ROWS).encode()))
+        parts = asyncio.create_task(array.predict_array(state, json.dumps([EXAMPLE] * 5 * PART_ROWS).encode(), ""))
         while state.metrics.snapshot().total(ROWS, "batch") < 2 * PART_ROWS:
             await asyncio.sleep(0)
         state.serve(pair[1])

@@ -144,14 +144,14 @@ def test_a_client_that_disconnects_stops_the_work(served: Served, option: str) -
     """Its thread is free again, whether the client was sending or waiting."""
     connection = served.open(CSV, f"?on_error={option}")
     connection.sendall(chunk(HEADER + ROW * 10))
-    until(lambda: served.streams.gate.inside == 1)
+    until(lambda: served.streams.places.taken == 1)
     connection.close()
-    until(lambda: served.streams.gate.inside == 0)
+    until(lambda: served.streams.places.taken == 0)
     connection = served.open(CSV, f"?on_error={option}")
     connection.sendall(chunk(HEADER + ROW * 300_000) + chunk(b""))
-    until(lambda: served.streams.gate.inside == 1)
+    until(lambda: served.streams.places.taken == 1)
     connection.close()
-    until(lambda: served.streams.gate.inside == 0)
+    until(lambda: served.streams.places.taken == 0)
 
 
 def test_the_response_to_a_damaged_stream_is_cut_off_without_an_end(served: Served) -> None:
@@ -217,8 +217,8 @@ def test_a_client_that_stops_reading_is_cut_off(predictor: Predictor) -> None:
 
         thread = threading.Thread(target=send)
         thread.start()
-        until(lambda: served.streams.gate.inside == 1)
-        until(lambda: served.streams.gate.inside == 0)
+        until(lambda: served.streams.places.taken == 1)
+        until(lambda: served.streams.places.taken == 0)
         connection.shutdown(socket.SHUT_RDWR)
         thread.join()
 
@@ -227,7 +227,7 @@ def test_a_table_beyond_the_limit_of_streams_gets_503(predictor: Predictor) -> N
     """With Retry-After; single records are still served."""
     with serving(predictor, max_streams=1) as served, served.open(CSV) as connection:
         connection.sendall(chunk(HEADER))
-        until(lambda: served.streams.gate.inside == 1)
+        until(lambda: served.streams.places.taken == 1)
         with served.open(CSV) as other:
             other.sendall(chunk(HEADER + ROW) + chunk(b""))
             response = answer(other)
