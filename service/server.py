@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -79,7 +80,7 @@ def configure(settings: Settings, app: ASGIApp | Callable[[], ASGIApp], factory:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=partial(FastPathProtocol, settings, accepted_hosts(settings)),  # type: ignore[arg-type]  # called like the class
+        http=partial(FastPathProtocol, settings, accepted_hosts(settings), OrderedDict()),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         access_log=False,

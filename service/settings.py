@@ -128,7 +128,9 @@ class Settings(BaseSettings, env_prefix="HEART_", env_ignore_empty=True):
     max_batches: int = Field(64, ge=1, description="Most JSON batches in the queue; more get 503.")
     max_explanations: int = Field(16, ge=1, description="Most explanations in the queue; more get 503.")
     max_requests: int = Field(2048, ge=1, description="Most requests at once, except plain predictions; more get 503.")
-    max_connections: int = Field(16_384, ge=1, description="Most open connections per worker; more get 503.")
+    max_connections: int = Field(
+        16_384, ge=1, description="Most open connections per worker; idle ones make way, then more get 503."
+    )
     max_head: int = Field(2**15, ge=1024, description="Largest request head in bytes; a larger one gets 431.")
     max_arrival: float = Field(
         20, gt=0, description="Most seconds until a head, or a JSON body, has arrived; then 408."

@@ -7,8 +7,9 @@ that a request needs no timer. Requests that are rejected here get a problem+jso
 import asyncio
 import socket
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from httptools import HttpRequestParser
@@ -21,6 +22,7 @@ from service.settings import Settings
 MAX_URL_BYTES = 8192  # RFC 9110 asks servers to support 8,000
 MAX_PIPELINED = 16  # requests that are parsed at once; each takes some 50 times the memory of its bytes
 HEAD_END = b"\r\n\r\n"
+MAX_SEARCHED = 64  # connections that are looked at to find an idle one
 MAX_IDLE_POLLS = 4  # polls within the time that a request may take to arrive
 SLOW_CLIENT_EXEMPT = "heart.slow_client_exempt"  # scope key of requests that limit slow clients themselves
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # ends a half-open connection in a minute
@@ -32,8 +34,20 @@ TRAILERS = deque[tuple[bytes, bytes]](maxlen=0)  # drops trailers: Uvicorn would
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    def __init__(self, settings: Settings, hosts: Hosts, **uvicorn_arguments: Any) -> None:
+    """One connection.
+
+    by_activity: all connections of this process, the one that was seen active longest ago first; its values are unused
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        hosts: Hosts,
+        by_activity: "OrderedDict[LimitedHttpProtocol, None]",
+        **uvicorn_arguments: Any,
+    ) -> None:
         super().__init__(**uvicorn_arguments)
+        self.by_activity = by_activity
         self.accepted_hosts = hosts
         self.sent_hosts: list[bytes] | None = None  # those of the last request, which were accepted
         self.max_connections, self.max_head_bytes = settings.max_connections, settings.max_head
@@ -58,11 +72,38 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             if hasattr(socket, option):
                 accepted.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self.timer = self.loop.call_later(self.poll_seconds, self.poll)
-        if len(self.connections) > self.max_connections:
+        if len(self.connections) > self.max_connections and not self._end_idle_connection():
             self.reject(TOO_MANY_CONNECTIONS)
+        self.by_activity[self] = None
+
+    def _end_idle_connection(self) -> bool:
+        """End the connection that has been idle longest. Return False if none of those searched is idle.
+
+        Busy ones move to the end, so that they are not searched again at the next connection.
+        """
+        for connection in list(islice(self.by_activity, MAX_SEARCHED)):
+            if connection._is_idle():
+                del self.by_activity[connection]  # and so it is not ended twice
+                if connection.unparsed_bytes:
+                    connection.reject(TOO_MANY_CONNECTIONS)
+                else:
+                    connection.transport.close()
+                return True
+            connection._mark_active()
+        return False
+
+    def _is_idle(self) -> bool:
+        """Whether no request is in progress, nor a response on its way. A head that is arriving does not count."""
+        is_done = self.cycle is None or self.cycle.response_complete
+        return is_done and not self.transport.get_write_buffer_size()
+
+    def _mark_active(self) -> None:
+        if self in self.by_activity:
+            self.by_activity.move_to_end(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.timer.cancel()
+        self.by_activity.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -185,6 +226,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         unsent = self.transport.get_write_buffer_size()
         is_blocked = unsent and unsent >= self.unsent_bytes and not is_exempt
         is_idle = (is_done or (cycle.more_body and not is_exempt)) and self.polled_request == (cycle, is_done)
+        if self.polled_request not in (None, (cycle, is_done)):
+            self._mark_active()
         self.blocked_polls = self.blocked_polls + 1 if is_blocked else 0
         self.idle_polls = self.idle_polls + 1 if is_idle else 0
         self.polled_request, self.unsent_bytes = (cycle, is_done), unsent

@@ -242,22 +242,55 @@ def test_invalid_http_is_400_and_a_request_before_it_gets_its_response(server: t
         assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_a_connection_beyond_the_limit_gets_503() -> None:
+def test_a_connection_beyond_the_limit_gets_503_where_none_is_idle() -> None:
     """The others are still served, and there is room again when one closes."""
     with serving("--max-connections", "3") as (port, _):
         there = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
-        for connection in there:  # each is known to be accepted
-            connection.sendall(request("/predict", EXAMPLE))
+        content = request("/predict", EXAMPLE)
+        for connection in there:
+            connection.sendall(content + content[:-9])  # the second request has begun
             assert connection.recv(4096).startswith(b"HTTP/1.1 200")
         with socket.create_connection(("127.0.0.1", port)) as one_more:
             answer = ended(one_more)
         refused(answer, 503)
         assert b"retry-after: 1" in answer
-        there[0].sendall(request("/predict", EXAMPLE))
-        assert there[0].recv(4096).startswith(b"HTTP/1.1 200")
         for connection in there:
+            connection.sendall(content[-9:])
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
             connection.close()
         assert '"live"' in get(port, "/health/live")
+
+
+def test_idle_connections_make_way_for_new_ones() -> None:
+    """The one that was active longest ago first; those with a request in progress stay."""
+    with serving("--max-connections", "6") as (port, _), contextlib.ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+
+        content = request("/predict", EXAMPLE)
+        busy, table, silent, partial, used, latest = (connect() for _ in range(6))
+        used.sendall(content)
+        assert used.recv(4096).startswith(b"HTTP/1.1 200")
+        busy.sendall(content[:-9])
+        table.sendall(TABLE + CHUNKED + b"%x\r\n%b\r\n" % (len(LINE), LINE))
+        partial.sendall(HEAD)
+        time.sleep(0.2)
+        for ends, has_response in ((silent, False), (partial, True), (used, False), (latest, False)):
+            new = connect()
+            new.sendall(content[:-9])
+            answer = ended(ends)
+            assert answer.startswith(b"HTTP/1.1 503 ") if has_response else answer == b""
+        with socket.create_connection(("127.0.0.1", port)) as one_more:
+            refused(ended(one_more), 503)
+        busy.sendall(content[-9:])
+        assert busy.recv(4096).startswith(b"HTTP/1.1 200")
+        assert '"live"' in get(port, "/health/live")
+        table.sendall(b"0\r\n\r\n")
+        received = b""
+        while not received.endswith(b"0\r\n\r\n"):
+            received += table.recv(4096)
+        assert received.count(b'"probability":') == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
