@@ -182,6 +182,7 @@ class _Messages:
         try:
             if self.place == "metadata":
                 message = data.to_pybytes()
+                columns.check_count(_columns(message))
                 self._check_size(_rows(message) * ROW_BYTES)
                 self.buffers, self.place = _compressed_buffers(message), "mark"
             elif self.buffers:
@@ -230,6 +231,14 @@ def _read_exactly(source: Source, size: int) -> pa.Buffer:
     while done < size and (read := read_into(source, view[done:])):
         done += read
     return buffer.slice(0, done)
+
+
+def _columns(message: bytes) -> int:
+    """The number of columns in the metadata of a schema; 0 for other messages."""
+    root = struct.unpack_from("<I", message, 0)[0]
+    kind = _field(message, root, 1)
+    vector = _table(message, _table(message, root, 2), 1) if kind and message[kind] == SCHEMA else 0
+    return int(struct.unpack_from("<I", message, vector)[0]) if vector else 0
 
 
 def _rows(message: bytes) -> int:

@@ -6,9 +6,10 @@ Errors never repeat an unknown name of the header: without a header, the first l
 from collections import Counter
 from collections.abc import Sequence
 
+from patient.csv import MAX_COLUMNS
 from patient.record import FIELDS, measurements
 from patient.table import MIN_FIELDS, count_fields, describe_missing, is_unnamed, list_columns
-from service.records.errors import ColumnsError, FieldFault
+from service.records.errors import ColumnsError, FieldFault, TooLarge
 
 RESULT_COLUMNS = ("probability", "heart_disease", "missing", "error")
 RESERVED = {
@@ -30,8 +31,9 @@ def parse_keep(names: str) -> Keep:
 def check_header(header: Sequence[str], keep: Keep) -> list[str]:
     """Return the columns that pass through, in the table's order. Columns without a name do not, unless `keep` has it.
 
-    Raises ColumnsError for a missing field, and for a column that is duplicated, unknown, or cannot be kept.
+    Raises ColumnsError for a missing field, and for a column that is duplicated, unknown, or cannot be kept; TooLarge.
     """
+    check_count(len(header))
     if count_fields(header) < MIN_FIELDS:
         raise ColumnsError([FieldFault("", describe_missing(header))])
     named = [(i, name) for i, name in enumerate(header, 1) if name in keep or not is_unnamed(name)]
@@ -52,6 +54,11 @@ def check_header(header: Sequence[str], keep: Keep) -> list[str]:
     if faults:
         raise ColumnsError(faults)
     return others
+
+
+def check_count(count: int) -> None:
+    if count > MAX_COLUMNS:
+        raise TooLarge(f"The table has more than {MAX_COLUMNS} columns.")
 
 
 def _refuse_reserved(names: Sequence[str]) -> None:

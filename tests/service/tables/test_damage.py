@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patient.csv import MAX_COLUMNS
 from patient.record import EXAMPLE, FIELDS
 from service.model.predictor import Predictor
 from service.records.errors import RecordError, TableError, TooLarge
@@ -68,6 +69,20 @@ def test_empty_gzip_members_have_a_limit(predictor: Predictor) -> None:
     assert (tally.rows, tally.bad) == (3, 0)
     with pytest.raises(TooLarge, match="empty"):
         through(NDJSON, line + empty * 2000, predictor, packing="gzip")
+
+
+@pytest.mark.parametrize("format_", [ARROW, PARQUET], ids=["arrow", "parquet"])
+def test_columns_have_a_limit(predictor: Predictor, format_: Format) -> None:
+    """The one of CSV; Arrow's schema is refused before any column is built."""
+
+    def body(count: int) -> bytes:
+        others = {f"c{i}": pa.array([1], pa.int8()) for i in range(count - len(FIELDS))}
+        return packed(format_, pa.table({name: [EXAMPLE[name]] for name in FIELDS} | others))
+
+    _, tally = through(format_, body(1000), predictor, keep=["*"])
+    assert (tally.rows, tally.bad) == (1, 0)
+    with pytest.raises(TooLarge, match="more than 16384 columns"):
+        through(format_, body(MAX_COLUMNS + 1), predictor, keep=["*"])
 
 
 def test_a_bomb_in_arrow_is_refused_before_it_is_unpacked(predictor: Predictor) -> None:
