@@ -5,10 +5,12 @@ Versions are models/heart_disease/<version>/model.onnx, numbered from 1: the lay
 
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from patient.record import measurements
 
@@ -34,7 +36,8 @@ def fingerprint(fields: list[list[Any]] | None = None, encoding: int = ENCODING)
     return hashlib.sha256(json.dumps([schema() if fields is None else fields, encoding]).encode()).hexdigest()
 
 
-Row = list[float | None]  # a patient's 13 values in the order of the fields, None = missing
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Row = list[Number | None]  # a patient's 13 values in the order of the fields, None = missing
 
 
 class Checks(BaseModel):
@@ -47,10 +50,17 @@ class Checks(BaseModel):
 class Bins(BaseModel):
     """A histogram of the training rows over the bins of a measurement, or of the probability."""
 
-    upper: list[float]  # the bins' upper ends, inclusive, but the last: a value is in bin searchsorted(upper, value)
-    share: list[float]  # of the rows that have a value, by bin
-    missing: float  # share of rows without a value
-    ill: list[float | None]  # share of disease, by bin; None in an empty one
+    upper: list[Number]  # the bins' upper ends, inclusive, but the last: a value is in bin searchsorted(upper, value)
+    share: list[Number]  # of the rows that have a value, by bin
+    missing: Number  # share of rows without a value
+    ill: list[Number | None]  # share of disease, by bin; None in an empty one
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """Shares and illness are given for each bin, or for none."""
+        if {len(self.share), len(self.ill)} - {0, len(self.upper) + 1}:
+            raise ValueError("not one number per bin")
+        return self
 
 
 class Metadata(BaseModel):
@@ -89,12 +99,23 @@ class Metadata(BaseModel):
         """Raise ArtefactError, naming the difference, for a model made for other fields or another encoding."""
         ours, theirs = fingerprint(), self.fingerprint
         if ours == theirs:
+            if any(len(row) != len(schema()) for row in self.background):
+                raise ArtefactError("its background rows are not rows of these fields")
             return
         mine, other = ([f"{name}{codes or ''}" for name, codes in side] for side in (schema(), self.fields))
         same = "the same in another order or encoding"
         takes = ", ".join(field for field in other if field not in mine) or same
         wants = ", ".join(field for field in mine if field not in other) or same
         raise ArtefactError(f"its fingerprint is {theirs[:12]}, ours {ours[:12]}: it takes {takes}; this code {wants}")
+
+
+def read_start(file: Path, size: int) -> bytes:
+    """Read at most `size` bytes of a file. Raises OSError, and ArtefactError for what is no regular file."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
+    with open(descriptor, "rb") as opened:  # noqa: PTH123  # of a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ArtefactError("it is not a regular file")
+        return opened.read(size)
 
 
 def versions(models: Path) -> list[int]:
@@ -106,11 +127,13 @@ def pinned(models: Path) -> int | None:
     """Return the version that the file `serve` in a model folder names; None without it. Raises ArtefactError."""
     file = models / PIN
     try:
-        text = file.read_bytes()[:20].decode(errors="replace").strip()
+        text = read_start(file, 20).decode(errors="replace").strip()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ArtefactError(f"{file}: {error.strerror}") from None
+    except ArtefactError as error:
+        raise ArtefactError(f"{file}: {error}") from None
     if not (text.isascii() and text.isdecimal()):
         raise ArtefactError(f"{file}: it must hold the number of the version that serves, and nothing else")
     return int(text)

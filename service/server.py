@@ -22,7 +22,7 @@ from service.app import create_app, with_middleware
 from service.http.api_keys import ApiKeysError
 from service.http.fast_path import FastPathProtocol
 from service.http.hosts import accepted_hosts
-from service.isolation.lifetime import end_with_parent
+from service.lifetime import end_with_parent
 from service.model.device import ProviderError
 from service.model.registry import ModelRegistry
 from service.observe import log as logs

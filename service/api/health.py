@@ -2,13 +2,14 @@
 
 import asyncio
 from http import HTTPStatus
+from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
-from patient.artefact import CARD
+from patient.artefact import CARD, ArtefactError, read_start
 from service.api.state import AppState
 from service.http.problems import Problem, as_problem, busy, documented
 from service.model.device import DeviceLost
@@ -18,6 +19,7 @@ from service.records.schema import Ready, Served
 router = APIRouter(tags=["health and model"])
 PROBES = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
 NOT_READY = documented(503)
+MAX_CARD_BYTES = 2**22
 
 
 class Live(BaseModel):
@@ -89,6 +91,13 @@ async def card(request: Request) -> Response:
     """The model card as Markdown: what the model is for, how good it is, and its limits."""
     file = AppState.of(request).ready_model().file.with_name(CARD)
     try:
-        return Markdown(await run_in_threadpool(file.read_bytes))
-    except OSError:
+        return Markdown(await run_in_threadpool(_read_card, file))
+    except (OSError, ArtefactError):
         raise Problem(HTTPStatus.NOT_FOUND, "This model version has no model card.") from None
+
+
+def _read_card(file: Path) -> bytes:
+    """Read a card. Raises OSError, and ArtefactError for one that is no file of its version's folder."""
+    if not file.resolve().is_relative_to(file.parent.resolve()):
+        raise ArtefactError("it is a link out of this folder")
+    return read_start(file, MAX_CARD_BYTES)

@@ -18,9 +18,9 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
-from service.isolation.lifetime import end_with_parent
 from service.isolation.messages import Closed
 from service.isolation.worker import Jobs, run_tasks
+from service.lifetime import end_with_parent
 from service.observe import log as logs
 
 FORK, KILL = b"F", b"K"

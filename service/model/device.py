@@ -34,7 +34,7 @@ class DeviceLost(Exception):
     """The GPU failed while serving, and provider=cuda allows nothing else. The message is one line."""
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return one line of an error: CUDA's own message if there is one, without the host name that follows it."""
     found = re.search(r"(CUDA|CUBLAS\w*|CUDNN\w*) (failure|error)[^;\n]*", str(error))
     return found[0].strip() if found else str(error).partition("\n")[0]

@@ -1,6 +1,7 @@
 """Load a model file, and check that it predicts as it did at its export, on the CPU and on the GPU."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,22 +33,23 @@ def candidates(models: Path, pin: int | None) -> list[int]:
     return found
 
 
-def load_file(file: Path, provider: Provider, gpu: GpuOptions) -> Predictor:
+def load_file(
+    file: Path, provider: Provider, gpu: GpuOptions, check: Callable[[bytes], object] | None = None
+) -> Predictor:
     """Load one version and compare its output with its checks. Not to be called by two threads at once.
+
+    check: raises ArtefactError for content that must not be loaded, as service.model.trial does
 
     Raises ArtefactError for a file that is missing, unreadable, not this project's, made for other fields, or whose
     output differs from that at its export. Raises ProviderError if provider=cuda and the GPU cannot run the model.
     """
     try:
         content = model_file.read(file)
-        session = create_cpu_session(content)
-        metadata = Metadata.from_strings(session.get_modelmeta().custom_metadata_map)
-        metadata.check()
+        if check:
+            check(content)
+        metadata, cpu = inspect(content)
         if metadata.version != file.parent.name:
             raise ArtefactError(f"its metadata name version {metadata.version}, its folder {file.parent.name}")
-        _check_tensors(session)
-        cpu = DirectRun(session)
-        _check_output(cpu, metadata.checks)
     except OSError as error:
         raise ArtefactError(f"{file}: {error.strerror}") from None
     except ArtefactError as error:
@@ -55,6 +57,22 @@ def load_file(file: Path, provider: Provider, gpu: GpuOptions) -> Predictor:
     model = _choose_provider(metadata, content, cpu, provider, gpu)
     model.file, model.digest = file, hashlib.sha256(content).hexdigest()
     return model
+
+
+def inspect(content: bytes) -> tuple[Metadata, DirectRun]:
+    """Load a model file's content on the CPU and compare its output with its checks. Raises ArtefactError."""
+    session = create_cpu_session(content)
+    metadata = Metadata.from_strings(session.get_modelmeta().custom_metadata_map)
+    metadata.check()
+    _check_tensors(session)
+    cpu = DirectRun(session)
+    try:
+        _check_output(cpu, metadata.checks)
+    except ArtefactError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no other common base
+        raise ArtefactError(f"ONNX Runtime cannot run it: {reason(error)}") from None
+    return metadata, cpu
 
 
 def _choose_provider(
@@ -104,6 +122,8 @@ def _check_tensors(session: ort.InferenceSession) -> None:
 def _check_output(cpu: Run, checks: Checks) -> None:
     """Raise ArtefactError if the output is not a probability, or differs from that at the export."""
     probabilities = cpu(EXAMPLES)
+    if len(probabilities) != len(EXAMPLES):
+        raise ArtefactError(f"for {len(EXAMPLES)} rows its output has {len(probabilities)}")
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ArtefactError("its output for the example record is not a probability")
     if not checks.rows and not checks.probabilities:

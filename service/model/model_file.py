@@ -4,16 +4,15 @@ External data can name any path to be read, and an operator of another domain ca
 by parsing the file's Protocol Buffers, and rejected before ONNX Runtime reads it.
 """
 
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from patient.artefact import ArtefactError
+from patient.artefact import ArtefactError, read_start
 from service.settings import Settings
 
 BUNDLED = Path(__file__).parents[1] / "bundled_models"  # the version that a wheel contains
 MAX_FILE_BYTES = 2**26  # version 3 has 16 kB
+MAX_KEY = 2**32 - 1  # of a field: its number and wire type
 MAX_DEPTH = 32  # of nested messages
 DOMAINS = (b"", b"ai.onnx", b"ai.onnx.ml")
 
@@ -49,11 +48,7 @@ def bundled_notice(models: Path, version: str) -> str:
 
 def read(file: Path) -> bytes:
     """Read and check a model file. Raises OSError, and ArtefactError if it is too large or not only data."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
-    with open(descriptor, "rb") as opened:  # noqa: PTH123  # of a descriptor
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ArtefactError("it is not a regular file")
-        content = opened.read(MAX_FILE_BYTES + 1)
+    content = read_start(file, MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise ArtefactError(f"it is too large: the limit is {MAX_FILE_BYTES} bytes")
     check(content)
@@ -86,6 +81,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     end = 0
     while end < len(message):
         key, start = _varint(message, end)
+        if key > MAX_KEY:  # readers may take its last 32 bits, and so another field
+            raise ValueError
         match key & 7:  # the wire type
             case 0:
                 _, end = _varint(message, start)

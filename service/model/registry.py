@@ -22,6 +22,7 @@ from service.model import model_file
 from service.model.device import GpuOptions, ProviderError, reason
 from service.model.loading import candidates, load_file
 from service.model.predictor import Predictor
+from service.model.trial import Trial
 from service.settings import Settings
 
 Stamp = tuple[int, ...] | None  # inode, size and times of a file; None without a file
@@ -46,6 +47,7 @@ class ModelRegistry:
         self.refused: dict[int | str, object] = {}
         self.seen: dict[int | str, object] = {}
         self.is_gone = False
+        self.trial = Trial()
 
     def start(self) -> Predictor:
         """Load the first version that passes its checks: a restart must not fail because a newer one is bad.
@@ -121,7 +123,7 @@ class ModelRegistry:
     def _load(self, version: int) -> Predictor:
         if self.model and self.model.is_gpu_lost:
             raise ProviderError(f"{self._file(version)}: the GPU was lost; no model is loaded before a restart")
-        return load_file(self._file(version), self.settings.provider, GpuOptions.of(self.settings))
+        return load_file(self._file(version), self.settings.provider, GpuOptions.of(self.settings), self.trial.run)
 
     def _refuse(self, key: int | str, stamp: object, error: Exception) -> None:
         """Log and report a refusal, once for each state of the file."""
@@ -171,6 +173,7 @@ async def polling(registry: ModelRegistry, on_model: Callable[[Predictor], None]
     finally:
         task.cancel()
         thread.shutdown(wait=False)
+        registry.trial.stop()  # the end of the process would wait for it
 
 
 def lower_thread_priority() -> None:

@@ -10,6 +10,7 @@ import onnxruntime as ort
 from patient.artefact import ArtefactError
 from service.model.device import GpuOptions, ProviderError, reason
 
+is_runtime_used = False  # in this process, which then may have threads that a fork would lack
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 MIB = 2**20
 
@@ -80,6 +81,8 @@ def has_driver() -> bool:
 def _session(
     content: bytes, provider: str, provider_options: Mapping[str, str] = {}, entries: Mapping[str, str] = {}
 ) -> ort.InferenceSession:
+    global is_runtime_used
+    is_runtime_used = True
     ort.set_default_logger_severity(4)  # its message about a missing GPU has ten lines, ours has one
     options = ort.SessionOptions()
     options.log_severity_level = 4
