@@ -45,9 +45,10 @@ SECONDS = 2  # in which an honest table, or a single record, is answered
 def family(process: int) -> list[int]:
     """A process and its descendants."""
     found = [process]
-    for children in Path(f"/proc/{process}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found += (member for child in children.read_text().split() for member in family(int(child)))
+    with contextlib.suppress(OSError):  # it has just ended
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            for child in children.read_text().split():
+                found += family(int(child))
     return found
 
 
