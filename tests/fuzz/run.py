@@ -6,6 +6,7 @@ import http.client
 import json
 import random
 import re
+import select
 import socket
 import sys
 import tempfile
@@ -61,6 +62,8 @@ class Client:
     def send(self, wanted: Request, seed: int) -> tuple[int, bytes]:
         """Send a request; return the response's status, CUT_OFF or SILENT, and its body as far as it came."""
         status, content, is_in_step = CUT_OFF, b"", False
+        if self.connection and select.select([self.connection], [], [], 0)[0]:  # the service closed it: it was idle
+            self.close()
         try:
             self.connection = self.connection or socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
             self.connection.sendall(encode(wanted, seed))
