@@ -261,8 +261,13 @@ class StreamPool:
 
 
 async def _when_begun(receive: Receive) -> Receive:
-    """Wait for the first bytes of a body; until then a client holds no place. Return a function that receives it."""
+    """Wait for the first bytes of a body; until then a client holds no place. Return a function that receives it.
+
+    Raises ClientDisconnected, so that many who leave at once take no places either.
+    """
     first: list[Message] = [await receive()]
+    if first[0]["type"] == "http.disconnect":
+        raise ClientDisconnected
 
     async def receive_again() -> Message:
         return first.pop() if first else await receive()

@@ -194,13 +194,15 @@ def open_request(target: Target, kind: str, *pieces: bytes) -> socket.socket:
 
 
 def test_clients_without_a_body_keep_no_table_out(target: Target) -> None:
-    """Far more of them than there are places."""
-    with contextlib.ExitStack() as stack:
-        for _ in range(40):
-            stack.enter_context(open_request(target, CSV))
-        began = time.monotonic()
+    """Far more of them than there are places; neither while they wait nor when they all leave."""
+    for _ in range(5):
+        with contextlib.ExitStack() as stack:
+            for _ in range(40):
+                stack.enter_context(open_request(target, CSV))
+            began = time.monotonic()
+            assert target.is_honest_table_answered()
+            assert time.monotonic() - began < SECONDS
         assert target.is_honest_table_answered()
-        assert time.monotonic() - began < SECONDS
 
 
 def test_slow_clients_make_way(outcome: Outcome) -> None:
