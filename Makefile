@@ -32,7 +32,7 @@ serve: $(VENV)/service $(BIN)/heart ## serve on http://127.0.0.1:8000 (PORT= cha
 	@$(BIN)/python -m service --port $(PORT)
 
 debian: ## as root on Debian: install browser, proxy, Prometheus, clock and load generator; tests without them are skipped
-	@apt-get -qq update && apt-get -qq install --no-install-recommends chromium faketime haproxy prometheus wrk > /dev/null
+	@apt-get -qq update && RUNLEVEL=1 apt-get -qq install --no-install-recommends chromium faketime haproxy nginx-light prometheus wrk > /dev/null
 
 train: $(VENV)/trainer $(BIN)/heart ## fit and evaluate the network, and write it as the next version into models/ (FLAGS= of fit)
 	@$(BIN)/python -m trainer fit $(FLAGS)
@@ -64,10 +64,10 @@ fuzz: $(VENV)/dev .fuzz/made ## send 100,000 damaged bodies, 20,000 of false str
 soak: $(VENV)/dev ## load the service for ten minutes at 80 % of its limit, then above it, into benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.soak --write
 
-bench: $(VENV)/dev .peers/orjson/made ## measure the service, its ceiling and the peers, into benchmarks/RESULTS.md (about 10 minutes)
+bench: $(VENV)/dev .peers/orjson/made .peers/granian/made ## measure the service, its ceilings and the peers, into benchmarks/RESULTS.md (about 10 minutes)
 	@$(BIN)/python -m benchmarks.serving
 
-bench-quick: $(VENV)/dev .peers/orjson/made ## the same with fewer rounds and peers, shown only (under two minutes)
+bench-quick: $(VENV)/dev .peers/orjson/made .peers/granian/made ## the same with fewer rounds and peers, shown only (under two minutes)
 	@$(BIN)/python -m benchmarks.serving --quick
 
 bench-peers: $(PEERS:%=.peers/%/made) ## install the peers into .peers, for bench (3 GB, about 6 minutes)
@@ -127,7 +127,7 @@ lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (nee
 		echo "$$2" | tr ' ' '\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-header --no-annotate - --output-file benchmarks/peers/locks/$$1.txt; \
 	}; \
-	resolve orjson orjson && resolve ray 'ray[serve] $(RUNTIME)' && resolve mlflow 'mlflow onnx $(RUNTIME)' && \
+	resolve orjson orjson && resolve granian granian && resolve ray 'ray[serve] $(RUNTIME)' && resolve mlflow 'mlflow onnx $(RUNTIME)' && \
 	resolve triton 'nvidia-pytriton onnxruntime pydantic' && \
 	for peer in bentoml litserve mlserver; do resolve $$peer "$$peer $(RUNTIME)" || exit; done
 

@@ -30,14 +30,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="under two minutes, coarser, shown only; peers that start fast"
     )
-    parser.add_argument("--rounds", type=int, help="default 14, quick 2")
+    parser.add_argument("--rounds", type=int, help="default 9, quick 2")
     parser.add_argument("--seconds", type=int, default=1, help="of a slice, default 1")
-    parser.add_argument("--sparse", type=int, help="peers take part in every so-manieth round, default 4")
-    parser.add_argument("--only", help="these peers, by a part of their names, comma separated; none: our own three")
+    parser.add_argument("--sparse", type=int, help="peers take part in every so-manieth round, default 3")
+    parser.add_argument(
+        "--only", help="these peers, by a part of their names, comma separated; none: no peers"
+    )
     parser.add_argument("--output", type=Path, help="the folder to write to, default benchmarks; quick: none")
     chosen = parser.parse_args()
-    chosen.rounds = chosen.rounds or (2 if chosen.quick else 14)
-    chosen.sparse = chosen.sparse or 4
+    chosen.rounds = chosen.rounds or (2 if chosen.quick else 9)
+    chosen.sparse = chosen.sparse or 3
     if chosen.output is None and not chosen.quick:
         chosen.output = ROOT / "benchmarks"
     return chosen
@@ -49,6 +51,8 @@ def obstacle() -> str | None:
         return "needs Linux and two cores: one serves, the other one loads"
     if not shutil.which("wrk"):
         return "needs wrk (Debian: apt-get install wrk)"
+    if not shutil.which("nginx"):
+        return "needs nginx (Debian: apt-get install nginx-light)"
     if not versions(MODELS):
         return f"there is no model in {MODELS.relative_to(ROOT)}: make train"
     return None

@@ -5,6 +5,7 @@ import math
 import os
 import resource
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,10 +78,11 @@ def parse(output: str) -> Figures:
     return Figures(**json.loads(line))
 
 
-def wrk(url: str, bodies: Path, load: Load, seconds: int) -> "subprocess.Popen[str]":
+def wrk(url: str, bodies: Path, load: Load, seconds: int, headers: Mapping[str, str] = {}) -> "subprocess.Popen[str]":
     """Start wrk on its core, with the bodies of a file, one per line."""
     command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT), url]
     env = os.environ | {"BODIES": str(bodies), "CONNECTIONS": str(load.connections), "DELAY": str(load.delay)}
+    command += [f"{name}: {value}" for name, value in headers.items()]
     with core(CLIENT_CORE):
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

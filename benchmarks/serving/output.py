@@ -13,11 +13,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.serving.load import BATCH, LONGEST, MAIN
+from benchmarks.serving.load import BATCH, LONGEST, MAIN, SINGLES
 from benchmarks.serving.process import CLIENT_CORE, SERVER_CORE
 from benchmarks.serving.report import Table, beside_table, goal_table, latency_table, main_table, rate
 from benchmarks.serving.run import REFERENCE, Results
-from benchmarks.serving.servers import CEILING, OURS, SERVERS
+from benchmarks.serving.servers import CEILING, FIXED, OURS, SERVERS
 
 BEGIN, END = "<!-- serving: written by make bench -->", "<!-- end of serving -->"
 LIBRARIES = ("uvicorn", "uvloop", "httptools", "fastapi", "pydantic", "msgspec", "onnxruntime-gpu", "numpy")
@@ -46,7 +46,7 @@ def noise(table: Table) -> str:
     client = max((one.get("client", 0) for one in table.results.slices), default=0)
     if not rates:
         return ""
-    swing = f"The ceiling's rate at 64 connections varied from {min(rates):,.0f} to {max(rates):,.0f}"
+    swing = f"Raw ASGI's rate at 64 connections varied from {min(rates):,.0f} to {max(rates):,.0f}"
     return f"{swing}; wrk used at most {client:.0%} of its core."
 
 
@@ -64,16 +64,18 @@ One core runs all of a server's processes, the other one the load generator. Loa
 
 ![Requests per second at 64 connections, and rows per second in batches](serving.svg)
 
+![Latency at 1, 16, 64 and 256 connections: median to 99th percentile](latency.svg)
+
 {goal_table(table)}
 
 {main_table(table)}
 
-Cells show the rate · **share of the ceiling** ± half the interquartile range. Every load runs in slices of
+Cells show the rate · **times that of raw ASGI** ± half the interquartile range. Every load runs in slices of
 {settings["seconds"]} s (up to {LONGEST} for a slow server, so that it answers every connection) that alternate between the servers, in {settings["rounds"]} rounds; each round begins with another server;
-peers take part in every {settings["sparse"]}th round. Idle servers are stopped. A share is computed within its round;
+peers take part in every {settings["sparse"]}th round. Idle servers are stopped. A ratio is computed within its round;
 the median over the rounds is shown. {noise(table)}
 
-CPU is the processor time per request in us at 64 connections, of all the server's processes, and its ratio to the ceiling's. Cold start is
+CPU is the processor time per request in us at 64 connections, of all the server's processes, and its ratio to raw ASGI's. Cold start is
 the time from the start of the process to its first response to a record. Memory is the sum of the processes' peaks.
 `refuses bad` shows whether the server rejects a string for the age (type) and an undefined code (range).
 
@@ -89,8 +91,9 @@ request was due. Invalid: every record of the batch has an undefined code.
 
 Before the timing, each server's predictions were compared with ONNX Runtime in the benchmark's own process, within 1e-5: single
 records, also with missing values, and batches. All servers use the same model file and one ONNX Runtime thread; the
-bodies are the 303 patients of the data set. Each server runs as one process, or with one worker; no access log; uvloop and
-httptools wherever uvicorn runs; no adaptive batching, which costs more than a model this small.
+bodies are the 303 patients of the data set. Each server runs as one process, or with one worker; peers without an access log; uvloop and
+httptools wherever Uvicorn runs; no adaptive batching, which costs more than a model this small. `with request ids` has ever the same id
+on each request; the service treats such a head like one that it has never seen.
 
 {legend}"""
 
@@ -111,15 +114,16 @@ def write(path: Path, content: str) -> None:
 
 
 def plot(table: Table, path: Path) -> None:
-    """Two bar charts: single records relative to the ceiling, batches relative to parsing alone."""
+    """Two bar charts: single records relative to raw ASGI, batches relative to parsing alone."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams |= {"svg.hashsalt": "serving", "svg.fonttype": "none", "font.size": 9}
-    figure = Figure(figsize=(9, 3), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     panels = ((MAIN, CEILING, "requests/s"), (BATCH, REFERENCE, "rows/s"))
     for axes, (load, top, unit) in zip(figure.subplots(1, 2), panels, strict=True):
-        names = [top, *(server.name for server in SERVERS if server.name not in (CEILING, top))]
+        fixed = FIXED if top == REFERENCE else ()  # which read no batch
+        names = [top, *(server.name for server in SERVERS if server.name not in (*fixed, top))]
         shares = {name: median(found) for name in names if (found := table.ratios(name, top, load))}
         names = sorted(shares, key=lambda name: shares[name])
         colours = ["#c44e52" if name == OURS else "#b0b0b0" if name == top else "#4878a8" for name in names]
@@ -136,11 +140,36 @@ def plot(table: Table, path: Path) -> None:
     part.replace(path)
 
 
+def plot_latency(table: Table, path: Path) -> None:
+    """A line from the median to the 99th percentile per server, for each number of connections."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams |= {"svg.hashsalt": "latency", "svg.fonttype": "none", "font.size": 9}
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    names = [server.name for server in SERVERS if any(table.of(server.name, load) for load in SINGLES)][::-1]
+    for axes, load in zip(figure.subplots(1, len(SINGLES), sharey=True), SINGLES, strict=True):
+        for place, name in enumerate(names):
+            if found := table.of(name, load):
+                p50, p99 = (median(one[key] for one in found) for key in ("p50", "p99"))
+                axes.plot([p50, p99], [place, place], "|-", color="#c44e52" if name == OURS else "#4878a8")
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_title(f"{load.name}", fontsize=9)
+        axes.set_xlabel("ms, median to p99")
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    part = path.with_name(f".{path.name}.part")
+    figure.savefig(part, format="svg", metadata={"Date": None})
+    part.replace(path)
+
+
 def save(folder: Path, results: Results, about: dict[str, Any], settings: dict[str, Any]) -> None:
     """RESULTS.md's section, serving.svg and serving.json in a folder."""
     document = folder / "RESULTS.md"
     text = document.read_text() if document.exists() else "# Benchmarks\n"
     plot(Table(results), folder / "serving.svg")
+    plot_latency(Table(results), folder / "latency.svg")
     write(
         folder / "serving.json",
         json.dumps({"machine": about, "settings": settings, **asdict(results)}, indent=1) + "\n",

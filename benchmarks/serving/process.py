@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.serving.servers import ROOT, Server
 
 SERVER_CORE, CLIENT_CORE = 0, 1
+MAX_LOG_BYTES = 2**26
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -104,7 +105,7 @@ class Running:
         """Status and body of the response. Raises OSError or HTTPException."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            connection.request("POST", path, body, {"Content-Type": "application/json", **self.server.headers})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -116,6 +117,8 @@ class Running:
             status, _ = self.post(self.server.single, self.body)
         except (OSError, http.client.HTTPException) as error:
             raise Failed(f"no longer answers ({error}): {self.last_words()}") from None
+        if self.log.stat().st_size > MAX_LOG_BYTES:
+            os.truncate(self.log, 0)
         if status != 200:
             raise Failed(f"answers {status} to what it answered before")
 

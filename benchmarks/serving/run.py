@@ -89,7 +89,7 @@ class Run:
         path = running.server.batch if load.batch else running.server.single
         bodies = self.bodies.file(running.server, load.batch)
         cpu, client = running.cpu(), used()
-        figures = finish(wrk(running.url(path), bodies, load, seconds), seconds)
+        figures = finish(wrk(running.url(path), bodies, load, seconds, running.server.headers), seconds)
         cpu, client = running.cpu() - cpu, used() - client
         running.settle()
         return replace(figures, cpu=cpu, client=client / seconds)

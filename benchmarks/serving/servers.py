@@ -6,12 +6,17 @@ httptools wherever uvicorn runs. Adaptive batching is off: for a model this smal
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-CEILING, OURS, TWO, TUTORIAL = "raw ASGI ceiling", "this service", "this service, 2 workers", "FastAPI tutorial"
-SERVE = "python -m service --host 127.0.0.1 --port {port} --provider cpu --log-level warning --models {models}"
+CEILING, NGINX, GRANIAN = "raw ASGI on Uvicorn", "nginx, fixed answer", "Granian RSGI, fixed answer"
+OURS, QUIET, KEYS, IDS = "this service", "without access log", "with API keys", "with request ids"
+TWO, TUTORIAL = "this service, 2 workers", "FastAPI tutorial"
+FIXED = (CEILING, NGINX, GRANIAN)  # which repeat one answer, without reading JSON or running a model
+SERVE = "python -m service --host 127.0.0.1 --port {port} --provider cpu --models {models}"
+KEY = "heart_benchmark"  # a key of the benchmark's own, for this machine only
 
 Patient = dict[str, Any]  # JSON: a number, or None where it was not taken
 
@@ -30,6 +35,7 @@ class Server:
     batch: str = "/predict/batch"
     wrap: Callable[[Patient | list[Patient]], Any] = lambda patients: patients  # makes this server's JSON
     env: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)  # of each request
     quick: bool = False  # a peer that the quick run has time for
 
     @property
@@ -78,15 +84,40 @@ TRITON = next((PEERS / "triton").glob("lib/python*/site-packages"), PEERS)
 MISSING = -99  # as in peers/triton_model.py
 ORJSON = PEERS / "orjson"  # the reference for batches: not a server
 
-# The ceiling comes after our service: it repeats what our service answered to the checks.
+# Those with a fixed answer come after our service: they repeat what it answered to the checks.
 SERVERS = (
+    Server(OURS, "", SERVE, "validates; every default, among them the access log, which goes to a file"),
+    Server(QUIET, "", f"{SERVE} --no-access-log", "the same without it"),
     Server(
-        OURS,
+        KEYS,
+        "",
+        f"{SERVE} --keys {{work}}/keys",
+        "validates, with the access log, and checks an API key",
+        prepare=f"""python -c 'open("keys", "w").write("benchmark {sha256(KEY.encode()).hexdigest()}")'""",
+        headers={"Authorization": f"Bearer {KEY}"},
+    ),
+    Server(
+        IDS,
         "",
         SERVE,
-        "as it is served: full validation, every default",
+        "validates, with the access log; each request has an `X-Request-ID`, so that no head counts as known",
+        headers={"X-Request-ID": "ward-7:42"},
     ),
-    Server(CEILING, "uvicorn", uvicorn("ceiling"), "the same uvicorn; reads the body, repeats one answer of ours"),
+    Server(CEILING, "uvicorn", uvicorn("ceiling"), "the same Uvicorn; reads the body, repeats one answer of ours"),
+    Server(
+        NGINX,
+        "",
+        "python -m benchmarks.peers.nginx {port}",
+        "one process in C; discards the body, repeats one answer of ours (of batches, its beginning)",
+    ),
+    Server(
+        GRANIAN,
+        "granian",
+        "granian --interface rsgi --host 127.0.0.1 --port {port} --workers 1 --loop uvloop --no-ws --no-access-log"
+        " --log-level warning benchmarks.peers.granian_app:app",
+        "a server in Rust with an interface of its own; reads the body, repeats one answer of ours",
+        PEERS / "granian",
+    ),
     Server(
         TUTORIAL,
         "fastapi",

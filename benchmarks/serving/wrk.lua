@@ -1,13 +1,19 @@
--- POST the JSON bodies of the file $BODIES, one per line, in order, and print the results as one line of JSON.
+-- POST the JSON bodies of the file $BODIES, one per line, in order, and print the results as one line of JSON. Arguments are
+-- further headers of each request.
 --
 -- Each connection waits $DELAY ms before its first request, so that all are accepted before there is work: a busy server
 -- accepts one connection per iteration of its loop, which would dominate a short slice.
 local requests, turn, delayed = {}, 0, 0
 local connections, wait = tonumber(os.getenv("CONNECTIONS")), tonumber(os.getenv("DELAY"))
 
-function init()
+function init(arguments)
+  local headers = {["Content-Type"] = "application/json"}
+  for _, line in ipairs(arguments) do
+    local name, value = line:match("^([^:]+): (.*)$")
+    headers[name] = value
+  end
   for line in io.lines(os.getenv("BODIES")) do
-    requests[#requests + 1] = wrk.format("POST", nil, {["Content-Type"] = "application/json"}, line)
+    requests[#requests + 1] = wrk.format("POST", nil, headers, line)
   end
 end
 
