@@ -48,6 +48,7 @@ def layout() -> Layout:
 
 _ROW = struct.Struct(f"{len(PatientRecord.model_fields)}f")
 ROW_BYTES = _ROW.size
+PACKED_VALUES = 130  # by `as_array` at once
 
 
 def as_bytes(values: Iterable[float | None]) -> bytes:
@@ -64,9 +65,21 @@ def from_bytes(rows: Iterable[bytes]) -> Floats:
 
 
 def as_array(records: Iterable[Iterable[float | None]]) -> NDArray[np.float64]:
-    """float64[N,13], NaN for None, from N times 13 values in the record's order."""
-    values = list(chain.from_iterable(records))  # flat: numpy takes lists in a list a third slower
-    return np.array(values, np.float64).reshape(-1, len(PatientRecord.model_fields))
+    """float64[N,13], NaN for None, from N times 13 values in the record's order.
+
+    By `struct`, a third faster than numpy, and in parts, as one with a None takes longer.
+    """
+    values = list(chain.from_iterable(records))
+    parts = [_pack(values[start : start + PACKED_VALUES]) for start in range(0, len(values), PACKED_VALUES)]
+    return np.frombuffer(bytearray().join(parts), np.float64).reshape(-1, len(PatientRecord.model_fields))
+
+
+def _pack(values: list[float | None]) -> bytes:
+    """float64, NaN for None."""
+    try:
+        return struct.pack(f"{len(values)}d", *values)
+    except struct.error:
+        return struct.pack(f"{len(values)}d", *(math.nan if value is None else value for value in values))
 
 
 def as_rows(records: Iterable[PatientRecord]) -> Floats:
