@@ -127,7 +127,7 @@ lock-peers: ## resolve the peers' dependencies into benchmarks/peers/locks/ (nee
 		echo "$$2" | tr ' ' '\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-header --no-annotate - --output-file benchmarks/peers/locks/$$1.txt; \
 	}; \
-	resolve orjson orjson && resolve granian granian && resolve ray 'ray[serve] $(RUNTIME)' && resolve mlflow 'mlflow onnx $(RUNTIME)' && \
+	resolve orjson orjson && resolve granian "granian uvloop" && resolve ray 'ray[serve] $(RUNTIME)' && resolve mlflow 'mlflow onnx $(RUNTIME)' && \
 	resolve triton 'nvidia-pytriton onnxruntime pydantic' && \
 	for peer in bentoml litserve mlserver; do resolve $$peer "$$peer $(RUNTIME)" || exit; done
 
