@@ -33,9 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="default 9, quick 2")
     parser.add_argument("--seconds", type=int, default=1, help="of a slice, default 1")
     parser.add_argument("--sparse", type=int, help="peers take part in every so-manieth round, default 3")
-    parser.add_argument(
-        "--only", help="these peers, by a part of their names, comma separated; none: no peers"
-    )
+    parser.add_argument("--only", help="these peers, by a part of their names, comma separated; none: no peers")
     parser.add_argument("--output", type=Path, help="the folder to write to, default benchmarks; quick: none")
     chosen = parser.parse_args()
     chosen.rounds = chosen.rounds or (2 if chosen.quick else 9)

@@ -123,11 +123,12 @@ class Running:
             raise Failed(f"answers {status} to what it answered before")
 
     def pids(self) -> list[int]:
-        """All its processes."""
-        found = []
+        """All its processes. nginx hides their environment, so children of the first one count without the marker."""
+        first = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        found = [self.process.pid, *map(int, first.read_text().split())] if first.exists() else []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if self.mark in (folder / "environ").read_bytes() + b"\0":
+                if int(folder.name) not in found and self.mark in (folder / "environ").read_bytes() + b"\0":
                     found.append(int(folder.name))
             except OSError:
                 continue  # it has ended meanwhile

@@ -53,7 +53,10 @@ class ApiKeys:
 
         It is looked up by its digest, which nobody can choose, in a dictionary that hashes with a secret.
         """
-        digest = hashlib.sha256(key).digest()
+        return self.find_digest(hashlib.sha256(key).digest())
+
+    def find_digest(self, digest: bytes) -> Key | None:
+        """The same for the SHA-256 of a key."""
         found = self._keys.get(digest)
         return found if found and hmac.compare_digest(found.digest, digest) else None
 

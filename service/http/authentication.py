@@ -38,7 +38,7 @@ def authenticate(keys: ApiKeys, path: str, headers: Iterable[tuple[bytes, bytes]
     Credentials of another scheme are not meant for this service: a proxy may pass on those that it has checked.
     """
     credentials = [_credentials(*header) for header in headers if header[0] in HEADERS]
-    sent = [key for scheme, key in credentials if scheme == BEARER]
+    sent = _keys(credentials)
     if len(sent) != 1:
         is_other_scheme = bool(credentials) and not sent
         detail = f"{'The scheme of `Authorization` must be Bearer. ' if is_other_scheme else ''}{HOW}"
@@ -50,6 +50,15 @@ def authenticate(keys: ApiKeys, path: str, headers: Iterable[tuple[bytes, bytes]
     if key.scope == "metrics" and path != METRICS:
         raise Problem(HTTPStatus.FORBIDDEN, f"This API key may only read {METRICS}.")
     return key.name
+
+
+def sent_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the key of a request that `authenticate` has admitted."""
+    return _keys([_credentials(*header) for header in headers if header[0] in HEADERS])[0]
+
+
+def _keys(credentials: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    return [key for scheme, key in credentials if scheme == BEARER]
 
 
 def _credentials(name: bytes, value: bytes) -> tuple[bytes, bytes]:

@@ -13,6 +13,7 @@ Uvicorn's protocol takes a RecordRequest for its RequestResponseCycle: it has th
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from time import perf_counter, time
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -20,8 +21,7 @@ from typing import Any, NamedTuple
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.http.api_keys import ApiKeys
-from service.http.authentication import HEADERS as CREDENTIALS
-from service.http.authentication import authenticate
+from service.http.authentication import authenticate, sent_key
 from service.http.body import JSON
 from service.http.connection import HEAD_END, LimitedHttpProtocol
 from service.http.graceful_shutdown import GracefulShutdown
@@ -51,11 +51,14 @@ MAX_KNOWN_HEAD_BYTES = 1024
 
 
 class KnownHead(NamedTuple):
-    """A head that the parser has found to be plain. size: of the whole message; length: of its body"""
+    """A head that the parser has found to be plain.
+
+    size: of the whole message; length: of its body; digest: the SHA-256 of its API key, where keys are required
+    """
 
     size: int
     length: int
-    credentials: Sequence[Header]
+    digest: bytes
 
 
 class RecordRequest(RequestContext):
@@ -193,7 +196,7 @@ class FastPathProtocol(LimitedHttpProtocol):
             self.begun = 0
             end = data.find(HEAD_END)
             known = self.known_heads.get(data[:end])
-            if known and known.size == len(data) and self._is_next(known.credentials):
+            if known and known.size == len(data) and self._is_next() and self._admits(known.digest):
                 self._unset_keepalive_if_required()
                 self.cycle = request = RecordRequest(self, new_id(), known.length)  # type: ignore[assignment]
                 request.body = data[end + len(HEAD_END) :]
@@ -237,6 +240,11 @@ class FastPathProtocol(LimitedHttpProtocol):
         if not request.response_complete:
             self.fast_path.decode(request)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """What follows such a head is its body, though the parser has reported a complete message."""
+        self.is_between = False
+        super()._unsupported_upgrade_warning()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.request and not self.request.response_complete:
@@ -260,21 +268,29 @@ class FastPathProtocol(LimitedHttpProtocol):
         if is_whole and end <= MAX_KNOWN_HEAD_BYTES and ID not in dict(self.headers):
             if len(self.known_heads) >= MAX_KNOWN_HEADS:
                 self.known_heads.clear()
-            self.known_heads[data[:end]] = KnownHead(len(data), request.bytes_in, self._credentials())
+            digest = sha256(sent_key(self.headers)).digest() if self.fast_path.keys else b""
+            self.known_heads[data[:end]] = KnownHead(len(data), request.bytes_in, digest)
 
-    def _is_next(self, credentials: Sequence[Header]) -> bool:
+    def _is_next(self) -> bool:
         """Whether this request may be answered here, and now.
 
         Responses keep the order of requests, and wait for slow readers.
         """
-        fast_path, cycle = self.fast_path, self.cycle
-        if (cycle is not None and not cycle.response_complete) or self.flow.write_paused:
-            return False
-        if fast_path.shutdown.stopping or self.transport.is_closing():
-            return False
-        if fast_path.keys:
+        is_answered = self.cycle is None or self.cycle.response_complete
+        waits = self.flow.write_paused or self.fast_path.shutdown.stopping or self.transport.is_closing()
+        return is_answered and not waits
+
+    def _admits(self, digest: bytes) -> bool:
+        """Whether the key with this digest is still valid for predictions."""
+        if not self.fast_path.keys:
+            return True
+        key = self.fast_path.keys.find_digest(digest)
+        return key is not None and key.scope == "all"
+
+    def _is_authenticated(self) -> bool:
+        if self.fast_path.keys:
             try:
-                authenticate(fast_path.keys, PATH, credentials)
+                authenticate(self.fast_path.keys, PATH, self.headers)
             except Problem:
                 return False
         return True
@@ -292,15 +308,12 @@ class FastPathProtocol(LimitedHttpProtocol):
         if CONNECTION in found and parser.get_http_version() != "1.1":  # others keep no connection without it
             return None
         is_small = self.unparsed_bytes <= self.small_head_bytes
-        if not (is_small and parser.should_keep_alive() and self._is_next(self._credentials())):
+        if not (is_small and parser.should_keep_alive() and self._is_next() and self._is_authenticated()):
             return None
         hosts = [found[HOST]] if HOST in found else []
         if hosts != self.sent_hosts:
             self._check_hosts(hosts)
         return RecordRequest(self, id_ if REQUEST_ID.fullmatch(id_) else new_id(), length)
-
-    def _credentials(self) -> list[Header]:
-        return [header for header in self.headers if header[0] in CREDENTIALS] if self.fast_path.keys else []
 
 
 def _lines(headers: Iterable[Header]) -> bytes:

@@ -379,6 +379,19 @@ def test_a_known_head_followed_by_more_or_less_is_parsed(service: Service, by_ag
                 assert json.loads(exchange(connection, other[-5:]).body)["probability"] == by_age[41]
 
 
+@pytest.mark.parametrize("header", ["Upgrade: h2c\r\nConnection: Upgrade", "X-Nothing: 1"])
+def test_a_body_that_looks_like_a_request_with_a_known_head_is_a_body(service: Service, header: str) -> None:
+    """Also one that arrives after its response: to a proxy, a second response would be that of another client."""
+    inner = request()
+    service.say(inner)
+    head = f"POST /nothing HTTP/1.1\r\nHost: localhost\r\n{header}\r\nContent-Length: {len(inner)}\r\n\r\n".encode()
+    with service.connect() as connection:
+        assert exchange(connection, head).status == 404
+        connection.sendall(inner)
+        answer = exchange(connection, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert json.loads(answer.body) == {"status": "live"}
+
+
 def test_known_heads_are_bounded_and_hold_no_ids(predictor: Predictor) -> None:
     with Service(predictor).running() as service:
         service.say(*(request(RECORD, f"X-N: {i}") for i in range(MAX_KNOWN_HEADS + 10)))
