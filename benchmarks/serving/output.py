@@ -92,7 +92,7 @@ request was due. Invalid: every record of the batch has an undefined code.
 Before the timing, each server's predictions were compared with ONNX Runtime in the benchmark's own process, within 1e-5: single
 records, also with missing values, and batches. All servers use the same model file and one ONNX Runtime thread; the
 bodies are the 303 patients of the data set. Each server runs as one process, or with one worker; peers without an access log; uvloop and
-httptools wherever Uvicorn runs; no adaptive batching, which costs more than a model this small. `with request ids` has ever the same id
+httptools wherever Uvicorn runs; no adaptive batching, which costs more than a model this small. `this service, request ids` has always the same id
 on each request; the service treats such a head like one that it has never seen.
 
 {legend}"""

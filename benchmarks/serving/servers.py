@@ -12,7 +12,12 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CEILING, NGINX, GRANIAN = "raw ASGI on Uvicorn", "nginx, fixed answer", "Granian RSGI, fixed answer"
-OURS, QUIET, KEYS, IDS = "this service", "without access log", "with API keys", "with request ids"
+OURS, QUIET, KEYS, IDS = (
+    "this service",
+    "this service, no access log",
+    "this service, API keys",
+    "this service, request ids",
+)
 TWO, TUTORIAL = "this service, 2 workers", "FastAPI tutorial"
 FIXED = (CEILING, NGINX, GRANIAN)  # which repeat one answer, without reading JSON or running a model
 SERVE = "python -m service --host 127.0.0.1 --port {port} --provider cpu --models {models}"

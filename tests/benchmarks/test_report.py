@@ -127,7 +127,12 @@ def test_everything_is_written_and_no_part_is_left(results: Results, tmp_path: P
     about |= {"libraries": {"uvicorn": "1"}, "load before": 0.1}
     settings = {"seconds": 1, "rounds": 3, "sparse": 1, "minutes": 2.0}
     save(tmp_path, results, about, settings)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["RESULTS.md", "latency.svg", "serving.json", "serving.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "RESULTS.md",
+        "latency.svg",
+        "serving.json",
+        "serving.svg",
+    ]
     assert main_table(Table(results)) in (tmp_path / "RESULTS.md").read_text()
     write(tmp_path / "RESULTS.md", "x")
     assert (tmp_path / "RESULTS.md").read_text() == "x"
