@@ -21,9 +21,11 @@ from service.api.v2 import routes as v2
 from service.http import fast_path, problems
 from service.http.authentication import AuthenticationMiddleware, describe_authentication
 from service.http.cors import CrossOriginMiddleware
+from service.http.cross_site import CrossSiteMiddleware
 from service.http.fast_path import FastPath
 from service.http.framing import FramingMiddleware
 from service.http.graceful_shutdown import CloseConnectionsMiddleware
+from service.http.hosts import accepted_hosts
 from service.http.limits import ConcurrencyLimitMiddleware
 from service.http.path_prefix import PathPrefixMiddleware
 from service.http.request_log import RequestLogMiddleware, route_templates
@@ -93,6 +95,8 @@ def with_middleware(app: FastAPI) -> ASGIApp:
         served = AuthenticationMiddleware(served, state.keys, is_open)
     if settings.cors_origins:
         served = CrossOriginMiddleware(served, settings.cors_origins)
+    elif accepted_hosts(settings) == ():  # on this machine, without keys
+        served = CrossSiteMiddleware(served)
     served = FramingMiddleware(
         CloseConnectionsMiddleware(served, state.shutdown), settings.max_spool, settings.max_stall
     )

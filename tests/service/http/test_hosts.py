@@ -1,10 +1,16 @@
 """A local service without keys answers to the names of this machine only; --allowed-hosts adds others."""
 
+from typing import Any
+
 import pytest
+from fastapi.testclient import TestClient
 
 from patient.command_line import SettingsError
+from patient.record import EXAMPLE, FIELDS
+from service.app import create_app, with_middleware
 from service.http.hosts import accepted_hosts, host_problem
-from service.settings import read_settings
+from service.model.predictor import Predictor
+from service.settings import Settings, read_settings
 
 LOCAL = ["localhost", "LocalHost:8000", "a.localhost.", "127.0.0.1:1", "127.9.9.9", "[::1]:8000", "[0:0:0:0:0:0:0:1]"]
 FOREIGN = ["evil.example:8000", "127.0.0.1.evil.example", "notlocalhost", "localhost.evil.example", "0.0.0.0", ""]
@@ -47,3 +53,26 @@ def test_what_is_no_host_is_invalid_everywhere(value: str) -> None:
 def test_an_invalid_setting_is_named(host: str) -> None:
     with pytest.raises(SettingsError, match="--allowed-hosts or HEART_ALLOWED_HOSTS"):
         read_settings({"allowed_hosts": (host,)})
+
+
+@pytest.mark.parametrize(
+    ("chosen", "site", "expected"),
+    [
+        ({}, "cross-site", 403),
+        ({}, "same-site", 200),
+        ({}, "same-origin", 200),
+        ({}, "none", 200),
+        ({"cors_origins": ["https://a.example"]}, "cross-site", 200),
+        ({"host": "0.0.0.0", "open_to_network": True}, "cross-site", 200),
+    ],
+)
+def test_a_page_of_another_site_cannot_send_tables_to_a_local_service(
+    predictor: Predictor, chosen: dict[str, Any], site: str, expected: int
+) -> None:
+    """A form with a file, which a browser sends without asking first. A link to the service's page works."""
+    app = create_app(Settings().model_copy(update=chosen), predictor)
+    with TestClient(with_middleware(app)) as client:
+        header = {"Sec-Fetch-Site": site}
+        table = ("p.csv", f"{','.join(FIELDS)}\n{','.join(str(EXAMPLE[name]) for name in FIELDS)}\n")
+        assert client.post("/predict/batch", files={"file": table}, headers=header).status_code == expected
+        assert client.get("/", headers=header).status_code == 200
