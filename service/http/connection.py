@@ -201,8 +201,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def reject(self, problem: Problem) -> None:
         """Respond with a problem if the client can take it as the response to its last request, and close.
 
-        After a complete request the invalid bytes belong to the next one: the complete one gets its response, the
-        next one gets none.
+        After a complete request the invalid bytes belong to the next one. The complete one gets its response; the
+        next one gets this one if the other has been sent already, else none.
         """
         cycle = self.cycle
         is_pending = cycle is not None and not cycle.response_complete
