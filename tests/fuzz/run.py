@@ -47,7 +47,7 @@ class Found:
 
 def encode(wanted: Request, seed: int) -> bytes:
     """The request as it is sent. Its id is its seed, so that the service's log names it."""
-    head = [f"POST {wanted.path} HTTP/1.1", "Host: t", f"X-Request-ID: {seed}"]
+    head = [f"POST {wanted.path} HTTP/1.1", "Host: localhost", f"X-Request-ID: {seed}"]
     head += [f"{name}: {value}" for name, value in wanted.headers]
     return "\r\n".join([*head, "", ""]).encode() + wanted.body
 
