@@ -151,6 +151,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self.data, self.rest = data, b""
                 super().data_received(data)
                 data = self.rest
+            self.data = b""  # an idle connection keeps nothing
             if self.unparsed_bytes > self.max_head_bytes:
                 self.reject(self._too_large())
             elif rest and self.pipeline:

@@ -198,6 +198,7 @@ class FastPathProtocol(LimitedHttpProtocol):
             known = self.known_heads.get(data[:end])
             if known and known.size == len(data) and self._is_next() and self._admits(known.digest):
                 self._unset_keepalive_if_required()
+                self.unparsed_bytes = 0
                 self.cycle = request = RecordRequest(self, new_id(), known.length)  # type: ignore[assignment]
                 request.body = data[end + len(HEAD_END) :]
                 self.fast_path.decode(request)

@@ -392,6 +392,16 @@ def test_a_body_that_looks_like_a_request_with_a_known_head_is_a_body(service: S
         assert json.loads(answer.body) == {"status": "live"}
 
 
+def test_line_ends_between_requests_do_not_add_up(predictor: Predictor) -> None:
+    """They count towards the head that follows, and no further."""
+    with Service(predictor).running(max_head=1024) as service, service.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(600):
+            connection.sendall(b"\r\n")
+            time.sleep(0.001)
+            assert exchange(connection, request()).status == 200
+
+
 def test_known_heads_are_bounded_and_hold_no_ids(predictor: Predictor) -> None:
     with Service(predictor).running() as service:
         service.say(*(request(RECORD, f"X-N: {i}") for i in range(MAX_KNOWN_HEADS + 10)))
