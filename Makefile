@@ -37,7 +37,7 @@ debian: ## as root on Debian: install browser, proxy, Prometheus, clock and load
 train: $(VENV)/trainer $(BIN)/heart ## fit and evaluate the network, and write it as the next version into models/ (FLAGS= of fit)
 	@$(BIN)/python -m trainer fit $(FLAGS)
 
-quick: $(VENV)/dev ## run the tests that start no service, browser or TensorFlow (90 seconds on two cores)
+quick: $(VENV)/dev ## run the tests that start no service, browser or TensorFlow (one to two and a half minutes on two cores)
 	@$(PYTEST) --quick
 
 test: $(VENV)/dev $(BIN)/heart ## run every test (6 minutes on two cores)
