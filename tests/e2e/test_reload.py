@@ -89,7 +89,8 @@ def test_no_request_fails_or_mixes_while_models_change(models: Path, count: int,
             until.set()
             assert set().union(*await asyncio.gather(*clients)) == {"1", "2"}
             if count == 1:
-                assert resident(server) - early < 5  # MiB; 30 models that are not given back are 15
+                growth = resident(server) - early  # MiB; closed connections that are not yet collected are up to 5
+                assert growth < 10  # 30 models that are not given back are 15
 
         asyncio.run(work())
         assert (workers(server) if count == 2 else [server]) == processes
