@@ -57,7 +57,7 @@ class CsvError(Exception):
 
 
 class RowTooLong(CsvError):
-    """A row has more than MAX_ROW_BYTES."""
+    """A row has more than MAX_ROW_BYTES, or the header more columns than the limit."""
 
 
 class Source(Protocol):
@@ -104,7 +104,13 @@ class CsvTable:
     lines: of the header and what stands before it
     """
 
-    def __init__(self, source: Source, known: Sequence[str] = FIELDS, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(
+        self,
+        source: Source,
+        known: Sequence[str] = FIELDS,
+        block_bytes: int = BLOCK_BYTES,
+        max_columns: int = MAX_COLUMNS,
+    ) -> None:
         """Read up to the header. `known`: names of columns that hold numbers, the first one never missing.
 
         Raises CsvError.
@@ -117,8 +123,8 @@ class CsvTable:
         except UnicodeDecodeError as error:
             raise _not_utf_8(error) from None
         _refuse_other_dialects(line.decode(), self.header)
-        if len(self.header) > MAX_COLUMNS:
-            raise CsvError(f"The table has more than {MAX_COLUMNS} columns.")
+        if len(self.header) > max_columns:
+            raise RowTooLong(f"The table has more than {max_columns} columns.")
 
     def read_rows(self, texts: Sequence[str] = (), use_threads: bool = False) -> Iterator[Rows]:
         """Yield all rows, without the columns that are neither known nor in `texts`. Raises CsvError.

@@ -112,6 +112,7 @@ class Settings(BaseSettings, env_prefix="HEART_", env_ignore_empty=True):
     max_rows: int = Field(10_000, ge=1, description="Most records in one JSON batch; more get 413.")
     max_table: int = Field(2**36, ge=1, description="Largest table in bytes as sent; a larger one gets 413.")
     max_table_rows: int = Field(10**9, ge=1, description="Most rows of a table; more get 413.")
+    max_columns: int = Field(2**14, ge=13, description="Most columns of a table; more get 413.")
     max_unpacked: int = Field(2**36, ge=1, description="Most bytes of a table once decompressed; more get 413.")
     max_ratio: int = Field(200, ge=1, description="Highest compression ratio of a table; a higher one gets 413.")
     max_part: int = Field(2**28, ge=1, description="Most bytes in an Arrow batch or in binary tensors; more get 413.")

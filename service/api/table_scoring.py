@@ -70,9 +70,10 @@ class TableScoring:
 
     def _limits(self, format_: Format) -> Limits:
         of = self.settings
+        others = of.max_spool, of.max_ratio, of.max_columns
         if format_ is JSON:  # read as a whole
-            return Limits(of.max_body, of.max_body, of.max_rows, of.max_body, of.max_spool, of.max_ratio)
-        return Limits(of.max_table, of.max_unpacked, of.max_table_rows, of.max_part, of.max_spool, of.max_ratio)
+            return Limits(of.max_body, of.max_body, of.max_rows, of.max_body, *others)
+        return Limits(of.max_table, of.max_unpacked, of.max_table_rows, of.max_part, *others)
 
     def _checked(self, chunks: Iterable[Chunk], limits: Limits) -> Iterator[Chunk]:
         """The chunks, up to the limit of rows; after each, its invalid fields are reported."""

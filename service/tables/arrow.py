@@ -52,14 +52,14 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
         file = cast(IO[bytes], source) if is_seekable else spool(chain([start], iter_pieces(source)), limits.spool)
     try:
         messages = _Messages(
-            _Pieces(_messages_in_file(file, limits.part)) if file else source, b"" if file else start, limits.part
+            _Pieces(_messages_in_file(file, limits.part)) if file else source, b"" if file else start, limits
         )
         try:
             reader = pa.ipc.open_stream(pa.PythonFile(messages, "r"))
             schema, header = reader.schema, reader.schema.names
         except PYARROW_ERRORS:
             raise TableError("Not an Arrow IPC stream or file.") from None
-        kept = kept_schema(schema, columns.check_header(header, keep), keep)
+        kept = kept_schema(schema, columns.check_header(header, keep, limits.columns), keep)
     except BaseException:
         if file:
             file.close()
@@ -161,13 +161,13 @@ class _Messages:
     """A file of Arrow messages for pyarrow, which reads mark, length, metadata and body one by one.
 
     start: the first bytes of the source, which have been read already. Raises TooLarge for a message of more than
-    `limit` bytes, received, decompressed or counted as ROW_BYTES per row, before memory is allocated.
+    `limits.part` bytes, received, decompressed or counted as ROW_BYTES per row, before memory is allocated.
     """
 
     closed = False
 
-    def __init__(self, source: Source, start: bytes, limit: int) -> None:
-        self.source, self.start, self.limit = source, start, limit
+    def __init__(self, source: Source, start: bytes, limits: Limits) -> None:
+        self.source, self.start, self.limits = source, start, limits
         self.place = "mark"  # what is read next: a mark, a length, metadata; or nothing: `end`, `source end`
         self.buffers: list[tuple[int, int]] = []  # offset and length of each compressed buffer in the next body
 
@@ -182,7 +182,7 @@ class _Messages:
         try:
             if self.place == "metadata":
                 message = data.to_pybytes()
-                columns.check_count(_columns(message))
+                columns.check_count(_columns(message), self.limits.columns)
                 self._check_size(_rows(message) * ROW_BYTES)
                 self.buffers, self.place = _compressed_buffers(message), "mark"
             elif self.buffers:
@@ -203,8 +203,10 @@ class _Messages:
         return "end" if word == b"\0" * 4 else "metadata"
 
     def _check_size(self, size: int) -> None:
-        if size > self.limit:
-            raise TooLarge(f"An Arrow batch is larger than {self.limit} bytes: send smaller ones, such as 65,536 rows.")
+        if size > self.limits.part:
+            raise TooLarge(
+                f"An Arrow batch is larger than {self.limits.part} bytes: send smaller ones, such as 65,536 rows."
+            )
 
     def check_end(self) -> None:
         """Raise TableError unless the stream ended with its mark and the source with it, or behind a whole message."""

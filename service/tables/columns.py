@@ -28,12 +28,12 @@ def parse_keep(names: str) -> Keep:
     return (ALL,) if ALL in keep else keep
 
 
-def check_header(header: Sequence[str], keep: Keep) -> list[str]:
+def check_header(header: Sequence[str], keep: Keep, max_columns: int = MAX_COLUMNS) -> list[str]:
     """Return the columns that pass through, in the table's order. Columns without a name do not, unless `keep` has it.
 
     Raises ColumnsError for a missing field, and for a column that is duplicated, unknown, or cannot be kept; TooLarge.
     """
-    check_count(len(header))
+    check_count(len(header), max_columns)
     if count_fields(header) < MIN_FIELDS:
         raise ColumnsError([FieldFault("", describe_missing(header))])
     named = [(i, name) for i, name in enumerate(header, 1) if name in keep or not is_unnamed(name)]
@@ -56,9 +56,9 @@ def check_header(header: Sequence[str], keep: Keep) -> list[str]:
     return others
 
 
-def check_count(count: int) -> None:
-    if count > MAX_COLUMNS:
-        raise TooLarge(f"The table has more than {MAX_COLUMNS} columns.")
+def check_count(count: int, most: int) -> None:
+    if count > most:
+        raise TooLarge(f"The table has more than {most} columns.")
 
 
 def _refuse_reserved(names: Sequence[str]) -> None:

@@ -23,11 +23,11 @@ from service.tables.source import Limits, Source
 SPECIAL = r'[",\r\n]|^$'  # cells that need quotes; an empty string is not null
 
 
-def read(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
+def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     """Read the header and return the table. Raises TableError and ColumnsError; the chunks raise TableError."""
     with _as_table_errors():
-        table = CsvTable(source)
-    schema = pa.schema([(name, pa.string()) for name in columns.check_header(table.header, keep)])
+        table = CsvTable(source, max_columns=limits.columns)
+    schema = pa.schema([(name, pa.string()) for name in columns.check_header(table.header, keep, limits.columns)])
     return Table(schema, _chunks(table, schema), describe_unnamed(table.header, schema.names))
 
 

@@ -56,11 +56,11 @@ UNKEPT = "A name with quotes, backslashes or control characters cannot be kept"
 UNSAFE_NAME = re.compile(r"[\x00-\x1f\\\"]")  # msgspec refuses these characters in a field's name
 
 
-def read_lines(source: Source, keep: columns.Keep, _limits: Limits) -> Table:
+def read_lines(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     """Return the table. The first line decides what `*` keeps. Raises TableError and ColumnsError."""
     blocks = _blocks(_read_utf8(source))
     first = next(blocks, b"")
-    decoder = _decoder_like(first.split(b"\n", 1)[0], keep)
+    decoder = _decoder_like(first.split(b"\n", 1)[0], keep, limits.columns)
     return Table(decoder.kept, (decoder.decode_block(block) for part in ([first], blocks) for block in part if block))
 
 
@@ -70,12 +70,12 @@ def read_array(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     records = finish(split_array(to_utf8(b"".join(iter_pieces(limited))), limits.rows))
     if any(len(record) > MAX_LINE_BYTES for record in records):
         raise TooLarge(f"A record is larger than {MAX_LINE_BYTES} bytes.")
-    decoder = _decoder_like(records[0] if records else b"", keep)
+    decoder = _decoder_like(records[0] if records else b"", keep, limits.columns)
     starts = range(0, len(records), PART_ROWS)
     return Table(decoder.kept, (decoder.decode_records(records[start : start + PART_ROWS]) for start in starts))
 
 
-def _decoder_like(first: bytes, keep: columns.Keep) -> "RecordDecoder":
+def _decoder_like(first: bytes, keep: columns.Keep, max_columns: int) -> "RecordDecoder":
     """Return the decoder for records that have the keys of the first. Raises ColumnsError."""
     names = list(keep)
     if columns.ALL in keep:
@@ -85,7 +85,7 @@ def _decoder_like(first: bytes, keep: columns.Keep) -> "RecordDecoder":
             names = []
         if len(names) > MAX_KEPT:
             raise ColumnsError([FieldFault("", f"The first record has more than {MAX_KEPT} other fields to keep")])
-    columns.check_header([*FIELDS, *names], keep)
+    columns.check_header([*FIELDS, *names], keep, max_columns)
     if faults := [FieldFault(shown_name(name), UNKEPT) for name in names if UNSAFE_NAME.search(name)]:
         raise ColumnsError(faults)
     return RecordDecoder(names)

@@ -25,7 +25,7 @@ def read(source: Source, keep: columns.Keep, limits: Limits) -> Table:
     stream = cast(IO[bytes], source) if hasattr(source, "seek") else spool(iter_pieces(source), limits.spool)
     try:
         file, schema, header = _open(stream, limits)
-        names = columns.check_header(header, keep)
+        names = columns.check_header(header, keep, limits.columns)
     except BaseException:
         stream.close()
         raise

@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol, cast
 
 import pyarrow as pa
 
+from patient.csv import MAX_COLUMNS
 from service.records.errors import DiskFull, TableError, TooLarge
 
 # What pyarrow raises for damaged data. Its messages are not repeated: they quote the data.
@@ -35,6 +36,7 @@ class Limits:
     part:  bytes of what must be in memory as a whole, such as an Arrow batch
     spool: bytes in a temporary file
     ratio: decompressed bytes per compressed byte
+    columns: as wide as a sheet of Excel by default; each takes memory, also if it is empty
     """
 
     packed: int = 64 * GIB
@@ -43,6 +45,7 @@ class Limits:
     part: int = GIB // 4
     spool: int = 4 * GIB
     ratio: int = 200
+    columns: int = MAX_COLUMNS
 
 
 class Source(Protocol):

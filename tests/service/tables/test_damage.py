@@ -85,6 +85,14 @@ def test_columns_have_a_limit(predictor: Predictor, format_: Format) -> None:
         through(format_, body(MAX_COLUMNS + 1), predictor, keep=["*"])
 
 
+@each
+def test_the_limit_of_columns_holds_in_every_format(predictor: Predictor, format_: Format) -> None:
+    table = pa.table({name: [float(EXAMPLE[name])] for name in FIELDS} | {f"c{i}": [1.0] for i in range(7)})
+    through(format_, packed(format_, table), predictor, keep=["*"], limits=Limits(columns=20))
+    with pytest.raises(TooLarge, match="more than 19 columns"):
+        through(format_, packed(format_, table), predictor, keep=["*"], limits=Limits(columns=19))
+
+
 def test_a_bomb_in_arrow_is_refused_before_it_is_unpacked(predictor: Predictor) -> None:
     """By the sizes that its buffers declare."""
     batch = pa.record_batch({name: pa.array(np.full(2_000_000, EXAMPLE[name], float)) for name in FIELDS})
