@@ -8,9 +8,8 @@ import errno
 import io
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import IO, Any, Protocol, cast
 
 import pyarrow as pa
@@ -26,6 +25,8 @@ MAX_EMPTY_MEMBERS = 1000  # of gzip, one after the other; bgzip ends with one
 SPOOL_MEMORY_BYTES = 2**23  # beyond which a spool moves to disk
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GIB = 2**30
+ZSTD_FRAME, ZSTD_SKIPPED = 0xFD2FB528, 0x184D2A50  # the first four bytes of a frame; the latter with any last digit
+ZSTD_REPEATED = 1  # a block of one byte, repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Limits:
     part:  bytes of what must be in memory as a whole, such as an Arrow batch
     spool: bytes in a temporary file
     ratio: decompressed bytes per compressed byte
+    window: bytes of a zstd frame's window, which its decompressor allocates; RFC 9659 allows 8 MiB over HTTP
     columns: as wide as a sheet of Excel by default; each takes memory, also if it is empty
     """
 
@@ -46,6 +48,7 @@ class Limits:
     spool: int = 4 * GIB
     ratio: int = 200
     columns: int = MAX_COLUMNS
+    window: int = 2**23
 
 
 class Source(Protocol):
@@ -133,10 +136,11 @@ class GzipReader:
 
 
 class ZstdReader:
-    """The content of zstd frames, by pyarrow's decompressor."""
+    """The content of zstd frames, by pyarrow's decompressor. Its memory depends on their windows: `limits.window`."""
 
-    def __init__(self, source: LimitedSource) -> None:
-        self.stream = pa.CompressedInputStream(pa.PythonFile(source, "r"), "zstd")
+    def __init__(self, source: LimitedSource, limits: Limits) -> None:
+        checked = ZstdWindows(source, limits.window)
+        self.stream = pa.CompressedInputStream(pa.PythonFile(checked, "r"), "zstd")
 
     def read(self, size: int, /) -> bytes:
         """Raises OSError."""
@@ -144,9 +148,73 @@ class ZstdReader:
         return data
 
 
-DECOMPRESSORS: dict[str, Callable[[LimitedSource], Source]] = {
-    "gzip": GzipReader,
-    "deflate": partial(GzipReader, wbits=15),
+class ZstdWindows:
+    """zstd data for pyarrow, as they are, if no frame needs a window of more than `limit` bytes. See RFC 8878."""
+
+    closed = False
+
+    def __init__(self, source: Source, limit: int) -> None:
+        self.source, self.limit, self.head = source, limit, b""
+        self.steps = self._walk()
+        self.need = next(self.steps)  # bytes of a head; or, below 0, bytes to skip
+
+    def read(self, size: int, /) -> bytes:
+        """Raises TooLarge, and OSError for data that are not zstd's."""
+        data, at = self.source.read(size), 0
+        while at < len(data):
+            if self.need <= 0:
+                step = min(-self.need, len(data) - at)
+                self.need += step
+                if self.need == 0:
+                    self.need = next(self.steps)
+            else:
+                step = min(self.need - len(self.head), len(data) - at)
+                self.head += data[at : at + step]
+                if len(self.head) == self.need:
+                    head, self.head = self.head, b""
+                    self.need = self.steps.send(head)
+            at += step
+        return data
+
+    def _walk(self) -> Generator[int, bytes, None]:
+        """Go through the frames: yield the size of each head, which is sent back, and of each body, below 0."""
+        while True:
+            magic = int.from_bytes((yield 4), "little")
+            if magic & ~15 == ZSTD_SKIPPED:
+                yield from self._skip(int.from_bytes((yield 4), "little"))
+                continue
+            if magic != ZSTD_FRAME:
+                raise OSError("no zstd frame")
+            (flags,) = yield 1
+            (window,) = (yield 1) if not flags & 32 else (None,)
+            if flags & 3:
+                yield from self._skip((0, 1, 2, 4)[flags & 3])  # the dictionary's number
+            digits = (flags >> 5 & 1, 2, 4, 8)[flags >> 6]
+            size = int.from_bytes((yield digits), "little") if digits else 0
+            if window is not None:
+                size = (8 + (window & 7)) << (7 + (window >> 3))
+            if size > self.limit:
+                raise TooLarge(
+                    f"The zstd data need a window above {self.limit} bytes: use level 19 at most, not --long."
+                )
+            is_last = 0
+            while not is_last:
+                block = int.from_bytes((yield 3), "little")
+                is_last, kind = block & 1, block >> 1 & 3
+                yield from self._skip(1 if kind == ZSTD_REPEATED else block >> 3)
+            if flags & 4:
+                yield from self._skip(4)  # the checksum
+
+    def _skip(self, size: int) -> Generator[int, bytes, None]:
+        if size:
+            yield -size
+
+    def close(self) -> None: ...
+
+
+DECOMPRESSORS: dict[str, Callable[[LimitedSource, Limits], Source]] = {
+    "gzip": lambda source, _limits: GzipReader(source),
+    "deflate": lambda source, _limits: GzipReader(source, wbits=15),
     "zstd": ZstdReader,
 }
 
@@ -154,7 +222,7 @@ DECOMPRESSORS: dict[str, Callable[[LimitedSource], Source]] = {
 def open_source(source: Source, compression: str | None, limits: Limits) -> Source:
     """Return a table's bytes within the limits, decompressed from `gzip`, `deflate`, `zstd` or None."""
     limited = LimitedSource(source, limits.packed)
-    return DecompressedSource(limited, DECOMPRESSORS[compression](limited), limits) if compression else limited
+    return DecompressedSource(limited, DECOMPRESSORS[compression](limited, limits), limits) if compression else limited
 
 
 def iter_pieces(source: Source) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from service.tables.json import json_to_text
 from service.tables.source import Limits, OutputBuffer, Source, open_source
 
 # Users need no protection from the size of their own files; only what must be in memory as a whole has a limit.
-LIMITS = Limits(sys.maxsize, sys.maxsize, sys.maxsize, part=2**31, spool=sys.maxsize, ratio=2**40)
+LIMITS = Limits(sys.maxsize, sys.maxsize, sys.maxsize, part=2**31, spool=sys.maxsize, ratio=2**40, window=2**27)
 
 KINDS = [suffix[1:] for format_ in FORMATS for suffix in format_.suffixes]
 

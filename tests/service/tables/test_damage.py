@@ -16,8 +16,8 @@ from patient.record import EXAMPLE, FIELDS
 from service.model.predictor import Predictor
 from service.records.errors import RecordError, TableError, TooLarge
 from service.tables.formats import ARROW, CSV, NDJSON, PARQUET, Format
-from service.tables.source import Limits
-from tests.service.tables.conftest import CELLS, HEADER, LINE, each, packed, through
+from service.tables.source import Limits, iter_pieces, open_source
+from tests.service.tables.conftest import CELLS, HEADER, LINE, Pieces, each, packed, through
 
 
 @each
@@ -69,6 +69,38 @@ def test_empty_gzip_members_have_a_limit(predictor: Predictor) -> None:
     assert (tally.rows, tally.bad) == (3, 0)
     with pytest.raises(TooLarge, match="empty"):
         through(NDJSON, line + empty * 2000, predictor, packing="gzip")
+
+
+def zstd_frame(window: int) -> bytes:
+    """A zstd frame with the text abc, and this descriptor of its window."""
+    return bytes.fromhex("28b52ffd") + bytes([0, window]) + (3 << 3 | 1).to_bytes(3, "little") + b"abc"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"", pa.compress(b"abc" * 1000, "zstd", asbytes=True), zstd_frame(0)],
+    ids=["alone", "second", "behind a small one"],
+)
+def test_a_large_zstd_window_is_refused(before: bytes) -> None:
+    """Its decompressor allocates it, whatever comes: eight clients with 128 MiB each took more than 1 GiB."""
+    for window in (13 << 3 | 1, 14 << 3, 17 << 3, 255):
+        with pytest.raises(TooLarge, match="window"):
+            read_all([before, zstd_frame(window)])
+    assert read_all([before, zstd_frame(13 << 3)]).endswith(b"abc")
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000, 10**6])
+def test_zstd_frames_are_read_in_any_pieces(size: int) -> None:
+    """Of stored, repeated and compressed blocks, one after the other, with frames to skip between them."""
+    content = np.random.default_rng(1).bytes(300_000) + b"ab" * 200_000 + bytes(300_000)
+    skipped = bytes.fromhex("532a4d18") + (5).to_bytes(4, "little") + b"hello"
+    small = [pa.compress(part, "zstd", asbytes=True) for part in (content, b"", b"x")]
+    body = skipped.join([small[0], *small])
+    assert read_all([body[i : i + size] for i in range(0, len(body), size)]) == content * 2 + b"x"
+
+
+def read_all(pieces: list[bytes]) -> bytes:
+    return b"".join(iter_pieces(open_source(Pieces(pieces), "zstd", Limits(ratio=10**6))))
 
 
 @pytest.mark.parametrize("format_", [ARROW, PARQUET], ids=["arrow", "parquet"])
