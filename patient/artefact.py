@@ -76,6 +76,7 @@ class Metadata(BaseModel):
     metrics: dict[str, Any]
     libraries: dict[str, str]
     promotion: dict[str, Any] = {}  # comparison with the version that served before
+    linearity: dict[str, Any] = {}  # how far the network is from a logistic regression: trainer/linearity.py
     checks: Checks = Checks()
     bins: dict[str, Bins] = {}  # by field, and "probability"
     background: list[Row] = []  # representative training rows, the reference of explanations

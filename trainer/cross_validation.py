@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from patient.encoding import Floats
 from patient.record import FIELDS
-from trainer.baselines import BASELINES, logistic_regression
+from trainer.baselines import BASELINES, fit_all, logistic_regression
 from trainer.metrics import score
 from trainer.recipe import Recipe
 from trainer.vectorized_cv import FoldNetworks, fit_folds
@@ -111,11 +111,13 @@ def cross_validate_models(
     for title, baseline in BASELINES.items():
         scored = list(tables.values()) if baseline is logistic_regression else [rows]
         found = np.empty((len(scored), folds.repeats, len(rows)), np.float32)
-        for i, (train, test) in enumerate(zip(folds.train, folds.test, strict=True)):
-            found[:, i // folds.k, test] = baseline(rows[train], target[train], [table[test] for table in scored])
+        pairs = zip(folds.train, folds.test, strict=True)
+        parts = [(rows[train], target[train], [table[test] for table in scored]) for train, test in pairs]
+        for i, predictions in enumerate(fit_all(baseline, parts, recipe)):
+            found[:, i // folds.k, folds.test[i]] = predictions
             on_progress(title, i + 1, len(folds.test))
         probability[title] = found[0]
         if baseline is logistic_regression:
             for name, predicted in zip(tables, found, strict=True):
-                lacking[name]["logistic regression, mean imputation"] = score("log_loss", target, predicted)
+                lacking[name][title] = score("log_loss", target, predicted)
     return CrossValidation(rows, target, probability, curves, lacking)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from patient.encoding import Floats, layout, statistics
 from trainer.dataset import Chunk
+from trainer.linearity import Linearity, measure_linearity
 from trainer.randomness import Randomness
 from trainer.recipe import Recipe
 
@@ -28,7 +29,7 @@ class Encode(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
     def __init__(self, mean: Floats, std: Floats) -> None:
         super().__init__(name="encode", trainable=False)
         self.columns = layout()
-        self.mean, self.scale = mean, 1 / std
+        self.mean, self.std, self.scale = mean, std, 1 / std
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         fields = tf.transpose(rows)
@@ -53,6 +54,10 @@ class Fitted:
     def predict(self, rows: Floats) -> Floats:
         """Map float32[N,13], NaN = missing, to probabilities, float32[N]."""
         return np.asarray(self(rows))[:, 0]
+
+    def linearity(self, rows: Floats, activation: str) -> Linearity:
+        """Measure how far the network is from linear, on the training rows and on made-up ones."""
+        return measure_linearity(self.network.get_weights(), self.encode.mean, self.encode.std, activation, rows)
 
 
 def fit(rows: Floats, target: Floats, recipe: Recipe) -> Fitted:

@@ -7,6 +7,7 @@ from patient.artefact import Metadata
 from patient.encoding import layout
 from patient.record import FIELDS
 from trainer.cross_validation import NETWORK, CrossValidation
+from trainer.linearity import LINEAR
 from trainer.metrics import METRICS, interval
 from trainer.randomness import BLANK
 from trainer.report import tables
@@ -25,7 +26,7 @@ def card(metadata: Metadata, difference: float, validation: CrossValidation | No
     known = KNOWN.get(metadata.data["sha256"], Provenance())
     parts = [_facts(metadata, validation, known), USE, _data(validation, known)]
     parts += [_results(validation, metadata.threshold)] if validation else [NOT_VALIDATED]
-    parts += [_this_model(metadata), _limits(metadata, known), _made(metadata, difference)]
+    parts += [_form(metadata), _this_model(metadata), _limits(metadata, known), _made(metadata, difference)]
     parts += [f"{TRIPOD}\n\n{tripod(metadata, validation, known)}"]
     return "# Heart disease, version {version}\n\n" + "\n\n".join(parts) + "\n"
 
@@ -74,7 +75,7 @@ def _performance(metadata: Metadata, validation: CrossValidation) -> str:
     if tables.REFERENCE in validation.probability:
         gap = interval(target, network, reference=validation.probability[tables.REFERENCE])
         verdict = "better than" if gap.high < 0 else "worse than" if gap.low > 0 else "not distinguishable from"
-        text += f" By log loss it is {verdict} a plain {tables.REFERENCE} on these patients."
+        text += f" By log loss it is {verdict} {tables.REFERENCE} with the same blanking on these patients."
     return text + " Performance on patients from elsewhere is unknown."
 
 
@@ -99,7 +100,7 @@ def _results(validation: CrossValidation, threshold: float) -> str:
 
 {differences}
 
-Model minus {tables.REFERENCE}, on the same patients: below 0 is better for log loss and Brier score, above 0 for AUC. In
+Model minus {tables.REFERENCE}, which is fitted to the same blanked rows as the network, on the same patients: below 0 is better for log loss and Brier score, above 0 for AUC. In
 brackets: 95 % interval of a bootstrap over patients. If it contains 0, these patients do not show which model is better.
 """ if differences else ""  # fmt: skip
     missing = f"""
@@ -179,6 +180,34 @@ def _harm(threshold: float) -> str:
     """How bad missing a patient with disease must be, relative to a false positive, for this threshold to be right."""
     ratio = f"{(1 - threshold) / threshold:.2g}"
     return "as bad" if ratio == "1" else f"{ratio} times as bad"
+
+
+def _form(metadata: Metadata) -> str:
+    """Say what kind of function the network is, with its coefficients if it is a logistic regression."""
+    trained, domain = metadata.linearity["training"], metadata.linearity["domain"]
+    table = tables.table(
+        ["compared with the best linear form", "rows", "units that switch", "99 % of rows differ by at most", "largest difference"],
+        [
+            [name, f"{gap['rows']:,}", f"{gap['switching']:.0%}", f"{gap['percentile_99']:.1g}", f"{gap['largest']:.1g}"]
+            for name, gap in (("training rows", trained), ("made-up rows of the whole valid domain", domain))
+        ],
+    )  # fmt: skip
+    if max(trained["largest"], domain["largest"]) > LINEAR:
+        said = """The network is **not linear**: its log-odds bend with the measurements, and a measurement's effect depends on the
+others. Differences are in probability."""
+    else:
+        said = f"""The network **does not bend**. Although its units could, it is a logistic regression: its log-odds are a sum of
+the encoded measurements, each times a coefficient, and a constant. The table gives the differences in probability; up to {LINEAR:g}
+it counts as linear. So a measurement changes the log-odds of every patient by the same amount, the curves of its effect are those of
+a logistic function, and around the fitted weights the loss has the shape of a logistic regression's.
+
+log-odds = {metadata.linearity["constant"]:.3f} + the sum of:
+
+{tables.table(["input", "coefficient"], ([name, f"{value:+.3f}"] for name, value in metadata.linearity["coefficients"].items()))}
+
+For a number per standard deviation above the training rows' mean; for a code if the patient has it. A missing measurement adds 0.
+The probability is 1 / (1 + exp(-log-odds))."""
+    return f"## What the network is\n\n{said}\n\n{table}"
 
 
 def _this_model(metadata: Metadata) -> str:

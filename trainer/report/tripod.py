@@ -60,7 +60,7 @@ def tripod(metadata: Metadata, validation: CrossValidation | None, known: Proven
         "20b characteristics": "see Data" if validation else unknown,
         "20c comparison with development data": NOT + "no external data",
         "21 participants in each analysis": f"{counts}; see 12a",
-        "22 full specification": "`model.onnx` holds the encoding and all weights",
+        "22 full specification": "`model.onnx` holds the encoding and all weights; see What the network is",
         "23a performance with intervals, groups": f"see Scores; {groups}",
         "23b heterogeneity of performance": NOT + "see 12d",
         "24 results of updating": NOT + "see 12f",
