@@ -5,8 +5,11 @@ import { byId, el } from './dom.js';
 /**
  * One measurement of the schema.
  * @typedef {{ name: string, title: string, description: string, unit?: string, minimum?: number, maximum?: number,
- *   step: number, codes: [number, string][], nullable: boolean }} Field
+ *   codes: [number, string][], nullable: boolean }} Field
  */
+
+// One decimal mark, point or comma. With thousands separators, "1,234" and "1.234" could each be two numbers.
+const NUMBER = /^-?(\d+[.,]?\d*|[.,]\d+)$/;
 
 /** @returns {Field[]} */
 export function readFields(schema) {
@@ -17,35 +20,42 @@ export function readFields(schema) {
     const offered = Array.isArray(property.plausible) ? codes.filter(([code]) => property.plausible.includes(code)) : codes;
     const { title, description, unit } = property;
     const { minimum, maximum } = type;
-    const step = property.plausible?.step ?? 1;
-    return { name, title, description, unit, minimum, maximum, step, codes: offered, nullable: Boolean(property.anyOf) };
+    return { name, title, description, unit, minimum, maximum, codes: offered, nullable: Boolean(property.anyOf) };
   });
 }
 
-/** The 13 inputs in `form`. `onChange` is called after every change. */
+/** The 13 inputs in `form`. `onChange` is called at every change, before the browser shows it. */
 export class Form {
   constructor(form, parent, fields, onChange) {
     this.form = form;
     this.fields = fields;
+    this.onChange = onChange;
     parent.replaceChildren(...fields.map((field) => (field.codes.length ? createChoices(field) : createNumberInput(field))));
     form.addEventListener('input', onChange);
-    form.addEventListener('reset', () => setTimeout(onChange)); // the event comes before the reset
     form.addEventListener('submit', (event) => event.preventDefault());
   }
 
-  /** The record entered so far. An invalid number becomes "?", so that the service returns its error message. */
-  readRecord() {
-    const readValue = ({ name, codes }) => {
-      const input = this.form.elements[name];
-      if (codes.length) return input.value === '' ? null : Number(input.value);
-      return input.validity.badInput ? '?' : input.value === '' ? null : Number(input.value);
-    };
-    return Object.fromEntries(this.fields.map((field) => [field.name, readValue(field)]));
+  /** The record entered so far, and the errors of its numbers, whose values are NaN. */
+  read() {
+    const entered = new FormData(this.form);
+    const values = this.fields.map(({ name, codes }) => {
+      const text = (entered.get(name) ?? '').trim();
+      if (text === '') return [name, null];
+      return [name, codes.length || NUMBER.test(text) ? Number(text.replace(',', '.')) : NaN];
+    });
+    const record = Object.fromEntries(values);
+    const isWrong = ({ name, codes, minimum, maximum }) => record[name] !== null && !codes.length && !(record[name] >= minimum && record[name] <= maximum);
+    return { record, errors: this.fields.filter(isWrong).map((field) => ({ pointer: `/${field.name}`, detail: describeNumber(field) })) };
   }
 
+  /** Replace everything by `record`; what it lacks is not known. */
   fill(record) {
-    for (const { name } of this.fields) this.form.elements[name].value = record[name] ?? '';
-    this.form.dispatchEvent(new Event('input'));
+    for (const { name, codes } of this.fields) {
+      const value = String(record[name] ?? '');
+      if (codes.length) for (const radio of this.form.querySelectorAll(`[name=${name}]`)) radio.checked = radio.value === value;
+      else this.form.elements[name].value = value;
+    }
+    this.onChange();
   }
 
   /** Show each error beside its field, found by JSON pointer; an empty list clears all errors. */
@@ -66,13 +76,16 @@ export const rephrase = (detail) => detail
   .replace('a JSON number, not a string: ', '')
   .replaceAll('null if it was not taken', 'leave it blank if you do not know it');
 
-function createNumberInput({ name, title, description, unit, minimum, maximum, step, nullable }) {
+const describeNumber = ({ title, minimum, maximum, unit, nullable }) =>
+  `${title} must be a number from ${minimum} to ${maximum} ${unit}, without thousands separators${nullable ? '; leave it blank if you do not know it' : ''}`;
+
+// Not type="number": it drops a decimal comma, depending on browser and language, so that 0,5 becomes 5.
+function createNumberInput({ name, title, description, unit, minimum, maximum, nullable }) {
   const input = el('input', {
-    type: 'number', id: name, name, min: minimum, max: maximum, step, required: !nullable, autocomplete: 'off',
+    type: 'text', id: name, name, required: !nullable, autocomplete: 'off',
     inputmode: minimum < 0 ? null : 'decimal', // some keyboards for decimals have no minus
     placeholder: nullable ? 'not known' : 'required', 'aria-describedby': `${name}-hint ${name}-error`,
   });
-  input.addEventListener('wheel', () => input.blur()); // scrolling on must not change a measurement
   const hint = el('span.unit', { id: `${name}-hint` }, `${unit} `, el('small', {}, `${minimum} to ${maximum}`));
   return createRow(name, el('label', { for: name, title: description }, title), el('div.control', {}, input, hint));
 }

@@ -10,6 +10,8 @@ import { renderMarkdown } from './markdown.js';
 import { initTabs } from './tabs.js';
 
 const TYPING_PAUSE_MS = 200; // before a request is sent
+const PENDING = 'Waiting for the estimate …';
+const CORRECT = 'Please correct the highlighted fields.';
 const readText = (response) => response.text();
 
 function showNotice(reason) {
@@ -25,37 +27,52 @@ const openTab = initTabs((panel) => panel.id === 'about' && loadAbout());
 let latest = new AbortController();
 let model; // GET /model, fetched with the first prediction
 
-/** Predict for the form's content once the user pauses; a response to older content is never shown. */
+/** Remove the old estimate at once, and predict for the form's content when the user pauses. */
 async function update() {
   latest.abort();
   const { signal } = (latest = new AbortController());
   showNotice(null);
-  byId('result').setAttribute('aria-busy', 'true');
+  const { record, errors } = form.read();
+  const isComplete = fields.every(({ name, nullable }) => nullable || record[name] !== null);
+  if (isComplete) showPending();
+  else showResult(initialResult, '');
   await new Promise((resolve) => setTimeout(resolve, TYPING_PAUSE_MS));
   if (signal.aborted) return;
-  const record = form.readRecord();
-  if (fields.some(({ name, nullable }) => !nullable && record[name] === null)) {
-    showResult([], initialResult, '');
-    return;
-  }
+  if (errors.length) return showErrors(errors);
+  form.showErrors([]);
+  if (!isComplete) return;
   try {
     const result = await retryWhileUnavailable(() => fetchResult(record, signal), showNotice, signal);
     signal.throwIfAborted();
-    showResult([], renderAnswer(result, model), summarize(result));
+    showResult(renderAnswer(result, model), summarize(result));
     byId('version').textContent = result.model_version;
     byId('by').hidden = false;
   } catch (error) {
     if (signal.aborted) return;
-    const errors = error instanceof Problem ? error.errors : [];
-    const message = errors.length ? 'Please correct the highlighted fields.' : error.message;
-    showResult(errors, [el('p.verdict', {}, message)], message, errors.map((one) => rephrase(one.detail)).join(' '));
+    if (error.errors?.length) showErrors(error.errors);
+    else showResult([el('p.verdict', {}, error.message)], error.message);
   }
 }
 
-function showResult(errors, nodes, summary, details = '') {
+/** Replace the old estimate by a text of the same height, so that the page does not jump while the user types. */
+function showPending() {
+  const [height, hasBrief] = [byId('result').offsetHeight, !byId('brief').hidden];
+  showResult([el('p.hint', {}, PENDING)], '');
+  byId('result').style.minHeight = `${height}px`;
+  byId('result').setAttribute('aria-busy', 'true');
+  if (hasBrief) byId('brief').textContent = PENDING;
+  byId('brief').hidden = !hasBrief;
+}
+
+function showErrors(errors) {
   form.showErrors(errors);
+  showResult([el('p.verdict', {}, CORRECT)], CORRECT, errors.map((one) => rephrase(one.detail)).join(' '));
+}
+
+function showResult(nodes, summary, details = '') {
   byId('result').replaceChildren(...nodes);
   byId('result').removeAttribute('aria-busy');
+  byId('result').style.minHeight = '';
   byId('by').hidden = true;
   byId('spoken').textContent = `${summary} ${details}`;
   byId('brief').textContent = summary;
@@ -81,12 +98,11 @@ async function explainOrPredict(record, signal) {
 
 byId('to-about').addEventListener('click', () => openTab('about'));
 byId('form').querySelector('.examples').append(
-  ...Object.entries(EXAMPLES).map(([name, record]) => {
+  ...Object.entries({ ...EXAMPLES, clear: {} }).map(([name, record]) => {
     const button = el('button.quiet', { type: 'button' }, name);
     button.addEventListener('click', () => form.fill(record));
     return button;
   }),
-  el('button.quiet', { type: 'reset' }, 'clear'),
 );
 
 byId('file-hint').textContent = `The first row must hold these column names, in any order: ${fields.map(({ name }) => name).join(', ')}. Extra columns are kept. Leave unknown values empty.`;

@@ -82,12 +82,15 @@ def test_an_error_is_shown_beside_its_field_until_it_is_corrected(page: Page) ->
     assert page.get_attribute("#chol", "aria-invalid") is None
 
 
-def test_an_invalid_number_is_an_error_and_not_a_missing_value(page: Page) -> None:
-    """Browsers report such an input as empty, which would silently count as not taken."""
-    example(page, "low")
-    page.fill("#oldpeak", "")
-    page.locator("#oldpeak").press_sequentially("1e")
-    expect(page.locator("#oldpeak-error")).to_contain_text("must be a number")
+def test_an_error_of_the_service_is_shown_beside_its_field(page: Page) -> None:
+    """Should the service's rules be stricter than those of the form."""
+    errors = [{"pointer": "/oldpeak", "detail": "ST depression must be small; null if it was not taken"}]
+    body = json.dumps({"status": 422, "detail": "Invalid patient record.", "errors": errors})
+    page.route("**/explain", lambda route: route.fulfill(status=422, body=body))
+    page.get_by_role("button", name="low", exact=True).click()
+    message = "ST depression must be small; leave it blank if you do not know it"
+    expect(page.locator("#oldpeak-error")).to_have_text(message)
+    expect(page.locator("#result")).to_have_text("Please correct the highlighted fields.")
 
 
 def test_a_late_response_to_an_old_request_is_never_shown(page: Page) -> None:
