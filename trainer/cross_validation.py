@@ -10,6 +10,7 @@ from patient.encoding import Floats
 from patient.record import FIELDS
 from trainer.baselines import BASELINES, fit_all, logistic_regression
 from trainer.metrics import score
+from trainer.recipe import LECTURE as LECTURE_RECIPE
 from trainer.recipe import Recipe
 from trainer.vectorized_cv import FoldNetworks, fit_folds
 
@@ -94,7 +95,7 @@ def cross_validate_models(
                 curves[part, epoch - 1] += loss / folds.repeats
 
     networks = fit_folds(rows, target, folds.train, recipe, on_epoch)
-    lecture = recipe.model_copy(update={"l2": 0, "dropout": 0, "blank": 0, "bias": 0, "epochs": 300})
+    lecture = recipe.model_copy(update=LECTURE_RECIPE)
     probability = {
         NETWORK: out_of_fold(networks, rows, folds),
         LECTURE: cross_validate(rows, target, lecture, folds, on_progress, LECTURE),

@@ -239,7 +239,7 @@ def act(page: Page, chance: random.Random) -> str:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_after_any_sequence_the_estimate_belongs_to_the_form(browser: Browser, port: int, seed: int) -> None:
-    """Random edits, examples and clears, while answers are delayed and fail: every frame equals the service's answer."""
+    """Random edits, examples and clears while answers come late or fail: each estimate is the service's answer."""
     chance = random.Random(seed)
     with opened(browser, port, viewport={"width": 360, "height": 740}) as page:
         interference = Interference(page, chance)
