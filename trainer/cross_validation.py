@@ -10,6 +10,7 @@ from patient.encoding import Floats
 from patient.record import FIELDS
 from trainer.baselines import BASELINES, fit_all, logistic_regression
 from trainer.metrics import score
+from trainer.readers import DatasetError
 from trainer.recipe import LECTURE as LECTURE_RECIPE
 from trainer.recipe import Recipe
 from trainer.vectorized_cv import FoldNetworks, fit_folds
@@ -44,10 +45,14 @@ class Folds:
 def stratified_folds(target: Floats, repeats: int, k: int, seed: int) -> Folds:
     """Assign the rows to folds at random in every repeat; every fold gets its share of either class.
 
-    Raises ValueError if a class has fewer than `k` rows.
+    Raises DatasetError if a class has fewer than `k` rows.
     """
-    if min(np.bincount(target.astype(int), minlength=2)) < k:
-        raise ValueError(f"{k} folds need {k} rows of either class")
+    healthy, diseased = np.bincount(target.astype(int), minlength=2).tolist()
+    if min(healthy, diseased) < k:
+        raise DatasetError(
+            f"{k} folds need {k} patients with and {k} without disease; the table has {diseased} and {healthy}:"
+            " set fewer --folds"
+        )
     rng = np.random.default_rng(seed)
     test: list[NDArray[np.intp]] = []
     for _ in range(repeats):

@@ -165,6 +165,18 @@ def test_a_wrong_flag_is_one_line_that_names_it(command: object, flags: list[str
     assert not Path("models").exists()
 
 
+@pytest.mark.parametrize("task", ["fit", "evaluate"])
+def test_too_few_patients_for_the_folds_are_one_line(command: object, tmp_path: Path, task: str) -> None:
+    """Said before the training."""
+    assert callable(command)
+    lines = CLEVELAND.read_text().splitlines()[:16]
+    (tmp_path / "few.csv").write_text("\n".join(lines))
+    message = command(task, "--data", "few.csv")
+    assert message.startswith("trainer: 10 folds need 10 patients with and 10 without disease; the table has 6 and 9:")
+    assert "\n" not in message
+    assert not Path("models").exists()
+
+
 def test_interrupted_means_nothing_written(command: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C gives a message, not a traceback."""
 

@@ -16,6 +16,7 @@ from trainer.cross_validation import (
 )
 from trainer.dataset import Dataset
 from trainer.metrics import score
+from trainer.readers import DatasetError
 from trainer.recipe import Recipe
 
 
@@ -42,7 +43,7 @@ def test_folds_are_stratified_and_seeded(cleveland: Dataset) -> None:
 
 def test_more_folds_than_rows_of_a_class_are_refused() -> None:
     """Some fold would have none of it."""
-    with pytest.raises(ValueError, match="4 folds need 4 rows of either class"):
+    with pytest.raises(DatasetError, match="4 folds need 4 patients with and 4 without disease; the table has 3 and 9"):
         stratified_folds(np.array([0] * 9 + [1] * 3, np.float32), 1, 4, 0)
 
 

@@ -17,7 +17,7 @@ from patient.encoding import Floats
 from patient.printable import printable
 from trainer import progress, training_summary
 from trainer.cli.options import MAX_FOLDED_ROWS, FitOptions
-from trainer.cross_validation import NETWORK, CrossValidation, cross_validate_models, stratified_folds
+from trainer.cross_validation import NETWORK, CrossValidation, Folds, cross_validate_models, stratified_folds
 from trainer.dataset import TableSource, TrainTestTable, digest, sample
 from trainer.export import parity, save, to_onnx
 from trainer.fit import Fitted, fit_chunks
@@ -43,13 +43,14 @@ def run(options: FitOptions) -> None:
         progress.say(note)
     if source.bad:
         progress.say(f"Invalid rows left out: {source.bad}; {options.rejects} lists them")
+    folds = _folds(options, table)
     fitted, stopped = _train(options, table, strategy)
     if not is_chief:
         return  # all workers have the same weights; the chief writes them
     model = to_onnx(fitted)
     rows, target = sample(table.train())
     difference = parity(model, fitted, rows)
-    validation, comparison = _evaluate(options, table, fitted)
+    validation, comparison = _evaluate(options, table, fitted, folds)
     test_rows, test_target = sample(table.test())
     majority = np.full(len(test_target), target.mean())
     parts = {"train": (target, fitted.predict(rows))}
@@ -115,15 +116,21 @@ def _train(options: FitOptions, table: TrainTestTable, strategy: tf.distribute.S
         return fit_chunks(table.train, options, tick, strategy), bool(interrupted)
 
 
+def _folds(options: FitOptions, table: TrainTestTable) -> Folds | None:
+    """Return the folds of the cross-validation, or None without one. Raises DatasetError for too few patients."""
+    if not options.repeats or len(table) > MAX_FOLDED_ROWS:
+        return None
+    return stratified_folds(sample(table.train())[1], options.repeats, options.folds, options.seed)
+
+
 def _evaluate(
-    options: FitOptions, table: TrainTestTable, fitted: Fitted
+    options: FitOptions, table: TrainTestTable, fitted: Fitted, folds: Folds | None
 ) -> tuple[CrossValidation | None, Comparison | None]:
     """Evaluate the candidate, and compare it with the current version, by cross-validation or on the test rows."""
     model = serving(options.models)
     recipe = options.model_copy(update={"epochs": len(fitted.losses)})
-    if options.repeats and len(table) <= MAX_FOLDED_ROWS:
+    if folds:
         rows, target = sample(table.train())
-        folds = stratified_folds(target, options.repeats, options.folds, options.seed)
         with progress.bars() as tick:
             validation = cross_validate_models(rows, target, recipe, folds, tick)
             if not model:
