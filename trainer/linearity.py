@@ -43,6 +43,7 @@ class Linearity:
     r2: share of the variance of the log-odds over the training rows that the linear form explains
     coefficients: by encoded input (`age`, `cp = 4`), in log-odds per standard deviation or against none of the codes
     constant: log-odds of a patient with average numbers and none of the codes
+    standardisation: mean and standard deviation of each number
     """
 
     training: Gap
@@ -50,6 +51,7 @@ class Linearity:
     r2: float
     coefficients: dict[str, float]
     constant: float
+    standardisation: dict[str, tuple[float, float]]
 
     @property
     def is_linear(self) -> bool:
@@ -76,6 +78,7 @@ def measure_linearity(weights: list[Floats], mean: Floats, std: Floats, activati
         float(1 - left),
         dict(zip(input_names(), form[:-1].tolist(), strict=True)),
         float(form[-1]),
+        {FIELDS[i]: (float(m), float(s)) for i, m, s in zip(layout().numeric, mean, std, strict=True)},
     )
 
 

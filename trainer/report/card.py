@@ -5,7 +5,7 @@ from typing import Any
 
 from patient.artefact import Metadata
 from patient.encoding import layout
-from patient.record import FIELDS
+from patient.record import FIELDS, measurements
 from trainer.cross_validation import NETWORK, CrossValidation
 from trainer.linearity import LINEAR
 from trainer.metrics import METRICS, interval
@@ -185,29 +185,50 @@ def _harm(threshold: float) -> str:
 def _form(metadata: Metadata) -> str:
     """Say what kind of function the network is, with its coefficients if it is a logistic regression."""
     trained, domain = metadata.linearity["training"], metadata.linearity["domain"]
-    table = tables.table(
-        ["compared with the best linear form", "rows", "units that switch", "99 % of rows differ by at most", "largest difference"],
-        [
-            [name, f"{gap['rows']:,}", f"{gap['switching']:.0%}", f"{gap['percentile_99']:.1g}", f"{gap['largest']:.1g}"]
-            for name, gap in (("training rows", trained), ("made-up rows of the whole valid domain", domain))
-        ],
-    )  # fmt: skip
+    rows = [
+        [name, f"{of['rows']:,}", f"{of['switching']:.0%}".replace("%", " %"), f"{of['percentile_99']:.1g}", f"{of['largest']:.1g}"]
+        for name, of in (("training rows", trained), ("made-up rows all over the valid domain", domain))
+    ]  # fmt: skip
+    gaps = tables.table(
+        ["", "rows", "units that switch", "99th percentile of the difference", "largest difference"], rows
+    )
     if max(trained["largest"], domain["largest"]) > LINEAR:
-        said = """The network is **not linear**: its log-odds bend with the measurements, and a measurement's effect depends on the
-others. Differences are in probability."""
+        said, form = (
+            "bends: it is **not a logistic regression**. The effect of one measurement depends on the others.",
+            "",
+        )
     else:
-        said = f"""The network **does not bend**. Although its units could, it is a logistic regression: its log-odds are a sum of
-the encoded measurements, each times a coefficient, and a constant. The table gives the differences in probability; up to {LINEAR:g}
-it counts as linear. So a measurement changes the log-odds of every patient by the same amount, the curves of its effect are those of
-a logistic function, and around the fitted weights the loss has the shape of a logistic regression's.
+        said = """does not bend: **it is a logistic regression**. Its log-odds are a sum of the encoded measurements,
+each times a coefficient, and a constant. So a change of one measurement moves the log-odds of all patients by the same amount; in
+plots of partial dependence the curves of the numbers are logistic curves; and around the fitted weights the loss has the single bowl
+of a logistic regression."""
+        form = f"""
 
-log-odds = {metadata.linearity["constant"]:.3f} + the sum of:
+The probability is 1 / (1 + exp(-log-odds)), and the log-odds are {metadata.linearity["constant"]:.3f} plus, for each measurement that was taken:
 
-{tables.table(["input", "coefficient"], ([name, f"{value:+.3f}"] for name, value in metadata.linearity["coefficients"].items()))}
+{_coefficients(metadata)}"""
+    return f"""## What the network is
 
-For a number per standard deviation above the training rows' mean; for a code if the patient has it. A missing measurement adds 0.
-The probability is 1 / (1 + exp(-log-odds))."""
-    return f"## What the network is\n\n{said}\n\n{table}"
+This network {said}
+
+Differences in probability between the network and the best linear form of its inputs; up to {LINEAR:g} it counts as linear:
+
+{gaps}{form}"""
+
+
+def _coefficients(metadata: Metadata) -> str:
+    found, scales = metadata.linearity["coefficients"], metadata.linearity["standardisation"]
+    rows = []
+    for field in measurements():
+        if field.codes:
+            rows += [
+                [f"{field.title}: {label}", f"{found[f'{field.name} = {code}']:+.3f}"]
+                for code, label in field.codes.items()
+            ]
+        else:
+            mean, std = scales[field.name]
+            rows.append([f"({field.title} - {mean:.2f} {field.unit}) / {std:.2f}", f"{found[field.name]:+.3f} times"])
+    return tables.table(["", "log-odds"], rows)
 
 
 def _this_model(metadata: Metadata) -> str:

@@ -12,6 +12,7 @@ from patient.record import measurements
 from tests.conftest import CLEVELAND
 from tests.patient.test_artefact import metadata
 from trainer.cross_validation import CrossValidation
+from trainer.linearity import input_names
 from trainer.metrics import Interval
 from trainer.report.card import card
 from trainer.report.provenance import KNOWN
@@ -27,18 +28,26 @@ def made(largest: float = 1e-6, **changes: object) -> Metadata:
     data = {"file": "cleveland.csv", "sha256": SHA256, "rows": 303, "train_rows": 242, "test_rows": 61} | changes
     flags = {"hidden": [16], "learning_rate": 0.001, "time_limit": None}
     gap = {"rows": 303, "switching": 0.0, "largest": largest, "percentile_99": 1e-6}
-    linearity = {"training": gap, "domain": gap, "r2": 1.0, "coefficients": {"age": 0.5}, "constant": -0.25}
+    linearity = {
+        "training": gap,
+        "domain": gap,
+        "r2": 1.0,
+        "coefficients": dict.fromkeys(input_names(), 0.5),
+        "constant": -0.25,
+    }
+    linearity["standardisation"] = dict.fromkeys(("age", "trestbps", "chol", "thalach", "oldpeak"), (54.4, 9.0))
     found = {"data": data, "flags": flags, "linearity": linearity}
     return metadata(**found, metrics={"test": {"log_loss": 0.372}}, libraries={"keras": "3"})
 
 
 def test_the_card_says_whether_the_network_bends(text: str) -> None:
     """A logistic regression's coefficients are printed, those of another network are not."""
-    assert "**does not bend**" in text
-    assert "log-odds = -0.250" in text
-    assert "| age | +0.500 |" in text
+    assert "**it is a logistic regression**" in text
+    assert "the log-odds are -0.250 plus" in text
+    assert "| (Age - 54.40 years) / 9.00 | +0.500 times |" in text
+    assert "| Sex: male | +0.500 |" in text
     bent = card(made(largest=0.01), 0)
-    assert "**not linear**" in bent
+    assert "**not a logistic regression**" in bent
     assert "+0.500" not in bent
 
 
