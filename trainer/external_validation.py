@@ -8,14 +8,17 @@ import numpy as np
 import onnx
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from patient.artefact import ArtefactError, Metadata
 from patient.encoding import Floats
 from patient.record import FIELDS
+from trainer import training_summary
 from trainer.dataset import Dataset, DatasetError
 from trainer.export import save
-from trainer.metrics import Doubles, Interval, interval, score, scores
-from trainer.promote import ExportedModel
+from trainer.metrics import METRICS, Doubles, Interval, interval, score, scores
+from trainer.promote import ExportedModel, cpu_session, predict
+from trainer.recalibration import LEAST, LEAST_FOR_SLOPE, SHIFT_DEVIATION, SLOPE_DEVIATION, Offer, offer
+from trainer.report import tables
 
 CALIBRATION = LogisticRegression(C=np.inf, tol=1e-8)  # without a penalty
 
@@ -28,9 +31,9 @@ class Validation:
     intervals: dict[str, Interval]
     intercept: float  # of the log-odds with the slope fixed at 1; 0 is right, above 0 the estimates are too low
     slope: float  # of the log-odds; 1 is right, below 1 the estimates are too extreme
-    recalibrated: float  # log loss after fitting both to these patients, cross-validated
-    line: tuple[float, float]  # intercept and slope fitted together, which recalibration applies
+    offer: Offer | None  # a recalibration to these patients; None for too few
     missing: dict[str, float]  # share of missing values by field
+    same_for_all: float  # log loss of predicting the share of the diseased for everybody
 
 
 def validate(model: ExportedModel, rows: Floats, target: Floats) -> Validation:
@@ -43,17 +46,14 @@ def validate(model: ExportedModel, rows: Floats, target: Floats) -> Validation:
         raise DatasetError("a validation needs at least two patients with the disease, and two without")
     probability = model.predict(rows)
     odds = logit(probability)
-    folds = StratifiedKFold(min(10, smaller_class), shuffle=True, random_state=0)
-    refit = cross_val_predict(CALIBRATION, odds[:, None], target, cv=folds, method="predict_proba")[:, 1]
-    line = calibration_line(odds, target)
     return Validation(
         scores=scores(target, probability, model.metadata.threshold),
         intervals={name: interval(target, probability[None], name) for name in ("log_loss", "auc", "brier")},
         intercept=calibration_intercept(odds, target),
-        slope=line[1],
-        recalibrated=score("log_loss", target, refit.astype(np.float32)),
-        line=line,
+        slope=calibration_line(odds, target)[1],
+        offer=offer(odds, target),
         missing=dict(zip(FIELDS, np.isnan(rows).mean(axis=0).tolist(), strict=True)),
+        same_for_all=score("log_loss", target, np.full(len(target), target.mean(), np.float32)),
     )
 
 
@@ -70,36 +70,54 @@ def calibration_line(odds: Doubles, target: Floats) -> tuple[float, float]:
 
 
 def calibration_intercept(odds: Doubles, target: Floats) -> float:
-    """Fit the intercept alone, by Newton's method; the slope stays 1, which scikit-learn cannot do."""
-    intercept = 0.0
-    for _ in range(25):
-        p = 1 / (1 + np.exp(-odds - intercept))
-        intercept += float((target - p).sum() / (p * (1 - p)).sum())
+    """Fit the intercept alone; the slope stays 1. The residuals sum to 0 there."""
+    low, high = -50.0, 50.0
+    for _ in range(60):
+        intercept = (low + high) / 2
+        too_low = (target - 1 / (1 + np.exp(-odds - intercept))).sum() > 0
+        low, high = (intercept, high) if too_low else (low, intercept)
     return intercept
 
 
 def report(found: Validation, version: str, data: Dataset) -> str:
-    missing = ", ".join(f"{name} {share:.0%}" for name, share in found.missing.items() if share)
+    missing = ", ".join(f"{name} {round(share * len(data))}" for name, share in found.missing.items() if share)
     values = {
         name.replace("_", " "): f"{value:.4f}  (95 % {low:.4f} to {high:.4f})"
         for name, (value, low, high) in found.intervals.items()
     } | {
         "calibration intercept": f"{found.intercept:+.3f}  (0 is right; above 0 the estimates are too low)",
         "calibration slope": f"{found.slope:.3f}  (1 is right; below 1 the estimates are too extreme)",
-        "missing": missing or "nothing",
+        "the same for all": f"{found.same_for_all:.4f}  (log loss of telling everybody {data.target.mean():.0%})",
+        "missing values": missing or "none",
     }
-    better = found.scores["log_loss"] - found.recalibrated
-    advice = f"{better:.4f} better; --recalibrate writes that model" if better > 0 else "no better, so keep the model"
     listed = "\n".join(f"  {name:<22} {value}" for name, value in values.items())
     return f"""\
 Version {version} on {len(data)} patients of {data.name}, of whom {int(data.target.sum())} are diseased
 {listed}
-Recalibrated to these patients its log loss would be {found.recalibrated:.4f} (cross-validated): {advice}"""
+{advice(found)}"""
 
 
-def recalibrate(model: ExportedModel, found: Validation, data: Dataset, models: Path) -> Path:
-    """Apply `found.line` to the log-odds, in the last layer, and write the model as the next version."""
-    intercept, slope = found.line
+def advice(found: Validation) -> str:
+    """Say whether a recalibration is better, in one line."""
+    if not found.offer:
+        return f"Too few patients to recalibrate the model: {LEAST} are needed."
+    value, low, high = found.offer.gain
+    said = f"Recalibrated to these patients its log loss changes by {value:+.4f} (95 % {low:+.4f} to {high:+.4f})"
+    return f"{said}: " + (
+        "--recalibrate writes that model" if found.offer.is_better else "not surely better, so keep the model"
+    )
+
+
+def recalibrate(model: ExportedModel, found: Validation, data: Dataset, models: Path, force: bool = False) -> Path:
+    """Move the log-odds along the offered line, in the last layer, and write the model as the next version.
+
+    Its checks and the bins of its probabilities are computed again, the latter for these patients.
+
+    Raises ArtefactError if there is no offer, or if it is no better and not forced.
+    """
+    if not found.offer or not (found.offer.is_better or force):
+        raise ArtefactError(f"not recalibrated. {advice(found)}" + ("; --force writes it" if found.offer else ""))
+    intercept, slope = found.offer.line
     proto = onnx.load_from_string(model.content)
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
     for operation, shift in (("MatMul", 0.0), ("Add", intercept)):
@@ -107,15 +125,41 @@ def recalibrate(model: ExportedModel, found: Validation, data: Dataset, models: 
         tensor = next(stored[name] for name in last.input if name in stored)
         moved = (onnx.numpy_helper.to_array(tensor) * slope + shift).astype(np.float32)
         tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
-    old = model.metadata
+    session = cpu_session(proto.SerializeToString())
+    after = predict(session, data.rows)
+    old, before = model.metadata, found.scores
     how = {"recalibrated_from": old.version, "intercept": intercept, "slope": slope}
-    how |= {"file": data.name, "sha256": data.sha256, "rows": len(data)}
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    text = f"""# Heart disease, version {{version}}
+    how |= {"file": data.name, "sha256": data.sha256, "rows": len(data), "forced": not found.offer.is_better}
+    bins = training_summary.bins(data.rows, data.target, after)
+    crossed = scores(data.target, found.offer.probability, old.threshold)
+    metadata = old.model_copy(
+        update={
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "promotion": how,
+            "metrics": {f"version {old.version} on these patients": before, "recalibrated, cross-validated": crossed},
+            "linearity": {},
+            "checks": training_summary.checks(lambda rows: predict(session, rows)),
+            "bins": old.bins and old.bins | {"probability": bins["probability"]},
+        }
+    )
+    return save(proto, metadata, _card(metadata, found.offer, data), {}, models)
 
-Version {old.version}, recalibrated: its log-odds times {slope:.4f} plus {intercept:.4f}. Both numbers were
-fitted to the {len(data)} patients of {data.name} (SHA-256 `{data.sha256}`). Log loss on these patients:
-{found.scores["log_loss"]:.4f} before, {found.recalibrated:.4f} after, cross-validated.
-For everything else see the card of version {old.version}.
+
+def _card(metadata: Metadata, taken: Offer, data: Dataset) -> str:
+    old, (intercept, slope) = metadata.promotion["recalibrated_from"], taken.line
+    rows = [[name, *(f"{of[metric]:.3f}" for metric in METRICS)] for name, of in metadata.metrics.items()]
+    doubt = "" if taken.is_better else " **It contains 0**: they do not show that this version is better."
+    return f"""# Heart disease, version {{version}}
+
+Version {old}, recalibrated: its log-odds times {slope:.4f} plus {intercept:.4f}. Both numbers were fitted to the
+{len(data)} patients of {data.name}, {int(data.target.sum())} of them diseased (SHA-256 `{data.sha256}`),
+with normal priors around the model as it was: intercept 0 ± {SHIFT_DEVIATION:g}, slope 1 ± {SLOPE_DEVIATION:g}.
+Below {LEAST_FOR_SLOPE} patients the slope stays 1.
+
+{tables.table(["", *METRICS.values()], rows)}
+
+Cross-validated: each patient by a line that was fitted to the others. The change in log loss is
+{tables.show(taken.gain, sign="+")}, with the 95 % interval of a bootstrap over these patients.{doubt}
+
+For everything else see the card of version {old}; its scores, coefficients and curves are those before this.
 """
-    return save(proto, old.model_copy(update={"created": created, "promotion": how}), text, {}, models)

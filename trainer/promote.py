@@ -39,7 +39,7 @@ class ExportedModel:
         """Raises ArtefactError for a file that this trainer did not write, or one made for other fields."""
         try:
             self.content = file.read_bytes()
-            self.session = ort.InferenceSession(self.content, providers=["CPUExecutionProvider"])
+            self.session = cpu_session(self.content)
             self.metadata = Metadata.from_strings(self.session.get_modelmeta().custom_metadata_map)
             self.metadata.check()
         except Exception as error:  # ONNX Runtime's own exceptions share no other base
@@ -48,8 +48,17 @@ class ExportedModel:
 
     def predict(self, rows: Floats) -> Floats:
         """float32[N,13], NaN = missing, to float32[N] of probabilities."""
-        probability: Floats = self.session.run([OUTPUT], {INPUT: rows})[0][:, 0]
-        return probability
+        return predict(self.session, rows)
+
+
+def cpu_session(content: bytes) -> ort.InferenceSession:
+    return ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def predict(session: ort.InferenceSession, rows: Floats) -> Floats:
+    """float32[N,13], NaN = missing, to float32[N] of probabilities."""
+    probability: Floats = session.run([OUTPUT], {INPUT: rows})[0][:, 0]
+    return probability
 
 
 def serving(models: Path) -> ExportedModel | None:

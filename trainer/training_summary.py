@@ -1,11 +1,12 @@
 """Summarise the training rows for the model file: bins of every field, background rows, and a self-test."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from patient.artefact import Bins, Checks, Row
 from patient.encoding import Floats, encode, statistics
 from patient.record import FIELDS, measurements
-from trainer.fit import Fitted
 
 TENTHS = [tenth / 10 for tenth in range(1, 10)]
 
@@ -58,8 +59,11 @@ def background(rows: Floats, count: int) -> list[Row]:
     return [_row(rows[i]) for i in sorted(chosen)]
 
 
-def checks(fitted: Fitted) -> Checks:
-    """Make up patients, with and without missing values, and store the network's predictions for them."""
+def checks(predict: Callable[[Floats], Floats]) -> Checks:
+    """Make up patients, with and without missing values, and store the model's predictions for them.
+
+    predict: float32[N,13], NaN = missing, to float32[N]
+    """
     rng, count = np.random.default_rng(0), 32
     rows = np.empty((count, len(FIELDS)), np.float32)
     for i, field in enumerate(measurements()):
@@ -67,7 +71,7 @@ def checks(fitted: Fitted) -> Checks:
         rows[:, i] = rng.choice(codes, count) if codes else rng.uniform(field.low, field.high, count).round(1)
         if field.nullable:
             rows[rng.random(count) < 0.2, i] = np.nan
-    return Checks(rows=[_row(row) for row in rows], probabilities=fitted.predict(rows).tolist())
+    return Checks(rows=[_row(row) for row in rows], probabilities=predict(rows).tolist())
 
 
 def _row(values: Floats) -> Row:

@@ -134,7 +134,7 @@ def test_names_may_be_any_bytes(suffix: bytes, command: object, capsys: pytest.C
     renamed.write_bytes(CLEVELAND.read_bytes())
     shutil.copytree(MODELS / "3", folder / "3")
     assert command("generate", str(out.with_suffix(".parquet")), "--rows", "10", "--data", str(renamed)) == 0
-    evaluated = ["--model", str(folder / "3"), "--recalibrate", "--out", str(out.with_suffix(".json"))]
+    evaluated = ["--model", str(folder / "3"), "--recalibrate", "--force", "--out", str(out.with_suffix(".json"))]
     assert command("evaluate", "--data", str(renamed), *evaluated) == 0
     assert "Wrote out\\xff.json" in capsys.readouterr().out
 
@@ -249,7 +249,7 @@ def test_evaluate_validates_a_finished_model_on_other_patients(
     assert "Version 1 on 303 patients" in shown
     assert "calibration slope" in shown
     assert json.loads((tmp_path / "result.json").read_text())["slope"] > 0
-    assert command("evaluate", *flags, "--recalibrate") == 0
+    assert command("evaluate", *flags, "--recalibrate", "--force") == 0
     assert load(tmp_path / "models", "cpu").version == "2"
     assert (
         command("evaluate", "--model", "models/7", "--data", str(CLEVELAND))

@@ -1,12 +1,15 @@
 """An external validation says how a finished model holds on other patients, and what recalibration would bring."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from service.model.loading import load
+from patient.artefact import ArtefactError, versions
+from service.model.registry import ModelRegistry
+from service.settings import Settings
 from tests.conftest import MODELS
 from trainer import external_validation
 from trainer.dataset import Dataset, DatasetError
@@ -43,7 +46,9 @@ def test_estimates_that_are_too_low_show_in_the_calibration_intercept(model: Exp
     found = external_validation.validate(model, rows, target)
     assert found.intercept == pytest.approx(1, abs=0.1)
     assert found.slope == pytest.approx(1, abs=0.1)
-    assert found.recalibrated < found.scores["log_loss"] - 0.02
+    assert found.offer
+    assert found.offer.is_better
+    assert found.offer.gain.value < -0.02
 
 
 def test_the_report_holds_scores_calibration_and_missing_values(model: ExportedModel, cleveland: Dataset) -> None:
@@ -51,20 +56,74 @@ def test_the_report_holds_scores_calibration_and_missing_values(model: ExportedM
     shown = external_validation.report(
         external_validation.validate(model, cleveland.rows, cleveland.target), "1", cleveland
     )
-    for words in ("303 patients", "log loss", "auc", "95 %", "intercept", "slope", "ca 1%", "Recalibrated"):
+    for words in (
+        "303 patients",
+        "log loss",
+        "auc",
+        "95 %",
+        "intercept",
+        "slope",
+        "ca 4, thal 2",
+        "everybody 46%",
+        "0.6897",
+        "Recalibrated",
+    ):
         assert words in shown
 
 
-def test_a_recalibrated_model_is_a_version_that_serves(cleveland: Dataset, tmp_path: Path) -> None:
-    """Its log-odds are the old ones on the line, the old version stays, and the file says what was done."""
-    shutil.copytree(MODELS / "1", tmp_path / "1")
-    old = ExportedModel(tmp_path / "1/model.onnx")
-    found = external_validation.validate(old, cleveland.rows, cleveland.target)
-    folder = external_validation.recalibrate(old, found, cleveland, tmp_path)
-    assert folder.name == "2"
-    new = load(tmp_path, "cpu")
-    intercept, slope = found.line
-    expected = intercept + slope * external_validation.logit(old.predict(cleveland.rows))
+def shifted(cleveland: Dataset, model: ExportedModel) -> Dataset:
+    """Cleveland's patients where the disease is rarer than the model says."""
+    odds = external_validation.logit(model.predict(cleveland.rows)) - 2
+    drawn = np.random.default_rng(0).random(len(odds)) < 1 / (1 + np.exp(-odds))
+    return replace(cleveland, target=drawn.astype(np.float32))
+
+
+@pytest.fixture
+def newest(tmp_path: Path) -> ExportedModel:
+    """The newest committed version, which has checks and bins, in a folder of its own."""
+    version = str(versions(MODELS)[-1])
+    shutil.copytree(MODELS / version, tmp_path / version)
+    return ExportedModel(tmp_path / version / "model.onnx")
+
+
+def test_the_service_takes_a_recalibrated_model(cleveland: Dataset, newest: ExportedModel, tmp_path: Path) -> None:
+    """While it runs. Its log-odds are the old ones on the line, and the file says what was done."""
+    registry = ModelRegistry(Settings(models=tmp_path, provider="cpu", watch=0))
+    assert registry.start().version == newest.metadata.version
+    data = shifted(cleveland, newest)
+    found = external_validation.validate(newest, data.rows, data.target)
+    assert found.offer
+    folder = external_validation.recalibrate(newest, found, data, tmp_path)
+    new = registry.poll(now=True)
+    assert new
+    assert new.version == folder.name == str(int(newest.metadata.version) + 1)
+    intercept, slope = found.offer.line
+    expected = intercept + slope * external_validation.logit(newest.predict(cleveland.rows))
     assert external_validation.logit(new(cleveland.rows)) == pytest.approx(expected, abs=1e-4)
-    assert new.metadata.promotion["recalibrated_from"] == "1"
+    assert new.metadata.promotion["recalibrated_from"] == newest.metadata.version
+    share = new.metadata.bins["probability"].share
+    assert share == pytest.approx(np.histogram(new(data.rows), 10, (0, 1))[0] / len(data), abs=0.02)
     assert "recalibrated" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_a_model_that_would_not_be_better_is_written_only_by_force(
+    cleveland: Dataset, newest: ExportedModel, tmp_path: Path
+) -> None:
+    """On its own patients there is nothing to gain."""
+    found = external_validation.validate(newest, cleveland.rows, cleveland.target)
+    assert "not surely better" in external_validation.report(found, "3", cleveland)
+    with pytest.raises(ArtefactError, match=r"not recalibrated.*--force"):
+        external_validation.recalibrate(newest, found, cleveland, tmp_path)
+    folder = external_validation.recalibrate(newest, found, cleveland, tmp_path, force=True)
+    assert "do not show that this version is better" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_few_patients_are_not_offered_a_recalibration(
+    cleveland: Dataset, newest: ExportedModel, tmp_path: Path
+) -> None:
+    few = replace(cleveland, rows=cleveland.rows[:19], target=cleveland.target[:19])
+    found = external_validation.validate(newest, few.rows, few.target)
+    assert found.offer is None
+    assert "Too few patients to recalibrate the model: 20" in external_validation.report(found, "3", few)
+    with pytest.raises(ArtefactError, match="Too few patients"):
+        external_validation.recalibrate(newest, found, few, tmp_path, force=True)

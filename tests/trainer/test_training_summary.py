@@ -73,7 +73,7 @@ def test_a_background_is_no_longer_than_the_table_and_may_be_none(cleveland: Dat
 
 def test_checks_are_what_the_network_answers_to_patients_that_nobody_is(cleveland: Dataset, fitted: Fitted) -> None:
     """Valid records, some with gaps; no row of the cohort among them."""
-    made = checks(fitted)
+    made = checks(fitted.predict)
     records = [PatientRecord.model_validate(dict(zip(FIELDS, row, strict=True))) for row in made.rows]
     assert any(record.missing() for record in records)
     assert not {row.tobytes() for row in _rows(made.rows)} & {row.tobytes() for row in cleveland.rows}
@@ -83,7 +83,7 @@ def test_checks_are_what_the_network_answers_to_patients_that_nobody_is(clevelan
 def test_all_of_it_survives_the_model_file(cleveland: Dataset, fitted: Fitted) -> None:
     """As strings, with nulls; and a file from before has none of it."""
     extra = {
-        "checks": checks(fitted),
+        "checks": checks(fitted.predict),
         "bins": bins(cleveland.rows, cleveland.target, cleveland.target),
         "background": background(cleveland.rows, 8),
     }

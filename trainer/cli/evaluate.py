@@ -25,9 +25,12 @@ def run(options: EvaluateOptions) -> None:
         result = external_validation.validate(model, data.rows, data.target)
         progress.say(external_validation.report(result, model.metadata.version, data))
         if options.recalibrate:
-            folder = external_validation.recalibrate(model, result, data, options.model.parent)
+            folder = external_validation.recalibrate(model, result, data, options.model.parent, options.force)
             progress.say(f"Wrote {folder}")
-        _write(options.out, dataclasses.asdict(result), [])
+        written = dataclasses.asdict(result)
+        if result.offer:
+            del written["offer"]["probability"]
+        _write(options.out, written, [])
         return
     folds = stratified_folds(data.target, options.repeats, options.folds, options.seed)
     with progress.bars() as tick:

@@ -81,7 +81,7 @@ def run(options: FitOptions) -> None:
         libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
         promotion=dataclasses.asdict(comparison) if comparison else {},
         linearity=dataclasses.asdict(fitted.linearity(rows, options.activation)),
-        checks=training_summary.checks(fitted),
+        checks=training_summary.checks(fitted.predict),
         bins=training_summary.bins(rows, target, predicted),
         background=training_summary.background(rows, options.background),
     )

@@ -45,6 +45,7 @@ class EvaluateOptions(Recipe):
     threshold: float = Field(0.5, gt=0, lt=1, description="Threshold for accuracy, sensitivity and specificity.")
     model: Path | None = Field(None, description="Folder of a version: validate this model on the table instead.")
     recalibrate: bool = Field(False, description="With --model: recalibrate the model and make it the next version.")
+    force: bool = Field(False, description="With --recalibrate: also if these patients do not show that it is better.")
     out: Path | None = Field(None, description="Also write the results to this .json or .csv file.")
 
 
