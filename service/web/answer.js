@@ -16,6 +16,11 @@ export function renderAnswer(result, model) {
   ];
 }
 
+const PREDICTION = /\. The model would predict .*/; // of a label; the number says it
+
+/** The service says "not taken"; the form offers "not known". */
+const rephraseUnknown = (label) => label.replace(/ not taken$/, ' not known');
+
 const side = ({ threshold, heart_disease: atOrAbove }) => `${atOrAbove ? 'at or above' : 'below'} the threshold of ${formatPercent(threshold)}`;
 
 /** The prediction in one sentence, for screen readers. */
@@ -43,7 +48,7 @@ function renderScale({ probability, threshold }, model) {
 
 function renderContributions({ contributions, base_probability: base }) {
   const largest = Math.max(...contributions.map((one) => Math.abs(one.contribution)), 1e-9);
-  const rows = contributions.map(({ contribution, label }) => [label, drawBar(contribution / largest), describeEffect(contribution)]);
+  const rows = contributions.map(({ contribution, label }) => [rephraseUnknown(label), drawBar(contribution / largest), describeEffect(contribution)]);
   const hint = `Starting from ${formatPercent(base)}, the average of the model's reference patients, each finding raises or lowers the odds; together they give the result above.`;
   const table = createTable('', ['Finding', 'lowers | raises', 'Odds'], rows);
   return [el('h3', {}, 'What raises and what lowers this estimate'), el('p.hint', {}, hint), el('div.reasons', {}, table)];
@@ -63,17 +68,18 @@ function renderMissing({ missing, changes, contributions, threshold }) {
   if (!unknown.length) return [];
   const rows = unknown.map(({ feature, to, low, high }) => {
     const { label } = contributions.find((one) => one.feature === feature);
-    return [label, `${formatPercent(low, threshold)}\u00a0to\u00a0${formatPercent(high, threshold)}`, to === null ? 'no' : el('strong', {}, 'possible')];
+    return [rephraseUnknown(label), `${formatPercent(low, threshold)}\u00a0to\u00a0${formatPercent(high, threshold)}`, to === null ? 'no' : el('strong', {}, 'possible')];
   });
   const hint = 'If you knew this one result, the estimate would lie in this range.';
   return [el('h3', {}, 'What is missing'), el('p.hint', {}, hint), createTable('', ['Measurement', 'Estimate', `Crosses ${formatPercent(threshold)}`], rows)];
 }
 
-function renderChanges({ missing, changes, note, threshold }) {
+function renderChanges({ missing, changes, threshold }) {
   const known = changes.filter((change) => !missing.includes(change.feature));
   if (!known.length) return [];
   const crossing = known.filter((change) => change.to !== null);
-  const items = crossing.map(({ label, probability }) => el('li', {}, `${label} (${formatPercent(probability, threshold)})`));
+  const items = crossing.map(({ label, probability }) => el('li', {}, `${label.replace(PREDICTION, '')}: ${formatPercent(probability, threshold)}`));
+  const note = 'This shows how the model behaves when one value changes. It is not medical advice.';
   const none = el('p.hint', {}, 'No single change to the values entered would move the estimate across the threshold.');
   return [el('h3', {}, 'What would move the estimate across the threshold'), ...(items.length ? [el('ul', {}, ...items), el('p.hint', {}, note)] : [none])];
 }

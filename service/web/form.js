@@ -44,8 +44,8 @@ export class Form {
       return [name, codes.length || NUMBER.test(text) ? Number(text.replace(',', '.')) : NaN];
     });
     const record = Object.fromEntries(values);
-    const isWrong = ({ name, codes, minimum, maximum }) => record[name] !== null && !codes.length && !(record[name] >= minimum && record[name] <= maximum);
-    return { record, errors: this.fields.filter(isWrong).map((field) => ({ pointer: `/${field.name}`, detail: describeNumber(field) })) };
+    const details = this.fields.map((field) => [field.name, field.codes.length ? '' : findError(field, record[field.name])]);
+    return { record, errors: details.filter(([, detail]) => detail).map(([name, detail]) => ({ pointer: `/${name}`, detail })) };
   }
 
   /** Replace everything by `record`; what it lacks is not known. */
@@ -76,8 +76,12 @@ export const rephrase = (detail) => detail
   .replace('a JSON number, not a string: ', '')
   .replaceAll('null if it was not taken', 'leave it blank if you do not know it');
 
-const describeNumber = ({ title, minimum, maximum, unit, nullable }) =>
-  `${title} must be a number from ${minimum} to ${maximum} ${unit}, without thousands separators${nullable ? '; leave it blank if you do not know it' : ''}`;
+/** What is wrong with a number; empty if nothing is. */
+function findError({ title, minimum, maximum, unit, nullable }, value) {
+  if (value === null || (value >= minimum && value <= maximum)) return '';
+  const wanted = Number.isNaN(value) ? 'one number, such as 1.5 or 1,5, without thousands separators' : `from ${minimum} to ${maximum} ${unit}`;
+  return `${title} must be ${wanted}${nullable ? '; leave it blank if you do not know it' : ''}`;
+}
 
 // Not type="number": it drops a decimal comma, depending on browser and language, so that 0,5 becomes 5.
 function createNumberInput({ name, title, description, unit, minimum, maximum, nullable }) {
