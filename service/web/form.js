@@ -8,7 +8,7 @@ import { byId, el } from './dom.js';
  *   codes: [number, string][], nullable: boolean }} Field
  */
 
-// One decimal mark, point or comma. With thousands separators, "1,234" and "1.234" could each be two numbers.
+// Point and comma are both decimal marks. No range reaches above 1000, so "1,234" and "1,000" are not thousands.
 const NUMBER = /^-?(\d+[.,]?\d*|[.,]\d+)$/;
 
 /** @returns {Field[]} */
@@ -35,7 +35,7 @@ export class Form {
     form.addEventListener('submit', (event) => event.preventDefault());
   }
 
-  /** The record entered so far, and the errors of its numbers, whose values are NaN. */
+  /** The record entered so far, with NaN for what is not a number, and the errors of its numbers. */
   read() {
     const entered = new FormData(this.form);
     const values = this.fields.map(({ name, codes }) => {
