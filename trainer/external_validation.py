@@ -15,11 +15,12 @@ from patient.record import FIELDS
 from trainer import training_summary
 from trainer.dataset import Dataset, DatasetError
 from trainer.export import save
-from trainer.metrics import METRICS, Doubles, Interval, interval, score, scores
+from trainer.metrics import METRICS, Doubles, Interval, interval, score, scores, weights
 from trainer.promote import ExportedModel, cpu_session, predict
 from trainer.recalibration import LEAST, LEAST_FOR_SLOPE, SHIFT_DEVIATION, SLOPE_DEVIATION, Offer, offer
 from trainer.report import tables
 
+DECISIONS = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6  # thresholds of the net benefit
 CALIBRATION = LogisticRegression(C=np.inf, tol=1e-8)  # without a penalty
 
 
@@ -33,11 +34,16 @@ class Validation:
     slope: float  # of the log-odds; 1 is right, below 1 the estimates are too extreme
     offer: Offer | None  # a recalibration to these patients; None for too few
     missing: dict[str, float]  # share of missing values by field
+    ratio: Interval  # observed over expected: how many are diseased for each that the model expects; 1 is right
+    threshold: float
+    net_benefit: dict[float, tuple[float, float]]  # by threshold, of the model and of treating everybody
     same_for_all: float  # log loss of predicting the share of the diseased for everybody
 
 
-def validate(model: ExportedModel, rows: Floats, target: Floats) -> Validation:
+def validate(model: ExportedModel, rows: Floats, target: Floats, threshold: float | None = None) -> Validation:
     """Score the unchanged model; `rows` float32[N,13], NaN = missing, `target` float32[N] of 0 and 1.
+
+    threshold: for accuracy, sensitivity and specificity; by default the model's own
 
     Raises DatasetError for fewer than two patients of either class.
     """
@@ -46,15 +52,38 @@ def validate(model: ExportedModel, rows: Floats, target: Floats) -> Validation:
         raise DatasetError("a validation needs at least two patients with the disease, and two without")
     probability = model.predict(rows)
     odds = logit(probability)
+    threshold = threshold or model.metadata.threshold
     return Validation(
-        scores=scores(target, probability, model.metadata.threshold),
-        intervals={name: interval(target, probability[None], name) for name in ("log_loss", "auc", "brier")},
+        scores=scores(target, probability, threshold),
+        intervals={name: interval(target, probability[None], name, threshold) for name in METRICS},
         intercept=calibration_intercept(odds, target),
         slope=calibration_line(odds, target)[1],
         offer=offer(odds, target),
         missing=dict(zip(FIELDS, np.isnan(rows).mean(axis=0).tolist(), strict=True)),
+        ratio=observed_over_expected(target, probability),
+        threshold=threshold,
+        net_benefit={at: net_benefit(target, probability, at) for at in DECISIONS},
         same_for_all=score("log_loss", target, np.full(len(target), target.mean(), np.float32)),
     )
+
+
+def observed_over_expected(target: Floats, probability: Floats, draws: int = 2000) -> Interval:
+    """The number of the diseased over the sum of the probabilities, with the 95 % interval of a bootstrap."""
+    sums = np.column_stack([target, probability]).astype(np.float64)
+    counted = np.concatenate([weight @ sums for weight in weights(len(target), draws, 0)])
+    value, *drawn = counted[:, 0] / counted[:, 1]
+    return Interval(float(value), *map(float, np.percentile(drawn, [2.5, 97.5])))
+
+
+def net_benefit(target: Floats, probability: Floats, threshold: float) -> tuple[float, float]:
+    """Net benefit of treating those at or above the threshold, and of treating everybody (Vickers and Elkin, 2006).
+
+    In diseased patients who are treated, per patient; a healthy one who is treated counts -threshold / (1 - threshold).
+    Treating nobody has 0.
+    """
+    harm, treated = threshold / (1 - threshold), probability >= threshold
+    found = [((target == 1) & who).mean() - harm * ((target == 0) & who).mean() for who in (treated, True)]
+    return float(found[0]), float(found[1])
 
 
 def logit(probability: Floats) -> Doubles:
@@ -81,19 +110,29 @@ def calibration_intercept(odds: Doubles, target: Floats) -> float:
 
 def report(found: Validation, version: str, data: Dataset) -> str:
     missing = ", ".join(f"{name} {round(share * len(data))}" for name, share in found.missing.items() if share)
+    measured = found.intervals | {"observed / expected": found.ratio}  # 1 is right
     values = {
         name.replace("_", " "): f"{value:.4f}  (95 % {low:.4f} to {high:.4f})"
-        for name, (value, low, high) in found.intervals.items()
+        for name, (value, low, high) in measured.items()
     } | {
         "calibration intercept": f"{found.intercept:+.3f}  (0 is right; above 0 the estimates are too low)",
         "calibration slope": f"{found.slope:.3f}  (1 is right; below 1 the estimates are too extreme)",
-        "the same for all": f"{found.same_for_all:.4f}  (log loss of telling everybody {data.target.mean():.0%})",
+        "the same for all": f"{found.same_for_all:.4f}  (log loss of {100 * data.target.mean():.0f} % for everybody)",
         "missing values": missing or "none",
     }
+    decisions = "\n".join(
+        f"  {f'{100 * at:.0f} %':<22} {model:+.3f}  (everybody {everybody:+.3f})"
+        for at, (model, everybody) in found.net_benefit.items()
+    )
     listed = "\n".join(f"  {name:<22} {value}" for name, value in values.items())
     return f"""\
 Version {version} on {len(data)} patients of {data.name}, of whom {int(data.target.sum())} are diseased
 {listed}
+Accuracy, sensitivity and specificity are at the threshold {found.threshold:g}.
+
+Net benefit of treating those at or above a threshold, beside treating everybody; treating nobody has 0:
+{decisions}
+
 {advice(found)}"""
 
 

@@ -64,11 +64,39 @@ def test_the_report_holds_scores_calibration_and_missing_values(model: ExportedM
         "intercept",
         "slope",
         "ca 4, thal 2",
-        "everybody 46%",
+        "46 % for everybody",
         "0.6897",
+        "sensitivity",
+        "observed / expected",
+        "at the threshold 0.5",
+        "everybody +0.39",
         "Recalibrated",
     ):
         assert words in shown
+
+
+def test_net_benefit_weighs_the_harm_of_treating_healthy_patients() -> None:
+    """By hand: ten patients, four diseased; three of them and one healthy one are at or above 0.2."""
+    target = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], np.float32)
+    probability = np.array([0.9, 0.5, 0.2, 0.1, 0.7, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32)
+    of_model, of_all = external_validation.net_benefit(target, probability, 0.2)
+    assert of_model == pytest.approx(0.3 - 0.25 * 0.1)
+    assert of_all == pytest.approx(0.4 - 0.25 * 0.6)
+
+
+def test_the_ratio_of_observed_and_expected_has_an_interval() -> None:
+    target, probability = np.tile([1, 0], 50).astype(np.float32), np.full(100, 0.25, np.float32)
+    value, low, high = external_validation.observed_over_expected(target, probability)
+    assert value == pytest.approx(2)
+    assert low == pytest.approx(1.6, abs=0.1)
+    assert high == pytest.approx(2.4, abs=0.1)
+
+
+def test_the_threshold_can_be_another_than_the_models(cleveland: Dataset, model: ExportedModel) -> None:
+    own, low = (external_validation.validate(model, cleveland.rows, cleveland.target, at) for at in (None, 0.2))
+    assert (own.threshold, low.threshold) == (model.metadata.threshold, 0.2)
+    assert low.intervals["sensitivity"].value > own.intervals["sensitivity"].value
+    assert own.intervals["log_loss"] == low.intervals["log_loss"]
 
 
 def shifted(cleveland: Dataset, model: ExportedModel) -> Dataset:

@@ -22,7 +22,8 @@ def run(options: EvaluateOptions) -> None:
         progress.say(note)
     if options.model:
         model = ExportedModel(options.model / "model.onnx")
-        result = external_validation.validate(model, data.rows, data.target)
+        threshold = options.threshold if "threshold" in options.model_fields_set else None
+        result = external_validation.validate(model, data.rows, data.target, threshold)
         progress.say(external_validation.report(result, model.metadata.version, data))
         if options.recalibrate:
             folder = external_validation.recalibrate(model, result, data, options.model.parent, options.force)

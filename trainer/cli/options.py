@@ -42,7 +42,9 @@ class EvaluateOptions(Recipe):
     data: Path = Field(Path("trainer/data/cleveland.csv"), description="CSV or Parquet file, or a folder of them.")
     folds: int = Field(10, ge=2, description="Folds of the cross-validation.")
     repeats: int = Field(10, ge=1, description="Repeats of the cross-validation, each with other folds.")
-    threshold: float = Field(0.5, gt=0, lt=1, description="Threshold for accuracy, sensitivity and specificity.")
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="Threshold for accuracy and the like; with --model by default its own."
+    )
     model: Path | None = Field(None, description="Folder of a version: validate this model on the table instead.")
     recalibrate: bool = Field(False, description="With --model: recalibrate the model and make it the next version.")
     force: bool = Field(False, description="With --recalibrate: also if these patients do not show that it is better.")
