@@ -154,8 +154,8 @@ class ZstdWindows:
     closed = False
 
     def __init__(self, source: Source, limit: int) -> None:
-        self.source, self.limit, self.head = source, limit, b""
-        self.steps = self._walk()
+        self.source, self.head = source, b""
+        self.steps = _walk_frames(limit)
         self.need = next(self.steps)  # bytes of a head; or, below 0, bytes to skip
 
     def read(self, size: int, /) -> bytes:
@@ -176,40 +176,40 @@ class ZstdWindows:
             at += step
         return data
 
-    def _walk(self) -> Generator[int, bytes, None]:
-        """Go through the frames: yield the size of each head, which is sent back, and of each body, below 0."""
-        while True:
-            magic = int.from_bytes((yield 4), "little")
-            if magic & ~15 == ZSTD_SKIPPED:
-                yield from self._skip(int.from_bytes((yield 4), "little"))
-                continue
-            if magic != ZSTD_FRAME:
-                raise OSError("no zstd frame")
-            (flags,) = yield 1
-            (window,) = (yield 1) if not flags & 32 else (None,)
-            if flags & 3:
-                yield from self._skip((0, 1, 2, 4)[flags & 3])  # the dictionary's number
-            digits = (flags >> 5 & 1, 2, 4, 8)[flags >> 6]
-            size = int.from_bytes((yield digits), "little") if digits else 0
-            if window is not None:
-                size = (8 + (window & 7)) << (7 + (window >> 3))
-            if size > self.limit:
-                raise TooLarge(
-                    f"The zstd data need a window above {self.limit} bytes: use level 19 at most, not --long."
-                )
-            is_last = 0
-            while not is_last:
-                block = int.from_bytes((yield 3), "little")
-                is_last, kind = block & 1, block >> 1 & 3
-                yield from self._skip(1 if kind == ZSTD_REPEATED else block >> 3)
-            if flags & 4:
-                yield from self._skip(4)  # the checksum
-
-    def _skip(self, size: int) -> Generator[int, bytes, None]:
-        if size:
-            yield -size
-
     def close(self) -> None: ...
+
+
+def _walk_frames(limit: int) -> Generator[int, bytes, None]:
+    """Go through zstd frames: yield the size of each head, which is sent back, and of each body, below 0."""
+    while True:
+        magic = int.from_bytes((yield 4), "little")
+        if magic & ~15 == ZSTD_SKIPPED:
+            yield from _skip(int.from_bytes((yield 4), "little"))
+            continue
+        if magic != ZSTD_FRAME:
+            raise OSError("no zstd frame")
+        (flags,) = yield 1
+        (window,) = (yield 1) if not flags & 32 else (None,)
+        if flags & 3:
+            yield from _skip((0, 1, 2, 4)[flags & 3])  # the dictionary's number
+        digits = (flags >> 5 & 1, 2, 4, 8)[flags >> 6]
+        size = int.from_bytes((yield digits), "little") if digits else 0
+        if window is not None:
+            size = (8 + (window & 7)) << (7 + (window >> 3))
+        if size > limit:
+            raise TooLarge(f"The zstd data need a window above {limit} bytes: use level 19 at most, not --long.")
+        is_last = 0
+        while not is_last:
+            block = int.from_bytes((yield 3), "little")
+            is_last, kind = block & 1, block >> 1 & 3
+            yield from _skip(1 if kind == ZSTD_REPEATED else block >> 3)
+        if flags & 4:
+            yield from _skip(4)  # the checksum
+
+
+def _skip(size: int) -> Generator[int, bytes, None]:
+    if size:
+        yield -size
 
 
 DECOMPRESSORS: dict[str, Callable[[LimitedSource, Limits], Source]] = {

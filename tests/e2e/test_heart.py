@@ -78,7 +78,7 @@ def test_train_is_fit_without_a_command(tmp_path: Path, completed: Callable[[str
     assert completed("heart train ") == ["fit", "evaluate", "generate"]
     assert "--blank-fields" in completed("heart train --bl")
     assert completed("heart train --optimizer ") == ["adam", "sgd"]
-    assert completed("heart train evaluate --rec") == ["--recalibrate"]
+    assert completed("heart train evaluate --reca") == ["--recalibrate"]
 
 
 @pytest.fixture
